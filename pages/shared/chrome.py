@@ -1,0 +1,149 @@
+"""The frame around every page: where one is, which run this is, whether its index is ready, and the keys.
+
+chrome.header(debugger, [("Mistakes", links.mistakes()), ("test:123", None)])     first thing on a page
+chrome.planted_banner(debugger)                                                   on pages that profit from it
+chrome.standing_note()                                                            where scores are shown
+chrome.footer(debugger)                                                           last
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages.shared import links, theme
+from pages.shared.elements import BUILD_JS, CSS, Element, chip, draw, el, row
+
+if TYPE_CHECKING:
+    from attribution.debugger import Debugger
+
+Crumb = tuple[str, str | None]  # words, and where they lead (None: here)
+
+# What a key does, in the words the sheet shows. Streamlit keeps r and c for itself; the galleries swallow them.
+KEYS = (
+    ("Arrows, Home, End", "move through a gallery"),
+    ("Enter", "open the evidence of the picture in focus"),
+    ("n, p", "next and previous mistake"),
+    ("g o, g m, g s", "go to Overview, Mistakes, Setup"),
+    ("?", "open and close this sheet"),
+    ("Esc", "close a sheet or a dialog"),
+)
+
+_CSS = (
+    CSS
+    + """
+.root{padding:4px}
+nav ol{display:flex;flex-wrap:wrap;gap:4px;align-items:center}
+nav li{display:flex;align-items:center;gap:4px}
+nav li+li::before{content:"\\203A";color:var(--muted)}
+nav a,nav span{display:inline-flex;align-items:center;min-height:32px;padding:0 6px}
+nav a{text-underline-offset:3px}
+nav [aria-current]{font-weight:600}
+.dot{width:10px;height:10px;border-radius:50%;background:var(--supports)}
+button{font:inherit;color:inherit;min-height:32px;min-width:32px;padding:0 10px;border:1px solid var(--border);border-radius:6px;
+       background:var(--background);cursor:pointer}
+button:hover{border-color:var(--st-primary-color)}
+dialog{font:inherit;color:var(--text);background:var(--background);border:1px solid var(--border);border-radius:10px;
+       padding:20px 24px;max-width:30rem;width:calc(100% - 32px)}
+dialog::backdrop{background:#0008}
+dialog h2{font-size:1.25rem;margin-bottom:12px}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:8px 20px;margin:0 0 16px}
+dt{font-weight:600}dd{margin:0}
+"""
+)
+_HTML = """
+<div class="root"><div id="bar"></div>
+<dialog aria-labelledby="keys-title"><h2 id="keys-title">Keys</h2><dl></dl><button type="button" id="close">Close</button></dialog>
+</div>
+"""
+# The document's key handler is replaced, not added, each time: this function runs again whenever `data` changes.
+_JS = (
+    links.FOLLOW_JS
+    + BUILD_JS
+    + """
+export default function({ parentElement, data }) {
+  const root = parentElement.querySelector('.root'), dialog = parentElement.querySelector('dialog');
+  colour(root, data);
+  const bar = root.querySelector('#bar');
+  bar.replaceChildren(build(data.tree));
+  const open = document.createElement('button');
+  open.type = 'button'; open.textContent = '? Keys'; open.onclick = () => dialog.showModal();
+  bar.querySelector('.run').append(open);
+  root.onclick = follow;
+  root.querySelector('#close').onclick = () => dialog.close();
+  root.querySelector('dl').replaceChildren(...data.keys.flatMap(([key, does]) => {
+    const dt = document.createElement('dt'), dd = document.createElement('dd');
+    dt.textContent = key; dd.textContent = does; return [dt, dd];
+  }));
+  const typing = e => { const t = e.composedPath()[0]; return t.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName || ''); };
+  let went = 0;
+  const onKey = e => {
+    if (e.ctrlKey || e.metaKey || e.altKey || typing(e)) return;
+    if (e.key === '?') { if (dialog.open) dialog.close(); else dialog.showModal(); e.preventDefault(); return; }
+    if (e.key === 'g') { went = Date.now(); return; }
+    const href = Date.now() - went < 1500 ? data.places[e.key] : undefined;
+    went = 0;
+    if (href) { e.preventDefault(); e.stopPropagation(); navigate(href); }
+  };
+  if (window.__whenceKeys) document.removeEventListener('keydown', window.__whenceKeys, true);
+  window.__whenceKeys = onKey;
+  document.addEventListener('keydown', onKey, true);
+  return () => document.removeEventListener('keydown', onKey, true);
+}
+"""
+)
+_header = st.components.v2.component("whence_header", html=_HTML, css=_CSS, js=_JS)
+
+
+def header(debugger: Debugger | None, trail: Sequence[Crumb]) -> None:
+    """Breadcrumb, run chip, index dot and the keys sheet. Without a debugger: the breadcrumb and the keys only."""
+    name = debugger.name if debugger else "Run"
+    crumbs: list[Crumb] = [(name, links.overview() if trail else None), *trail]
+    tree = row(
+        el("nav", el("ol", *[el("li", _crumb(*crumb)) for crumb in crumbs]), aria_label="You are here"),
+        el("div", *(_run(debugger) if debugger else []), cls="row run"),
+        cls="between",
+    )
+    data = {"tree": tree, "colours": theme.tokens().css(), "keys": KEYS, "places": _places()}
+    _header(key="header", data=data)
+
+
+def _crumb(words: str, href: str | None) -> Element:
+    return el("a", words, href=href) if href else el("span", words, aria_current="page")
+
+
+def _run(debugger: Debugger) -> list[Element]:
+    return [
+        chip(f"run {debugger.run_id[:6]}", title=f"Run {debugger.run_id}, {len(debugger.checkpoints)} checkpoints"),
+        chip(f"data {debugger.data_hash[:6]}", title=f"Data {debugger.data_hash}"),
+        el(
+            "span",
+            el("span", cls="dot", aria_hidden="true"),
+            "index ready",
+            cls="chip",
+            title=f"Index {debugger.index_id}",
+        ),
+    ]
+
+
+def _places() -> dict[str, str]:
+    return {"o": links.overview(), "m": links.mistakes(), "s": links.setup()}
+
+
+def planted_banner(debugger: Debugger) -> None:
+    """Says that labels were flipped on purpose, where they were."""
+    if debugger.planted is not None:
+        draw(el("p", f"{theme.FLAG_GLYPH} {debugger.planted.sentence}", cls="chip planted"), key="planted")
+
+
+def standing_note() -> None:
+    st.caption(
+        "Scores estimate how training on an example moved this output. They are approximations, not proof of cause."
+    )
+
+
+def footer(debugger: Debugger) -> None:
+    methods = ", ".join(debugger.method_names)
+    st.caption(f"Whence · {debugger.name} · run {debugger.run_id} · data {debugger.data_hash} · methods: {methods}")

@@ -1,0 +1,141 @@
+"""Small pieces of page that Streamlit has no widget for: chips, crumbs, pill links, cards, bars.
+
+A page describes them as a tree of `el(...)` and `draw` puts it on screen. In the browser the tree becomes elements
+through createElement, textContent and a short list of allowed attributes, so a class name or a file name can never
+become markup. Links move inside the app (links.py). Colours arrive as CSS variables from theme.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from pages.shared import links, theme
+
+Element = dict[str, Any]
+
+TAGS = (
+    "a",
+    "b",
+    "code",
+    "div",
+    "figcaption",
+    "figure",
+    "h2",
+    "h3",
+    "img",
+    "li",
+    "nav",
+    "ol",
+    "p",
+    "small",
+    "span",
+    "ul",
+)
+ATTRIBUTES = ("href", "title", "alt", "src", "role", "aria-label", "aria-current", "aria-hidden", "loading")
+
+# One look for all components; a component adds its own rules after these.
+CSS = """
+:host{color-scheme:light dark}
+.root{font-family:var(--st-font);font-size:.9375rem;line-height:1.4;color:var(--text);font-variant-numeric:tabular-nums}
+.root *{box-sizing:border-box}
+a{color:inherit}
+:focus-visible{outline:3px solid var(--st-primary-color);outline-offset:2px;border-radius:4px}
+.muted{color:var(--muted)}
+.row{display:flex;flex-wrap:wrap;gap:8px;align-items:center}
+.between{justify-content:space-between}
+.chip{display:inline-flex;align-items:center;gap:6px;min-height:28px;padding:2px 10px;border:1px solid var(--border);
+      border-radius:6px;background:var(--surface);font-size:.875rem;max-width:100%;overflow-wrap:anywhere}
+.chip.given{border:1.5px solid var(--text)}
+.chip.predicted{border:1.5px dotted var(--text)}
+.chip.decided{background:var(--text);color:var(--background)}
+.chip.planted,.chip.flag{border:1.5px dashed var(--flag);color:var(--flag)}
+.pill{display:inline-flex;align-items:center;gap:8px;min-height:32px;padding:2px 12px;border:1px solid var(--border);
+      border-radius:16px;text-decoration:none;background:var(--surface)}
+.pill:hover,.button:hover{border-color:var(--st-primary-color);color:var(--st-primary-color)}
+.button{display:inline-flex;align-items:center;justify-content:center;gap:8px;min-height:40px;padding:4px 16px;
+        border:1px solid var(--border);border-radius:8px;text-decoration:none;background:var(--background);font-size:1rem}
+.button.main{background:var(--action);border-color:var(--action);color:var(--on-action)}
+.button.main:hover{color:var(--on-action);filter:brightness(1.1)}
+.button.off{color:var(--muted);border-style:dashed;background:none}
+.card{border:1px solid var(--border);border-radius:8px;padding:12px 16px;background:var(--background)}
+a.card{display:block;text-decoration:none}
+a.card:hover{border-color:var(--st-primary-color)}
+.supports{color:var(--supports)}.opposes{color:var(--opposes)}.flagged{color:var(--flag)}
+img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}
+p,h2,h3,ul,ol,figure{margin:0;padding:0}
+ul,ol{list-style:none}
+"""
+
+# build(node) turns the tree into DOM; ALLOWED lists are the whole of what a tree can say.
+BUILD_JS = (
+    f"const TAGS = new Set({list(TAGS)}), ATTRIBUTES = new Set({list(ATTRIBUTES)});"
+    + r"""
+function build(node) {
+  if (typeof node === 'string') return document.createTextNode(node);
+  if (!TAGS.has(node.tag)) throw new Error('element not allowed: ' + node.tag);
+  const made = document.createElement(node.tag);
+  if (node.class) made.className = node.class;
+  for (const [name, value] of Object.entries(node.attributes || {})) {
+    if (!ATTRIBUTES.has(name)) throw new Error('attribute not allowed: ' + name);
+    if ((name === 'href' || name === 'src') && !/^(\.\/|[a-z]+(\?|$)|data:image\/)/.test(value)) throw new Error('address not allowed');
+    made.setAttribute(name, value);
+  }
+  for (const [name, value] of Object.entries(node.style || {})) if (name.startsWith('--')) made.style.setProperty(name, value);
+  made.append(...(node.children || []).map(build));
+  return made;
+}
+function colour(root, data) { for (const [name, value] of Object.entries(data.colours)) root.style.setProperty(name, value); }
+"""
+)
+
+_DRAW_JS = (
+    links.FOLLOW_JS
+    + BUILD_JS
+    + """
+export default function({ parentElement, data }) {
+  const root = parentElement.querySelector('.root');
+  colour(root, data);
+  root.replaceChildren(build(data.tree));
+  root.onclick = follow;
+}
+"""
+)
+
+_drawn = st.components.v2.component("whence_elements", html='<div class="root"></div>', css=CSS, js=_DRAW_JS)
+
+
+def el(
+    tag: str, *children: Element | str, cls: str = "", style: Mapping[str, str] | None = None, **attributes: str
+) -> Element:
+    """One element. `aria_label=` becomes aria-label; `style` holds CSS variables only ({"--share": "40%"})."""
+    return {
+        "tag": tag,
+        "class": cls,
+        "attributes": {name.replace("_", "-"): value for name, value in attributes.items()},
+        "style": dict(style or {}),
+        "children": list(children),
+    }
+
+
+def draw(tree: Element, *, key: str) -> None:
+    _drawn(key=key, data={"tree": tree, "colours": theme.tokens().css()})
+
+
+def row(*children: Element | str, cls: str = "") -> Element:
+    return el("div", *children, cls=f"row {cls}".strip())
+
+
+def chip(text: str, *, kind: str = "", title: str = "") -> Element:
+    """`kind`: "given", "predicted", "decided", "planted", "flag" or nothing."""
+    return el("span", text, cls=f"chip {kind}".strip(), title=title)
+
+
+def button(text: str, href: str, *, main: bool = False) -> Element:
+    return el("a", text, href=href, cls="button main" if main else "button")
+
+
+def thumb(src: str, alt: str) -> Element:
+    return el("img", src=src, alt=alt, cls="thumb", loading="lazy")

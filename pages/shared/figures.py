@@ -1,0 +1,353 @@
+"""Every chart of the Evidence page: arrays and one theme's colours in, a plotly figure out; nothing of Streamlit.
+
+Three laws hold for all of them. A sign is never a hue alone: what supports is also an up triangle and lies above or to
+the right of zero, what opposes is a down triangle and lies below or to the left. An axis of signed numbers is
+symmetric about zero, so that the two sides can be compared by eye. And a point that can be clicked carries its own id
+in `customdata`, because positions within a trace mean nothing outside it.
+
+Beside each chart stands the function that says the same in words, for people who do not see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from pages.shared.theme import OPPOSES_GLYPH, SUPPORTS_GLYPH, Tokens
+
+if TYPE_CHECKING:
+    from attribution.debugger import Breakdown, DistancePlot, Evidence, EvidenceRow, Share
+
+DISTANCE_NAMES = {
+    "pixel": "distance between the pictures (pixels)",
+    "feature": "distance in the model's last hidden features",
+    "gradient": "distance between the loss gradients (1 − cosine)",
+}
+HISTOGRAM_BINS = 80
+SHOWN_CLASSES = 10
+MODE_BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+
+
+def symmetric_limit(values: NDArray[Any] | Sequence[float], *, room: float = 1.08) -> float:
+    """Half the width of an axis centred on zero that holds every value; 1 when all are zero or there are none."""
+    largest = float(np.nanmax(np.abs(values), initial=0.0))
+    return largest * room if largest > 0 else 1.0
+
+
+# ── influence versus distance ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def influence_distance(
+    plot: DistancePlot, evidence: Evidence, ids: Sequence[str], classes: Sequence[str], tokens: Tokens
+) -> go.Figure:
+    """Influence (up) against distance to the query (right); `ids` name the points of `plot`, in its order."""
+    limit = symmetric_limit(plot.score)
+    target = classes[evidence.target_label]
+    figure = go.Figure()
+    same = np.asarray(plot.label) == evidence.target_label
+    figure.add_trace(_cloud(plot, ids, ~same, "diamond", "other labels", tokens))
+    figure.add_trace(_cloud(plot, ids, same, "circle", f"labelled {target}", tokens))
+    _add_listed(figure, plot, ids, evidence.proponents, tokens.supports, "triangle-up", "supports", tokens)
+    _add_listed(figure, plot, ids, evidence.opponents, tokens.opposes, "triangle-down", "opposes", tokens)
+    figure.update_layout(
+        **tokens.plot_layout(
+            height=480,
+            margin={"l": 76, "r": 12, "t": 44, "b": 60},
+            legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "itemsizing": "constant"},
+            clickmode="event+select",
+            dragmode="zoom",
+        )
+    )
+    figure.update_xaxes(title=DISTANCE_NAMES.get(plot.kind, plot.kind), zeroline=False)
+    figure.update_yaxes(
+        title=f"{OPPOSES_GLYPH} opposes “{target}”   ·   0   ·   supports “{target}” {SUPPORTS_GLYPH}",
+        range=[-limit, limit],
+        tickformat=".3~s",
+    )
+    figure.add_hline(y=0, line={"color": tokens.text, "width": 1.5})
+    return figure
+
+
+def influence_distance_alt(plot: DistancePlot, evidence: Evidence, classes: Sequence[str]) -> str:
+    return (
+        f"Influence on “{classes[evidence.target_label]}” of {len(plot.positions):,} training examples, against their "
+        f"{DISTANCE_NAMES.get(plot.kind, plot.kind)} from {evidence.query.id}. Above zero supports, below opposes. "
+        f"{plot.caption}"
+    )
+
+
+def _cloud(
+    plot: DistancePlot, ids: Sequence[str], mask: NDArray[np.bool_], symbol: str, name: str, tokens: Tokens
+) -> go.Scattergl:
+    marker = {"color": tokens.muted, "size": 5, "symbol": symbol, "opacity": 0.45}
+    return go.Scattergl(
+        x=plot.distance[mask],
+        y=plot.score[mask],
+        customdata=[[ids[i]] for i in np.flatnonzero(mask)],
+        mode="markers",
+        name=name,
+        marker=marker,
+        **_unchanged_by_selection(marker),
+        hovertemplate="%{customdata[0]}<br>influence %{y:.3~g}<br>distance %{x:.3~g}<extra></extra>",
+    )
+
+
+def _add_listed(
+    figure: go.Figure,
+    plot: DistancePlot,
+    ids: Sequence[str],
+    rows: Sequence[EvidenceRow],
+    colour: str,
+    symbol: str,
+    name: str,
+    tokens: Tokens,
+) -> None:
+    """The rows of one evidence column: a triangle in the column's hue within a ring, above the grey cloud."""
+    at = {id: i for i, id in enumerate(ids)}
+    found = [at[row.item.id] for row in rows if row.item.id in at]
+    if not found:
+        return
+    x, y = plot.distance[found], plot.score[found]
+    ring = {"symbol": "circle-open", "size": 19, "color": colour, "line": {"width": 1.5}}
+    marker = {"symbol": symbol, "size": 11, "color": colour, "line": {"width": 1, "color": tokens.background}}
+    figure.add_trace(
+        go.Scattergl(
+            x=x, y=y, mode="markers", marker=ring, hoverinfo="skip", showlegend=False, **_unchanged_by_selection(ring)
+        )
+    )
+    figure.add_trace(
+        go.Scattergl(
+            x=x,
+            y=y,
+            customdata=[[ids[i]] for i in found],
+            mode="markers",
+            name=f"{name} most ({len(found)})",
+            marker=marker,
+            **_unchanged_by_selection(marker),
+            hovertemplate="%{customdata[0]}<br>influence %{y:.3~g}<br>distance %{x:.3~g}<extra>" + name + "</extra>",
+        )
+    )
+
+
+def _unchanged_by_selection(marker: dict[str, Any]) -> dict[str, Any]:
+    """Plotly fades whatever is not selected; here a click is a question about one point, not a verdict on the rest."""
+    return {"unselected": {"marker": {"opacity": marker.get("opacity", 1.0)}}}
+
+
+# ── score histogram ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def score_histogram(evidence: Evidence, classes: Sequence[str], tokens: Tokens) -> go.Figure:
+    """How many training examples have which influence, on a log scale, with the listed ones marked on the floor."""
+    limit = symmetric_limit(evidence.scores)
+    counts, edges = np.histogram(evidence.scores, bins=HISTOGRAM_BINS, range=(-limit, limit))
+    figure = go.Figure(
+        go.Bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=np.where(counts, counts, np.nan),
+            width=np.diff(edges),
+            marker={"color": tokens.muted, "opacity": 0.55, "line": {"width": 0}},
+            name="training examples",
+            hovertemplate="%{y:,} training examples<br>influence about %{x:.3~g}<extra></extra>",
+        )
+    )
+    _add_marks(figure, evidence.proponents, tokens.supports, "triangle-up", "supports")
+    _add_marks(figure, evidence.opponents, tokens.opposes, "triangle-down", "opposes")
+    figure.add_vline(x=0, line={"color": tokens.text, "width": 1.5})
+    target = classes[evidence.target_label]
+    top = np.log10(max(int(counts.max(initial=1)), 2)) + 0.15
+    figure.update_layout(
+        **tokens.plot_layout(
+            height=400,
+            bargap=0,
+            margin={"l": 76, "r": 12, "t": 44, "b": 60},
+            legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        )
+    )
+    figure.update_xaxes(
+        title=f"{OPPOSES_GLYPH} opposes “{target}”   ·   influence   ·   supports “{target}” {SUPPORTS_GLYPH}",
+        range=[-limit, limit],
+        tickformat=".3~s",
+    )
+    figure.update_yaxes(title="training examples (log scale)", type="log", range=[-0.35, top], dtick=1, tickformat=",")
+    return figure
+
+
+def score_histogram_alt(evidence: Evidence) -> str:
+    scores = evidence.scores
+    return (
+        f"Histogram of the influence of {len(scores):,} training examples on {evidence.query.id}: {np.sum(scores > 0):,} "
+        f"support, {np.sum(scores < 0):,} oppose, from {scores.min():.3g} to {scores.max():.3g}. "
+        f"{evidence.standout.sentence}"
+    )
+
+
+def _add_marks(figure: go.Figure, rows: Sequence[EvidenceRow], colour: str, symbol: str, name: str) -> None:
+    if not rows:
+        return
+    figure.add_trace(
+        go.Scatter(
+            x=[row.score for row in rows],
+            y=[0.62] * len(rows),
+            mode="markers",
+            name=f"{name} most ({len(rows)})",
+            marker={"symbol": symbol, "size": 11, "color": colour},
+            customdata=[[row.item.id] for row in rows],
+            hovertemplate="%{customdata[0]}<br>influence %{x:.3~g}<extra>" + name + "</extra>",
+        )
+    )
+
+
+# ── shares by layer and by checkpoint ────────────────────────────────────────────────────────────────────────────────
+
+
+def share_bars(shares: Sequence[Share], tokens: Tokens) -> go.Figure:
+    """One signed bar a share, the first on top; the glyph and the side of zero say what the hue says."""
+    values = [share.value for share in shares]
+    limit = symmetric_limit(values, room=1.35)
+    figure = go.Figure(
+        go.Bar(
+            x=values,
+            y=[share.name for share in shares],
+            orientation="h",
+            marker={"color": [tokens.supports if value > 0 else tokens.opposes for value in values]},
+            text=[f"{_glyph(value)} {value:+.3g}" for value in values],
+            textposition="outside",
+            textfont={"color": tokens.text},
+            cliponaxis=False,
+            hovertemplate="%{y}: %{x:+.3~g}<extra></extra>",
+        )
+    )
+    figure.add_vline(x=0, line={"color": tokens.text, "width": 1.5})
+    figure.update_layout(
+        **tokens.plot_layout(height=74 + 34 * len(shares), margin={"l": 8, "r": 12, "t": 4, "b": 56}, bargap=0.3)
+    )
+    figure.update_xaxes(
+        title=f"{OPPOSES_GLYPH} opposes · influence · supports {SUPPORTS_GLYPH}",
+        range=[-limit, limit],
+        tickformat=".2~s",
+    )
+    figure.update_yaxes(autorange="reversed", automargin=True, type="category")
+    return figure
+
+
+def share_bars_alt(shares: Sequence[Share], of: str) -> str:
+    parts = ", ".join(f"{share.name} {share.value:+.3g}" for share in shares)
+    return f"Influence by {of}: {parts}. Above zero supports, below opposes."
+
+
+def _glyph(value: float) -> str:
+    return SUPPORTS_GLYPH if value > 0 else OPPOSES_GLYPH if value < 0 else "·"
+
+
+# ── maps over the input ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pixel_maps(pixels: NDArray[np.uint8], values: NDArray[Any], title: str, tokens: Tokens) -> go.Figure:
+    """The picture and, beside it at the same scale, what a brighter pixel would do: signed, white at exactly 0.
+
+    pixels (H, W) or (H, W, 3) uint8; values (H, W).
+    """
+    limit = symmetric_limit(values, room=1.0)
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.04, subplot_titles=(title, "a brighter pixel would…"))
+    figure.add_trace(_picture(pixels), row=1, col=1)
+    figure.add_trace(_signed_map(values, limit, tokens), row=1, col=2)
+    figure.update_layout(**tokens.plot_layout(height=280, margin={"l": 4, "r": 4, "t": 34, "b": 4}))
+    figure.update_annotations(font={"size": 14, "color": tokens.text})
+    figure.update_xaxes(visible=False, constrain="domain")
+    figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleratio=1)
+    figure.update_yaxes(scaleanchor="x", row=1, col=1)
+    figure.update_yaxes(scaleanchor="x2", row=1, col=2)
+    return figure
+
+
+def pixel_maps_alt(values: NDArray[Any], title: str) -> str:
+    row, column = np.unravel_index(int(np.argmax(np.abs(values))), values.shape)
+    strongest = float(values[row, column])
+    return (
+        f"{title}, and the map of how each of its pixels changes the influence. The strongest pixel is in row {row + 1}, "
+        f"column {column + 1} of {values.shape[0]} × {values.shape[1]}: brighter there "
+        f"{'supports' if strongest > 0 else 'opposes'} ({strongest:+.3g})."
+    )
+
+
+def _picture(pixels: NDArray[np.uint8]) -> go.Image:
+    colours = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    return go.Image(z=colours, hoverinfo="skip")
+
+
+def _signed_map(values: NDArray[Any], limit: float, tokens: Tokens) -> go.Heatmap:
+    return go.Heatmap(
+        z=values,
+        zmin=-limit,
+        zmax=limit,
+        zmid=0,
+        zsmooth=False,
+        colorscale=[list(stop) for stop in tokens.diverging],
+        colorbar={
+            "thickness": 12,
+            "outlinewidth": 0,
+            "tickvals": [-limit, 0, limit],
+            "ticktext": [f"{OPPOSES_GLYPH} oppose", "0", f"{SUPPORTS_GLYPH} support"],
+            "tickfont": {"size": 14, "color": tokens.text},
+        },
+        hovertemplate="row %{y}, column %{x}: %{z:+.3~g}<extra></extra>",
+    )
+
+
+# ── probabilities ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def probability_bars(
+    probabilities: NDArray[Any], classes: Sequence[str], *, label: int, predicted: int, tokens: Tokens
+) -> go.Figure:
+    """What the model gives each class, likeliest first; the label and the prediction are named, never only coloured."""
+    shown = shown_classes(probabilities, label=label, predicted=predicted)
+    names = [_class_name(classes, k, label, predicted) for k in shown]
+    values = [float(probabilities[k]) for k in shown]
+    figure = go.Figure(
+        go.Bar(
+            x=values,
+            y=names,
+            orientation="h",
+            marker={"color": tokens.muted, "opacity": [1.0 if k in (label, predicted) else 0.5 for k in shown]},
+            text=[f"{100 * value:.1f} %" for value in values],
+            textposition="outside",
+            textfont={"color": tokens.text},
+            cliponaxis=False,
+            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        **tokens.plot_layout(height=24 + 27 * len(shown), margin={"l": 4, "r": 56, "t": 4, "b": 4}, bargap=0.25)
+    )
+    figure.update_xaxes(range=[0, 1], visible=False)
+    figure.update_yaxes(autorange="reversed", automargin=True, type="category", showgrid=False)
+    return figure
+
+
+def probability_bars_alt(probabilities: NDArray[Any], classes: Sequence[str], *, label: int, predicted: int) -> str:
+    shown = shown_classes(probabilities, label=label, predicted=predicted)
+    parts = ", ".join(
+        f"{_class_name(classes, k, label, predicted)} {100 * float(probabilities[k]):.1f} %" for k in shown
+    )
+    return f"Probability the model gives each class: {parts}."
+
+
+def shown_classes(probabilities: NDArray[Any], *, label: int, predicted: int, most: int = SHOWN_CLASSES) -> list[int]:
+    """The likeliest classes in falling order; the label and the prediction are always among them."""
+    order = [int(k) for k in np.argsort(-np.asarray(probabilities), kind="stable")]
+    needed = {label, predicted}
+    spare = most - len(needed)
+    chosen = needed | set([k for k in order if k not in needed][: max(spare, 0)])
+    return [k for k in order if k in chosen]
+
+
+def _class_name(classes: Sequence[str], k: int, label: int, predicted: int) -> str:
+    roles = [name for name, holder in (("predicted", predicted), ("label", label)) if holder == k]
+    return f"{classes[k]} ({', '.join(roles)})" if roles else classes[k]

@@ -1,0 +1,95 @@
+"""Every address in the app, and how a click on one of them moves inside the app.
+
+A view is its address: the functions here are the only place where one is written. They give relative references
+("mistakes?true=shirt"), so the app also works below a path prefix. Class names and ids are data and are encoded.
+A value that equals the default is left out, which is also what Streamlit's own `bind="query-params"` does.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+# Put this at the head of a component's JavaScript and call `follow(event)` from its click handler. The components draw
+# real <a href> elements, so that ctrl-click, middle click, "copy link" and screen readers work; a plain click becomes
+# one history entry and no page load. Measured on Streamlit 1.67.0 with Chromium: pushState + a PopStateEvent makes
+# Streamlit's own history handler run the right page with the new query parameters, on another page and on the same
+# one; Back, Forward and reload then show what they should, with exactly one entry a click and widgets bound to the
+# address following it. (st.page_link to the page one is on already changes the parameters but not the address bar;
+# st.switch_page with query_params leaves an extra entry behind. Hence this.)
+FOLLOW_JS = """
+function navigate(href) {
+  window.history.pushState({}, '', href);
+  window.dispatchEvent(new PopStateEvent('popstate', { state: {} }));
+}
+function follow(event) {
+  const a = event.target.closest('a[href]');
+  if (!a || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  if (a.href !== window.location.href) navigate(a.href);
+}
+"""
+
+SORTS = ("loss", "margin", "confidence", "random")
+
+
+def overview() -> str:
+    return "./"
+
+
+def setup() -> str:
+    return "setup"
+
+
+def mistakes(
+    *,
+    true: str | None = None,
+    pred: str | None = None,
+    low: int = 0,
+    high: int = 100,
+    sort: str = "loss",
+    split: str = "test",
+    page: int = 1,
+) -> str:
+    """The gallery of mistakes; `true` and `pred` are class names, `low` and `high` per cent of confidence."""
+    confidence = [] if (low, high) == (0, 100) else [("conf", str(low)), ("conf", str(high))]
+    return _address(
+        "mistakes",
+        [
+            ("true", true),
+            ("pred", pred),
+            *confidence,
+            ("sort", None if sort == "loss" else sort),
+            ("split", None if split == "test" else split),
+            ("page", None if page == 1 else str(page)),
+        ],
+    )
+
+
+def evidence(
+    id: str,
+    *,
+    target: str = "predicted",
+    k: int = 12,
+    method: str = "tracin",
+    true: str | None = None,
+    pred: str | None = None,
+    sort: str = "loss",
+) -> str:
+    """What pushed the model on one example. `true`, `pred` and `sort` name the list that n and p walk through."""
+    return _address(
+        "evidence",
+        [
+            ("q", id),
+            ("target", None if target == "predicted" else target),
+            ("k", None if k == 12 else str(k)),
+            ("m", None if method == "tracin" else method),
+            ("true", true),
+            ("pred", pred),
+            ("sort", None if sort == "loss" else sort),
+        ],
+    )
+
+
+def _address(path: str, parameters: list[tuple[str, str | None]]) -> str:
+    pairs = [f"{name}={quote(value, safe=':')}" for name, value in parameters if value is not None]
+    return path + ("?" + "&".join(pairs) if pairs else "")

@@ -1,0 +1,117 @@
+"""What a page works on: which workspace, the opened debugger, and the drawn answer when there is none.
+
+`debugger()` either returns a debugger that is ready or draws why there is none, with the one next step, and stops the
+page. It is opened once per process and shared by all sessions; a rebuilt index has another fingerprint and is opened
+afresh. Nothing here holds a score.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from attribution import jobs, pipeline
+from attribution.errors import AttributionError, Missing
+from pages.shared import links
+from pages.shared.elements import button, draw, el
+
+if TYPE_CHECKING:
+    from attribution.debugger import Debugger
+
+# What is published below a workspace: a folder appears there whole, by a rename, so names and times tell of a change.
+_PUBLISHED = ("examples", "runs", "gradients", "indexes")
+
+
+def workspace_path() -> Path:
+    return Path(os.environ.get("WHENCE_WORKSPACE") or "work/fashion")
+
+
+def fingerprint(workspace: Path) -> tuple[tuple[str, int], ...]:
+    """Changes when anything was published, replaced or removed in the workspace."""
+    folders = [workspace / kind for kind in _PUBLISHED]
+    found = [
+        workspace / "workspace.json",
+        *folders,
+        *(child for folder in folders for child in sorted(folder.glob("*"))),
+    ]
+    return tuple((path.name, path.stat().st_mtime_ns) for path in found if path.exists())
+
+
+@st.cache_resource(max_entries=2, show_spinner="Opening the index")
+def _opened(workspace: str, fingerprint: tuple[tuple[str, int], ...]) -> Debugger:
+    from attribution.debugger import Debugger  # brings torch: only once a page needs it
+
+    return Debugger.open(workspace)
+
+
+def debugger() -> Debugger:
+    """The debugger of this workspace; draws the state and stops the page where there is none."""
+    path = workspace_path()
+    with drawn_errors():
+        return _opened(str(path), fingerprint(path))
+
+
+@contextmanager
+def drawn_errors() -> Iterator[None]:
+    """Around every call into the library that reads the store: what goes wrong is drawn, not raised, and the page stops."""
+    try:
+        yield
+    except AttributionError as error:
+        draw_not_ready(error)
+        st.stop()
+
+
+def draw_not_ready(error: AttributionError) -> None:
+    """Why there are no scores, and the one next step."""
+    status = pipeline.status(workspace_path())
+    states = {step.state for step in status.steps}
+    job = jobs.latest(workspace_path())
+    running = job is not None and job.state == "running"
+    lines = [str(error)]
+    if running and job is not None:
+        lines = [job.sentence]
+    elif "stale" in states and "Scores are hidden" not in lines[0]:
+        lines.append("Scores are hidden until you rebuild.")
+    step = "Watch the progress in Setup" if running else "Open Setup"
+    draw(
+        el(
+            "div",
+            el("h2", _headline(error, states, running)),
+            *[el("p", line) for line in lines],
+            el("div", button(step, links.setup(), main=True), cls="row"),
+            cls="card state",
+            role="status",
+        ),
+        key="not_ready",
+    )
+
+
+def _headline(error: AttributionError, states: set[str], running: bool) -> str:
+    if running:
+        return "The index is being built"
+    if "stale" in states:
+        return "The index is out of date"
+    if "partial" in states:
+        return "The index is half built"
+    if isinstance(error, Missing):
+        return "Nothing to show yet"
+    return "The workspace cannot be read"
+
+
+def preview_src(debugger: Debugger, id: str) -> str:
+    """The picture of one example as a data URL; "" where the example is not a picture."""
+    return _data_url(debugger, debugger.data_hash, id)
+
+
+@st.cache_data(max_entries=20_000, show_spinner=False)
+def _data_url(_debugger: Debugger, data_hash: str, id: str) -> str:
+    preview = _debugger.preview(id)
+    if preview.kind != "image":
+        return ""
+    return f"data:{preview.mime};base64,{base64.b64encode(preview.image).decode()}"

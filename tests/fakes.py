@@ -1,0 +1,459 @@
+"""A stand-in for `attribution.debugger` and its neighbours while they are being written.
+
+`FakeDebugger` answers the whole contract from a ridge classifier on 2,000 of the bundled Fashion-MNIST pictures, with
+the closed-form TracIn of a linear softmax model. Deterministic, opens in about a second, needs no workspace.
+`python -m tests.fakes` runs the app on it; WHENCE_FAKE_STATE=missing|stale|partial|newer|corrupt|zero|running|failed
+draws a state instead.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+import types
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from attribution.errors import AttributionError, InvalidInput, Missing, StoreError
+from attribution.examples import Preview
+
+ASSETS = Path(__file__).parent.parent / "assets" / "fashion-mnist"
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+MISTAKE_SORTS = ("loss", "margin", "confidence", "random")
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    id: str
+    split: str
+    position: int
+    label: int
+    truth: int | None
+    predicted: int
+    probabilities: NDArray[np.float32]
+    loss: float
+    margin: float
+
+    @property
+    def is_mistake(self) -> bool:
+        return self.predicted != self.label
+
+    @property
+    def is_planted(self) -> bool:
+        return self.truth is not None and self.truth != self.label
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    step: int
+    learning_rate: float
+    sha256: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Planted:
+    share: float
+    kind: str
+    count: int
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    label: int
+    predicted: int
+    count: int
+    ids: tuple[str, ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class EvidenceRow:
+    item: Item
+    score: float
+    percentile: float
+    distances: Mapping[str, float]
+    copies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Standout:
+    stands_out: bool
+    ratio: float
+    percentile: float
+    sentence: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    query: Item
+    target: str
+    target_label: int
+    method: str
+    unit: str
+    index_id: str
+    scores: NDArray[np.float32]
+    proponents: tuple[EvidenceRow, ...]
+    opponents: tuple[EvidenceRow, ...]
+    standout: Standout
+    kept_share: float
+    is_zero: bool
+    exact_copies: tuple[str, ...]
+    seconds_gradient: float
+    seconds_search: float
+
+
+@dataclass(frozen=True, eq=False)
+class DistancePlot:
+    kind: str
+    positions: NDArray[np.int64]
+    distance: NDArray[np.float32]
+    score: NDArray[np.float32]
+    label: NDArray[np.int64]
+    correlation: float
+    caption: str
+
+
+@dataclass(frozen=True)
+class Share:
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Breakdown:
+    total: float
+    by_checkpoint: tuple[Share, ...]
+    by_layer: tuple[Share, ...]
+    train_map: NDArray[np.float32] | None
+    query_map: NDArray[np.float32] | None
+    train_pixels: NDArray[np.uint8] | None
+    query_pixels: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    step: str
+    state: str
+    sentence: str
+    seconds: float | None
+    n_bytes: int | None
+    id: str | None
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class WorkspaceStatus:
+    path: str
+    name: str
+    project: str
+    steps: tuple[StepStatus, ...]
+    error: AttributionError | None
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    ok: bool
+    sentence: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str
+    verb: str
+    state: str
+    stage: str
+    done: int
+    total: int
+    seconds_left: float | None
+    sentence: str
+    error: str = ""
+    hint: str = ""
+
+
+def _idx(name: str) -> NDArray[np.uint8]:
+    raw = gzip.decompress((ASSETS / name).read_bytes())
+    shape = np.frombuffer(raw, ">i4", raw[3], 4)
+    return np.frombuffer(raw, np.uint8, -1, 4 + 4 * raw[3]).reshape(shape)
+
+
+@dataclass(eq=False)
+class FakeDebugger:
+    n_train: int = 2000
+    n_test: int = 1000
+    name: str = "fashion"
+    modality: str = "image"
+    classes: tuple[str, ...] = CLASSES
+    run_id: str = "a1b2c3d4e5f6"
+    index_id: str = "0f1e2d3c4b5a"
+    data_hash: str = "9c8b7a6d5e4f"
+    method_names: tuple[str, ...] = ("tracin",)
+    distance_kinds: tuple[str, ...] = ("pixel", "feature", "gradient")
+    checkpoints: tuple[Checkpoint, ...] = field(
+        default_factory=lambda: tuple(Checkpoint(94 * i, 0.05, f"{i:064x}", f"step {94 * i}") for i in (1, 2, 4, 8))
+    )
+
+    @staticmethod
+    def open(workspace: str | Path) -> FakeDebugger:
+        state = os.environ.get("WHENCE_FAKE_STATE", "")
+        if state in _STATES:
+            raise _STATES[state]
+        return FakeDebugger()
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.pixels = {
+            "train": _idx("train-images-idx3-ubyte.gz")[: self.n_train],
+            "test": _idx("t10k-images-idx3-ubyte.gz")[: self.n_test],
+        }
+        self.x = {split: self._inputs(pixels) for split, pixels in self.pixels.items()}
+        clean = _idx("train-labels-idx1-ubyte.gz")[: self.n_train].astype(int)
+        self.truths, given = clean, clean.copy()
+        rows = rng.choice(self.n_train, self.n_train // 20, replace=False)
+        given[rows] = (given[rows] + rng.integers(1, 10, len(rows))) % 10
+        self.labels = {"train": given, "test": _idx("t10k-labels-idx1-ubyte.gz")[: self.n_test].astype(int)}
+        targets = np.eye(10)[given] - 0.1
+        x = self.x["train"]
+        weights = np.linalg.solve(x.T @ x + 20 * np.eye(x.shape[1]), x.T @ targets)
+        self.logits = {split: 9 * x @ weights for split, x in self.x.items()}
+        self.p = {s: np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True)) for s, z in self.logits.items()}
+        count = len(rows)
+        self.planted = Planted(
+            0.05,
+            "uniform",
+            count,
+            f"5 % of the training labels ({count} of {self.n_train:,}) were flipped on purpose (uniform, seed 0).",
+        )
+
+    @staticmethod
+    def _inputs(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        flat = pixels.reshape(len(pixels), -1) / 255 - 0.286
+        return np.hstack([flat, np.ones((len(pixels), 1))])
+
+    @cached_property
+    def accuracy(self) -> float:
+        return float((self.p["test"].argmax(1) == self.labels["test"]).mean())
+
+    @cached_property
+    def n_mistakes(self) -> int:
+        return int((self.p["test"].argmax(1) != self.labels["test"]).sum())
+
+    def _row(self, id: str) -> tuple[str, int]:
+        split, _, number = id.partition(":")
+        if split not in self.p or not number.isdigit() or int(number) >= len(self.p[split]):
+            raise InvalidInput(f"there is no example {id!r}.", "Ids look like test:12 or train:345.")
+        return split, int(number)
+
+    def item(self, id: str) -> Item:
+        split, i = self._row(id)
+        p, z, label = self.p[split][i], self.logits[split][i], int(self.labels[split][i])
+        truth = int(self.truths[i]) if split == "train" and self.truths[i] != label else None
+        margin = float(z[label] - np.delete(z, label).max())
+        loss = float(-np.log(p[label]))
+        return Item(id, split, i, label, truth, int(p.argmax()), p.astype(np.float32), loss, margin)
+
+    def preview(self, id: str) -> Preview:
+        split, i = self._row(id)
+        file = io.BytesIO()
+        Image.fromarray(self.pixels[split][i]).save(file, "PNG")
+        return Preview("image", file.getvalue(), "image/png")
+
+    def confusion(self) -> NDArray[np.int64]:
+        counts = np.zeros((10, 10), np.int64)
+        np.add.at(counts, (self.labels["test"], self.p["test"].argmax(1)), 1)
+        return counts
+
+    def mistakes(
+        self,
+        *,
+        label: int | None = None,
+        predicted: int | None = None,
+        sort: str = "loss",
+        split: str = "test",
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> tuple[Item, ...]:
+        items = [self.item(f"{split}:{i}") for i in range(len(self.p[split]))]
+        chosen = [
+            item
+            for item in items
+            if item.is_mistake
+            and (label is None or item.label == label)
+            and (predicted is None or item.predicted == predicted)
+            and low <= item.probabilities[item.predicted] <= high
+        ]
+        keys = {
+            "loss": lambda item: -item.loss,
+            "margin": lambda item: item.margin,
+            "confidence": lambda item: -item.probabilities[item.predicted],
+            "random": lambda item: zlib.crc32(item.id.encode()),
+        }
+        return tuple(sorted(chosen, key=keys[sort]))
+
+    def clusters(self, n: int = 3) -> tuple[Cluster, ...]:
+        counts = self.confusion()
+        np.fill_diagonal(counts, 0)
+        found = []
+        for flat in np.argsort(-counts, axis=None, kind="stable")[:n]:
+            label, predicted = map(int, divmod(int(flat), 10))
+            ids = tuple(item.id for item in self.mistakes(label=label, predicted=predicted))
+            sentence = f"{len(ids)} {CLASSES[label]} predicted as {CLASSES[predicted]}"
+            found.append(Cluster(label, predicted, len(ids), ids, sentence))
+        return tuple(found)
+
+    def evidence(self, id: str, *, target: str = "predicted", k: int = 12, method: str = "tracin") -> Evidence:
+        query = self.item(id)
+        aimed = query.predicted if target == "predicted" else query.label
+        pull = query.probabilities - np.eye(10)[aimed]
+        residuals = self.p["train"] - np.eye(10)[self.labels["train"]]
+        scores = ((residuals @ pull) * (self.x["train"] @ self.x[query.split][query.position])).astype(np.float32)
+        is_zero = os.environ.get("WHENCE_FAKE_STATE") == "zero"
+        order = np.argsort(-scores, kind="stable")
+        top, bottom = order[:k], order[::-1][:k]
+        ratio = float(np.abs(scores).max() / np.sqrt((scores**2).mean()))
+        weak = "No training item stands out: the top score is within the usual range (71st percentile)."
+        strong = f"The top score is {ratio:.1f} times the usual size (96th percentile of reference queries)."
+        standout = Standout(ratio > 12, ratio, 96.0 if ratio > 12 else 71.0, strong if ratio > 12 else weak)
+        rows = [
+            () if is_zero else tuple(self._evidence_row(int(i), query, scores) for i in side) for side in (top, bottom)
+        ]
+        return Evidence(
+            query, target, aimed, method, "loss", self.index_id, scores, rows[0], rows[1], standout, 0.93, is_zero,
+            (), 0.021, 0.003,
+        )  # fmt: skip
+
+    def _evidence_row(self, i: int, query: Item, scores: NDArray[np.float32]) -> EvidenceRow:
+        score = float(scores[i])
+        percentile = float(((scores < score) if score > 0 else (scores > score)).mean() * 100)
+        item = self.item(f"train:{i}")
+        distances = {kind: float(self._distances(kind, query)[i]) for kind in self.distance_kinds}
+        copies = (f"train:{(i + 1) % self.n_train}", f"train:{(i + 2) % self.n_train}") if i % 7 == 0 else ()
+        return EvidenceRow(item, score, percentile, distances, copies)
+
+    def _distances(self, kind: str, query: Item) -> NDArray[np.float32]:
+        own = {"pixel": self.x, "feature": self.logits, "gradient": self.p}[kind]
+        return np.linalg.norm(own["train"] - own[query.split][query.position], axis=1).astype(np.float32)
+
+    def distance_plot(self, evidence: Evidence, kind: str) -> DistancePlot:
+        distance = self._distances(kind, evidence.query)
+        ranks = [np.argsort(np.argsort(values)) for values in (distance, evidence.scores)]
+        correlation = float(np.corrcoef(*ranks)[0, 1])
+        caption = f"Rank correlation of influence with {kind} distance: {correlation:.2f}."
+        positions = np.arange(self.n_train)
+        return DistancePlot(kind, positions, distance, evidence.scores, self.labels["train"], correlation, caption)
+
+    def breakdown(self, train_id: str, query_id: str, *, target: str = "predicted") -> Breakdown:
+        a, b = self.pixels["train"][self._row(train_id)[1]], self.pixels[self._row(query_id)[0]][self._row(query_id)[1]]
+        total = float(self.evidence(query_id, target=target).scores[self._row(train_id)[1]])
+        by_checkpoint = tuple(
+            Share(c.name, total * w) for c, w in zip(self.checkpoints, (0.5, 0.3, 0.15, 0.05), strict=True)
+        )
+        by_layer = tuple(
+            Share(n, total * w) for n, w in (("conv1", 0.1), ("conv2", 0.35), ("fc1", 0.65), ("fc2", -0.1))
+        )
+        product = (a / 255 - 0.286) * (b / 255 - 0.286) * total
+        return Breakdown(total, by_checkpoint, by_layer, product.astype("f4"), product.astype("f4"), a, b)
+
+    def neighbours(
+        self, id: str, *, label: int | None = None, predicted: int | None = None, sort: str = "loss"
+    ) -> tuple[str | None, str | None]:
+        ids = [item.id for item in self.mistakes(label=label, predicted=predicted, sort=sort)]
+        if id not in ids:
+            return None, None
+        i = ids.index(id)
+        return (ids[i - 1] if i else None), (ids[i + 1] if i + 1 < len(ids) else None)
+
+
+_STATES: dict[str, AttributionError] = {
+    "missing": Missing("Gradients are not computed yet.", "Start the embed step: python -m attribution embed"),
+    "partial": Missing("The index is half built: 18,200 of 50,000 gradients.", "Go on: python -m attribution embed"),
+    "stale": StoreError(
+        "This index was built for another checkpoint (a1b2 vs c3d4).", "Scores are hidden until you rebuild."
+    ),
+    "newer": StoreError("workspace.json has format 9; this Whence knows formats up to 1.", "Install a newer Whence."),
+    "corrupt": StoreError("block 3 of gradients 0f1e2d has 100 bytes, expected 4,096.", "Rebuild the gradients."),
+    "running": Missing("Gradients are not computed yet.", "They are being computed now."),
+    "failed": Missing("Gradients are not computed yet.", "Start the embed step."),
+}
+
+
+def status(workspace: str | Path) -> WorkspaceStatus:
+    state = os.environ.get("WHENCE_FAKE_STATE", "")
+    last = {"": "done", "zero": "done", "stale": "stale", "corrupt": "stale", "partial": "partial"}.get(
+        state, "missing"
+    )
+    steps = (
+        StepStatus("load", "done", "12,000 training and 2,000 test pictures", 1.4, 9_400_000, "9c8b7a6d5e4f", {}),
+        StepStatus("train", "done", "8 checkpoints, test accuracy 83.6 %", 48.2, 1_900_000, "a1b2c3d4e5f6", {}),
+        StepStatus("embed", "done" if last == "done" else last, "12,000 gradients of 2,048 numbers", 95.0, 410_000_000,
+                   "77aa88bb99cc", {}),
+        StepStatus("index", last, "exact index over 12,000 rows", 0.8, 98_000_000, "0f1e2d3c4b5a", {}),
+    )  # fmt: skip
+    return WorkspaceStatus(str(workspace), "fashion", "demo fashion", steps, _STATES.get(state))
+
+
+def checks(workspace: str | Path) -> tuple[Check, ...]:
+    return (
+        Check("class count", True, "10 classes, labels run to 9.", ""),
+        Check("finite loss", True, "The loss of the first 64 examples is finite.", ""),
+        Check("layers found", False, "1 layer falls back to the slow path (bn1).", "Pass layers=... to leave it out."),
+    )
+
+
+def start(workspace: str | Path, verb: str, arguments: Sequence[str] = ()) -> Job:
+    return Job("job-1", verb, "running", "embed", 18_200, 50_000, 240.0, "Gradient embeddings 18,200 / 50,000 (36 %).")
+
+
+def latest(workspace: str | Path) -> Job | None:
+    state = os.environ.get("WHENCE_FAKE_STATE", "")
+    if state == "running":
+        return start(workspace, "embed")
+    if state == "failed":
+        return Job(
+            "job-1", "embed", "failed", "embed", 10, 100, None, "Stopped.", "KeyError: 'fc.weight'", "Check classes=."
+        )
+    return None
+
+
+def cancel(workspace: str | Path, id: str) -> None:
+    return None
+
+
+def install() -> None:
+    """Put the fakes where the pages look for the library."""
+    here = sys.modules[__name__]
+    for name, given in {
+        "attribution.debugger": ("Item", "Evidence", "EvidenceRow", "Cluster", "Breakdown", "Share", "DistancePlot", "MISTAKE_SORTS",
+                                 "Planted", "Checkpoint", "Standout"),
+        "attribution.pipeline": ("status", "checks", "WorkspaceStatus", "StepStatus", "Check"),
+        "attribution.jobs": ("start", "latest", "cancel", "Job"),
+    }.items():  # fmt: skip
+        module: Any = types.ModuleType(name)
+        for each in given:
+            setattr(module, each, getattr(here, each))
+        module.Debugger = FakeDebugger
+        sys.modules[name] = module
+
+
+if __name__ == "__main__":
+    import tests.fakes
+    from streamlit.web.cli import main
+
+    tests.fakes.install()
+    port = sys.argv[1] if len(sys.argv) > 1 else "8701"
+    sys.argv = ["streamlit", "run", "app.py", "--server.port", port, "--server.headless", "true", "--server.address",
+                "127.0.0.1", "--browser.gatherUsageStats", "false"]  # fmt: skip
+    main()
