@@ -65,6 +65,17 @@ a.card{display:block;text-decoration:none}
 a.card:hover{border-color:var(--st-primary-color)}
 .supports{color:var(--supports)}.opposes{color:var(--opposes)}.flagged{color:var(--flag)}
 img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}
+.stack{display:grid;gap:12px}
+.card h3{font-size:1rem;font-weight:600;margin-bottom:8px}
+.state{display:grid;gap:12px;max-width:46rem;padding:24px}
+.state h2{font-size:1.375rem}
+.strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:20px}
+.strip li{position:relative}
+.strip li+li::before{content:"\203A";position:absolute;left:-14px;top:50%;transform:translateY(-50%);color:var(--muted)}
+.step{display:grid!important;height:100%}
+.step b{font-weight:600}
+.step.stale,.step.partial,.step.missing{border:1.5px dashed var(--flag)}
+.step.stale b,.step.partial b,.step.missing b{color:var(--flag)}
 p,h2,h3,ul,ol,figure{margin:0;padding:0}
 ul,ol{list-style:none}
 """

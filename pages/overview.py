@@ -1,0 +1,100 @@
+"""Overview: is there something to debug, and is the index ready?
+
+Four numbers, the steps that made them, the confusion matrix, and the three groups of mistakes to start with. Every
+number and every group leads to the mistakes behind it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from attribution import pipeline
+from pages.shared import chrome, links, state
+from pages.shared.elements import Element, draw, el, row, thumb
+from pages.shared.matrix import confusion_matrix
+from pages.shared.pipeline_strip import pipeline_strip
+from pages.shared.wording import noun, size
+
+if TYPE_CHECKING:
+    from attribution.debugger import Cluster, Debugger
+    from attribution.pipeline import WorkspaceStatus
+
+THUMBS = 5
+
+
+def main() -> None:
+    status = pipeline.status(state.workspace_path())
+    debugger = state.debugger()
+    chrome.header(debugger, [])
+    st.title(f"{debugger.n_mistakes:,} of {debugger.n_test:,} test {noun(debugger)} are wrong", anchor=False)
+    chrome.planted_banner(debugger)
+    numbers(debugger, status)
+    pipeline_strip(status)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        matrix(debugger)
+    with right:
+        start_here(debugger)
+    chrome.footer(debugger)
+
+
+def numbers(debugger: Debugger, status: WorkspaceStatus) -> None:
+    """Test accuracy, mistakes, training examples, index."""
+    planted = debugger.planted
+    index = {step.step: step for step in status.steps}.get("embed")
+    cells = (
+        ("Test accuracy", f"{100 * debugger.accuracy:.1f} %", f"on {debugger.n_test:,} test {noun(debugger)}"),
+        ("Mistakes", f"{debugger.n_mistakes:,}", "test labels the model disagrees with"),
+        (
+            "Training examples",
+            f"{debugger.n_train:,}",
+            f"{planted.count:,} labels flipped on purpose" if planted else " ",
+        ),
+        (
+            "Checkpoints indexed",
+            f"{len(debugger.checkpoints)}",
+            size(index.n_bytes) if index and index.n_bytes else " ",
+        ),
+    )
+    for column, (label, value, note) in zip(st.columns(4), cells, strict=True):
+        with column.container(border=True):
+            st.metric(label, value)
+            st.caption(note)
+
+
+def matrix(debugger: Debugger) -> None:
+    st.header("Which labels are confused", anchor=False)
+    with st.container(horizontal=True):
+        diagonal = st.toggle("Show right answers", key="diagonal", bind="query-params")
+        log = st.toggle("Log scale", key="log", bind="query-params")
+    confusion_matrix(debugger.confusion(), debugger.classes, diagonal=diagonal, log=log, key="matrix")
+
+
+def start_here(debugger: Debugger) -> None:
+    clusters = debugger.clusters(3)
+    st.header(
+        f"Start here: {len(clusters)} clusters of mistakes" if clusters else "No mistakes to start with", anchor=False
+    )
+    draw(el("div", *[cluster_card(debugger, cluster) for cluster in clusters], cls="stack"), key="clusters")
+
+
+def cluster_card(debugger: Debugger, cluster: Cluster) -> Element:
+    true, pred = debugger.classes[cluster.label], debugger.classes[cluster.predicted]
+    alt = f"{true} predicted as {pred}"
+    return el(
+        "a",
+        el("h3", cluster.sentence),
+        row(*[example(debugger, id, alt) for id in cluster.ids[:THUMBS]]),
+        href=links.mistakes(true=true, pred=pred),
+        cls="card",
+    )
+
+
+def example(debugger: Debugger, id: str, alt: str) -> Element:
+    src = state.preview_src(debugger, id)
+    return thumb(src, f"{id}: {alt}") if src else el("p", debugger.preview(id).text[:80], cls="muted")
+
+
+main()

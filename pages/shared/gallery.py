@@ -1,0 +1,149 @@
+"""A gallery for the keyboard: tiles that are links, and beside them the one in focus, large.
+
+Arrows, Home and End move; Enter, a click or "open in a new tab" follow the tile's address. The panel is filled in the
+browser from what the tiles brought along, so moving costs no message to the server. Tiles are built again only when
+their page changes. Coming back from a tile puts the focus on it again. r and c, which Streamlit would take for "rerun"
+and "clear caches", do nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import streamlit as st
+
+from pages.shared import links, theme
+from pages.shared.elements import BUILD_JS, CSS
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One example. `src` is a data URL, or "" and then `text` is shown; bars are (class name, per cent, role)."""
+
+    id: str
+    href: str
+    src: str
+    alt: str
+    text: str
+    given: str
+    predicted: str
+    percent: str
+    facts: str
+    planted: str
+    bars: tuple[tuple[str, float, str], ...]
+
+
+_CSS = (
+    CSS
+    + """
+.root{container-type:inline-size}
+.split{display:grid;grid-template-columns:minmax(0,1fr) 272px;gap:20px;align-items:start}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(124px,1fr));gap:8px;padding:4px}
+.tile{display:block;border:2px solid var(--border);border-radius:8px;padding:6px;text-decoration:none;background:var(--background);
+      font-size:.875rem;line-height:1.3}
+.tile:hover{border-color:var(--muted)}
+.tile:focus-visible,.tile.here{border-color:var(--st-primary-color)}
+.tile.planted{border-style:dashed;border-color:var(--flag)}
+.tile .picture{position:relative;height:96px;display:grid;place-items:center;overflow:hidden}
+.tile img{height:96px;max-width:100%;object-fit:contain;image-rendering:pixelated;display:block}
+.tile .words{height:96px;width:100%;overflow:hidden;display:-webkit-box;-webkit-line-clamp:5;-webkit-box-orient:vertical}
+.tile .percent{position:absolute;right:0;bottom:0;background:var(--background);border-radius:4px 0 0 0;padding:0 4px}
+.tile .line{display:block;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
+.tile .said::before{content:"\\2192\\00A0"}
+aside{position:sticky;top:72px;border:1px solid var(--border);border-radius:8px;padding:14px;display:grid;gap:12px}
+aside img{width:100%;max-height:244px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}
+aside .words{max-height:16rem;overflow:auto;white-space:pre-wrap}
+aside h2{font-size:1rem}
+.bars{display:grid;gap:2px 8px;grid-template-columns:minmax(0,auto) minmax(40px,1fr) max-content;align-items:center;font-size:.875rem}
+.bars .name{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.bars .strong{font-weight:600}
+.bars .bar{height:10px;border-radius:2px;background:var(--muted);width:max(1px,var(--share))}
+.bars .strong+.bar{background:var(--action)}
+.bars .value{text-align:right}
+@container (max-width:700px){
+ .split{grid-template-columns:minmax(0,1fr)}
+ aside{position:static;grid-template-columns:128px minmax(0,1fr);order:-1}
+ aside img{max-height:128px}aside>.rest{grid-column:2}
+}
+"""
+)
+_JS = (
+    links.FOLLOW_JS
+    + BUILD_JS
+    + """
+const el = (tag, cls, ...children) => { const e = document.createElement(tag); e.className = cls; e.append(...children); return e; };
+function picture(tile, eager) {
+  if (!tile.src) return el('div', 'words', tile.text);
+  const img = el('img', ''); img.src = tile.src; img.alt = tile.alt; if (!eager) img.loading = 'lazy'; img.decoding = 'async'; return img;
+}
+function tileElement(tile, n) {
+  const a = el('a', tile.planted ? 'tile planted' : 'tile',
+    el('span', 'picture', picture(tile, false), el('span', 'percent', tile.percent)),
+    el('span', 'line', tile.given), el('span', 'line said', tile.predicted));
+  a.href = tile.href; a.dataset.id = tile.id; a.dataset.n = n;
+  a.setAttribute('role', 'option'); a.setAttribute('aria-label', tile.alt);
+  return a;
+}
+function bars(tile) {
+  return el('div', 'bars', ...tile.bars.flatMap(([name, percent, role]) => {
+    const words = el('span', role ? 'name strong' : 'name', role ? `${name} (${role})` : name), bar = el('span', 'bar');
+    words.title = name;
+    bar.style.setProperty('--share', percent + '%');
+    return [words, bar, el('span', 'value', percent < 0.05 ? '0 %' : percent.toFixed(1) + ' %')];
+  }));
+}
+function fill(aside, tile) {
+  const open = el('a', 'button main', 'Open evidence'); open.href = tile.href;
+  const given = el('span', 'chip given', tile.given), predicted = el('span', 'chip predicted', 'pred ' + tile.predicted);
+  const planted = tile.planted ? [el('p', 'flagged', tile.planted)] : [];
+  aside.replaceChildren(picture(tile, true), el('div', 'rest', el('h2', '', tile.id), el('div', 'row', given, predicted),
+    ...planted, bars(tile), el('p', 'muted', tile.facts), open));
+}
+export default function({ parentElement, data }) {
+  const root = parentElement.querySelector('.root'), grid = root.querySelector('.grid'), aside = root.querySelector('aside');
+  colour(root, data); grid.setAttribute('aria-label', data.label);
+  const remembered = 'whence:' + data.page;
+  const built = root.dataset.page !== data.page;
+  if (built) { grid.replaceChildren(...data.tiles.map(tileElement)); root.dataset.page = data.page; root.dataset.here = 0; }
+  const tiles = [...grid.children];
+  const show = n => {
+    root.dataset.here = n;
+    tiles.forEach((t, i) => { t.tabIndex = i === n ? 0 : -1; t.classList.toggle('here', i === n); t.setAttribute('aria-selected', String(i === n)); });
+    if (tiles[n]) fill(aside, data.tiles[n]);
+  };
+  const go = n => { n = Math.min(tiles.length - 1, Math.max(0, n)); show(n); tiles[n].focus(); };
+  const columns = () => getComputedStyle(grid).gridTemplateColumns.split(' ').length;
+  if (built) {
+    const opened = sessionStorage.getItem(remembered); sessionStorage.removeItem(remembered);
+    const n = tiles.findIndex(t => t.dataset.id === opened);
+    if (n >= 0) go(n); else show(0);
+  }
+  root.onclick = e => {
+    const tile = e.target.closest('.tile');
+    if (tile) show(+tile.dataset.n);
+    if (e.target.closest('a[href]') && tiles[+root.dataset.here]) sessionStorage.setItem(remembered, tiles[+root.dataset.here].dataset.id);
+    follow(e);
+  };
+  grid.onmouseover = e => { const t = e.target.closest('.tile'); if (t && !grid.contains(parentElement.activeElement)) show(+t.dataset.n); };
+  grid.onkeydown = e => {
+    const t = e.target.closest('.tile'); if (!t || e.ctrlKey || e.metaKey || e.altKey) return;
+    const i = +t.dataset.n, k = e.key; let done = true;
+    if (k === 'ArrowRight') go(i + 1); else if (k === 'ArrowLeft') go(i - 1);
+    else if (k === 'ArrowDown') go(i + columns()); else if (k === 'ArrowUp') go(i - columns());
+    else if (k === 'Home') go(0); else if (k === 'End') go(tiles.length - 1);
+    else if (k !== 'r' && k !== 'c') done = false;
+    if (done) { e.preventDefault(); e.stopPropagation(); }
+  };
+}
+"""
+)
+_HTML = """<div class="root"><div class="split"><div class="grid" role="listbox"></div>
+<aside aria-label="The picture in focus"></aside></div></div>"""
+_gallery = st.components.v2.component("whence_gallery", html=_HTML, css=_CSS, js=_JS)
+
+
+def gallery(tiles: Sequence[Tile], *, page: str, label: str, key: str) -> None:
+    """Draw the tiles; `page` names what they are, and has to change when they do."""
+    data = {"tiles": [asdict(tile) for tile in tiles], "page": page, "label": label, "colours": theme.tokens().css()}
+    _gallery(key=key, data=data)
