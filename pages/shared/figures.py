@@ -21,7 +21,7 @@ from plotly.subplots import make_subplots
 from pages.shared.theme import OPPOSES_GLYPH, SUPPORTS_GLYPH, Tokens
 
 if TYPE_CHECKING:
-    from attribution.debugger import Breakdown, DistancePlot, Evidence, EvidenceRow, Share
+    from attribution.debugger import DistancePlot, Evidence, EvidenceRow, Share
 
 DISTANCE_NAMES = {
     "pixel": "distance between the pictures (pixels)",
@@ -181,9 +181,9 @@ def score_histogram(evidence: Evidence, classes: Sequence[str], tokens: Tokens) 
 def score_histogram_alt(evidence: Evidence) -> str:
     scores = evidence.scores
     return (
-        f"Histogram of the influence of {len(scores):,} training examples on {evidence.query.id}: {np.sum(scores > 0):,} "
-        f"support, {np.sum(scores < 0):,} oppose, from {scores.min():.3g} to {scores.max():.3g}. "
-        f"{evidence.standout.sentence}"
+        f"Histogram of the influence of {len(scores):,} training examples on {evidence.query.id}: "
+        f"{np.sum(scores > 0):,} support, {np.sum(scores < 0):,} oppose, "
+        f"from {scores.min():.3g} to {scores.max():.3g}. {evidence.standout.sentence}"
     )
 
 
@@ -270,9 +270,9 @@ def pixel_maps_alt(values: NDArray[Any], title: str) -> str:
     row, column = np.unravel_index(int(np.argmax(np.abs(values))), values.shape)
     strongest = float(values[row, column])
     return (
-        f"{title}, and the map of how each of its pixels changes the influence. The strongest pixel is in row {row + 1}, "
-        f"column {column + 1} of {values.shape[0]} × {values.shape[1]}: brighter there "
-        f"{'supports' if strongest > 0 else 'opposes'} ({strongest:+.3g})."
+        f"{title}, and the map of how each of its pixels changes the influence. "
+        f"The strongest pixel is in row {row + 1}, column {column + 1} of {values.shape[0]} × {values.shape[1]}: "
+        f"brighter there {'supports' if strongest > 0 else 'opposes'} ({strongest:+.3g})."
     )
 
 

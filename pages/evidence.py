@@ -1,0 +1,365 @@
+"""Evidence: which training examples pushed the model to this answer, and which pushed the other way.
+
+The address says everything: `q` the example, `target` the question (predicted label or true label), `k` how many a
+side, `m` the method, `true`, `pred` and `sort` the list that n and p walk through, `tab` and `by` the open chart. The
+page reads it, asks the debugger once (remembered per question), draws the two columns, and computes only the open tab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pandas as pd
+import streamlit as st
+
+from attribution.errors import InvalidInput
+from pages.shared import chrome, elements, figures, links, state, theme
+from pages.shared import evidence_columns as columns
+from pages.shared.elements import el
+
+if TYPE_CHECKING:
+    from attribution.debugger import Breakdown, Debugger, Evidence, EvidenceRow, Item
+
+TARGETS = ("predicted", "label")
+SIZES = (6, 12, 24, 48)
+TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Table")
+SHOWN_COLUMNS = 6  # of a table row, on a card
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the address asks for; whatever it gets wrong is the default."""
+
+    id: str
+    target: str
+    k: int
+    method: str
+    true: str | None
+    pred: str | None
+    sort: str
+
+    def link(self, **changes: Any) -> str:
+        """The same view with something changed; the open tab stays open."""
+        at = replace(self, **changes)
+        href = links.evidence(
+            at.id, target=at.target, k=at.k, method=at.method, true=at.true, pred=at.pred, sort=at.sort
+        )
+        tab = st.session_state.get("tab", TABS[0])
+        return href if tab == TABS[0] else f"{href}&tab={quote(tab)}"
+
+
+def selection(debugger: Debugger) -> Selection:
+    asked = st.query_params
+    k = asked.get("k", "")
+    return Selection(
+        id=asked.get("q", ""),
+        target=_one_of(TARGETS, asked.get("target")),
+        k=int(k) if k.isdecimal() and 1 <= int(k) <= max(SIZES) else 12,
+        method=_one_of(debugger.method_names, asked.get("m")),
+        true=_one_of((None, *debugger.classes), asked.get("true")),
+        pred=_one_of((None, *debugger.classes), asked.get("pred")),
+        sort=_one_of(links.SORTS, asked.get("sort")),
+    )
+
+
+def _one_of(known: Sequence[Any], asked: str | None) -> Any:
+    return asked if asked in known else known[0]
+
+
+# ── which example ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def chosen(debugger: Debugger, at: Selection) -> tuple[Selection, Item]:
+    """The selection with an example in it (the worst mistake where the address names none); or a drawn dead end."""
+    if not at.id:
+        at = replace(at, id=_worst(debugger, at) or "")
+    if not at.id:
+        _dead_end(debugger, "No mistake to explain", _no_mistake(at), "Show all mistakes", links.mistakes())
+    try:
+        return at, debugger.item(at.id)
+    except InvalidInput as error:
+        _dead_end(debugger, "There is no such example", str(error), "Show the mistakes", links.mistakes())
+        raise
+
+
+def _worst(debugger: Debugger, at: Selection) -> str | None:
+    found = debugger.mistakes(label=_class(debugger, at.true), predicted=_class(debugger, at.pred), sort=at.sort)
+    return found[0].id if found else None
+
+
+def _no_mistake(at: Selection) -> str:
+    names = [f"labelled {at.true}"] * bool(at.true) + [f"predicted as {at.pred}"] * bool(at.pred)
+    which = f" {' and '.join(names)}" if names else ""
+    return f"No test example{which} is a mistake."
+
+
+def _class(debugger: Debugger, name: str | None) -> int | None:
+    return None if name is None else debugger.classes.index(name)
+
+
+def _dead_end(debugger: Debugger, headline: str, sentence: str, step: str, href: str) -> None:
+    """Says why there is nothing here and offers the one next step; the page ends."""
+    chrome.header(debugger, [("Mistakes", links.mistakes()), ("Evidence", None)])
+    button = elements.button(step, href, main=True)
+    elements.draw(
+        el("div", el("h2", headline), el("p", sentence), el("div", button, cls="row"), cls="card state", role="status"),
+        key="dead_end",
+    )
+    st.stop()
+
+
+# ── the item and its two columns ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _evidence(_debugger: Debugger, index_id: str, id: str, target: str, k: int, method: str) -> Evidence:
+    """Frozen and never written to, so every session may hold the same one."""
+    return _debugger.evidence(id, target=target, k=k, method=method)
+
+
+def draw_walk(debugger: Debugger, at: Selection) -> None:
+    """Previous and next mistake of the list one came from."""
+    before, after = debugger.neighbours(
+        at.id, label=_class(debugger, at.true), predicted=_class(debugger, at.pred), sort=at.sort
+    )
+    if before is None and after is None:
+        return
+    with st.container(horizontal=True, key="walk"):
+        _walk_button("Previous mistake", "P", before)
+        _walk_button("Next mistake", "N", after)
+
+
+def _walk_button(words: str, shortcut: str, id: str | None) -> None:
+    st.button(words, key=f"walk_{shortcut}", shortcut=shortcut, on_click=_open, args=(id,), disabled=id is None)
+
+
+def _open(id: str) -> None:
+    st.query_params["q"] = id
+    st.query_params.pop("target", None)
+
+
+def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    columns.draw(
+        columns.view(
+            evidence,
+            debugger.classes,
+            show=lambda id: _face(debugger, id),
+            link=lambda id: at.link(id=id, target="predicted"),
+            questions=_questions(debugger, at, evidence.query),
+            sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
+            methods=[_choice(name, at.link(method=name), name == at.method) for name in debugger.method_names],
+        )
+    )
+
+
+def _questions(debugger: Debugger, at: Selection, item: Item) -> list[dict[str, Any]]:
+    """Two where the label and the prediction differ; else there is only one thing to ask."""
+    words = {
+        "predicted": f"predicted label: {debugger.classes[item.predicted]}",
+        "label": f"{columns.label_word(item)}: {debugger.classes[item.label]}",
+    }
+    targets = TARGETS if item.is_mistake else TARGETS[:1]
+    return [_choice(words[target], at.link(target=target), target == at.target) for target in targets]
+
+
+def _choice(text: str, href: str, current: bool) -> dict[str, Any]:
+    return {"text": text, "href": href, "current": current}
+
+
+def _face(debugger: Debugger, id: str) -> columns.Face:
+    src = state.preview_src(debugger, id)
+    if src:
+        return {"src": src}
+    preview = debugger.preview(id)
+    if preview.kind == "row":
+        return {"row": [[name, str(value)] for name, value in list(preview.row.items())[:SHOWN_COLUMNS]]}
+    return {"text": preview.text}
+
+
+# ── the tabs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_tabs(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    """Only the open tab is computed."""
+    drawers = (draw_distance, draw_histogram, draw_breakdown, draw_table)
+    for tab, draw in zip(st.tabs(TABS, key="tab", bind="query-params"), drawers, strict=True):
+        if tab.open:
+            with tab:
+                draw(debugger, at, evidence)
+
+
+def draw_distance(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    kinds = list(debugger.distance_kinds)
+    kind = st.segmented_control("Distance", kinds, default=kinds[0], key="by", bind="query-params", required=True)
+    with state.drawn_errors():
+        plot = debugger.distance_plot(evidence, kind)
+    key = f"distance {evidence.query.id} {evidence.target} {evidence.method} {kind}"
+    ids = [f"train:{i}" for i in plot.positions]
+    figure = figures.influence_distance(plot, evidence, ids, debugger.classes, theme.tokens())
+    st.plotly_chart(
+        figure,
+        key=key,
+        theme=None,
+        on_select="rerun",
+        selection_mode="points",
+        config=figures.MODE_BAR,
+        alt=figures.influence_distance_alt(plot, evidence, debugger.classes),
+    )
+    st.text(plot.caption)
+    draw_picked(debugger, at, evidence, _clicked(key))
+    if len(plot.positions) < debugger.n_train:
+        st.caption(
+            f"{len(plot.positions):,} of {debugger.n_train:,} training examples are drawn; the listed ones always are."
+        )
+
+
+def _clicked(key: str) -> str | None:
+    """The id under the last click in a chart: our own, from `customdata`, never a position within a trace."""
+    points = st.session_state.get(key, {}).get("selection", {}).get("points", [])
+    return points[0]["customdata"][0] if points else None
+
+
+def draw_picked(debugger: Debugger, at: Selection, evidence: Evidence, id: str | None) -> None:
+    """One training example that was pointed at, with the way to its own evidence."""
+    if id is None:
+        st.caption("Click a point to see the training example.")
+        return
+    item = debugger.item(id)
+    src = state.preview_src(debugger, id)
+    score = f"influence {float(evidence.scores[item.position]):+.3g}".replace("-", "−")
+    words = [elements.chip(text["text"], kind=text["kind"]) for text in columns.label_chips(item, debugger.classes)]
+    picture = [elements.thumb(src, f"{id}, {columns.chip_words(item, debugger.classes)}")] if src else []
+    button = elements.button("Open its evidence", at.link(id=id, target="predicted"))
+    elements.draw(elements.row(*picture, el("b", id), *words, el("span", score), button, cls="card"), key="picked")
+
+
+def draw_histogram(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    st.text(f"Does anything stand out? {evidence.standout.sentence}")
+    st.plotly_chart(
+        figures.score_histogram(evidence, debugger.classes, theme.tokens()),
+        key="histogram",
+        theme=None,
+        config=figures.MODE_BAR,
+        alt=figures.score_histogram_alt(evidence),
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner="Comparing the two examples layer by layer")
+def _breakdown(_debugger: Debugger, index_id: str, train_id: str, query_id: str, target: str) -> Breakdown:
+    return _debugger.breakdown(train_id, query_id, target=target)
+
+
+def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    listed = _listed(evidence)
+    names = {row.item.id: _listed_name(debugger, side, rank, row) for side, rank, row in listed}
+    id = st.selectbox("Training example", list(names), format_func=names.__getitem__, key=f"of {evidence.query.id}")
+    with state.drawn_errors():
+        found = _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target)
+    verb = "supports" if found.total > 0 else "opposes"
+    target = debugger.classes[evidence.target_label]
+    total = f"{found.total:+.3g}".replace("-", "−")
+    st.text(f"{id} {verb} “{target}” with an exact influence of {total}. Where it comes from:")
+    draw_maps(evidence, id, found)
+    draw_shares(found)
+
+
+def _listed(evidence: Evidence) -> list[tuple[str, int, EvidenceRow]]:
+    """Side, rank within the side, row; what supports first."""
+    sides = ((theme.SUPPORTS_GLYPH, evidence.proponents), (theme.OPPOSES_GLYPH, evidence.opponents))
+    return [(glyph, rank, row) for glyph, rows in sides for rank, row in enumerate(rows, 1)]
+
+
+def _listed_name(debugger: Debugger, side: str, rank: int, row: EvidenceRow) -> str:
+    return f"{side} {rank} · {row.item.id} · {columns.chip_words(row.item, debugger.classes)}"
+
+
+def draw_maps(evidence: Evidence, id: str, found: Breakdown) -> None:
+    maps = (
+        (id, found.train_pixels, found.train_map),
+        (evidence.query.id, found.query_pixels, found.query_map),
+    )
+    for place, (name, pixels, values) in zip(st.columns(2), maps, strict=True):
+        if pixels is None or values is None:
+            continue
+        figure = figures.pixel_maps(pixels, values, name, theme.tokens())
+        alt = figures.pixel_maps_alt(values, name)
+        place.plotly_chart(figure, key=f"map {name}", theme=None, config={"displayModeBar": False}, alt=alt)
+
+
+def draw_shares(found: Breakdown) -> None:
+    for place, shares, of in zip(
+        st.columns(2), (found.by_layer, found.by_checkpoint), ("layer", "checkpoint"), strict=True
+    ):
+        with place:
+            st.markdown(f"**Share by {of}**")
+            st.plotly_chart(
+                figures.share_bars(shares, theme.tokens()),
+                key=f"shares {of}",
+                theme=None,
+                config={"displayModeBar": False},
+                alt=figures.share_bars_alt(shares, of),
+            )
+
+
+def draw_table(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    frame = evidence_frame(evidence, debugger.classes)
+    event = st.dataframe(
+        frame,
+        key=f"table {evidence.query.id} {evidence.target} {evidence.method}",
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={"share of examples below": st.column_config.NumberColumn(format="%.2f %%")},
+        alt=f"The {len(frame)} training examples that support and oppose most, with scores and distances.",
+    )
+    rows = event["selection"]["rows"]
+    draw_picked(debugger, at, evidence, frame["id"].iloc[rows[0]] if rows else None)
+    name = f"evidence-{evidence.query.id}-{evidence.target}".replace(":", "-")
+    csv = frame.to_csv(index=False).encode()
+    st.download_button("Download CSV", csv, f"{name}.csv", "text/csv", key="csv", on_click="ignore")
+
+
+def evidence_frame(evidence: Evidence, classes: Sequence[str]) -> pd.DataFrame:
+    """The two columns as one table, a row a training example; near-identical ones are named in the last column."""
+    rows = []
+    for side, rank, row in _listed(evidence):
+        rows.append(
+            {
+                "side": "supports" if side == theme.SUPPORTS_GLYPH else "opposes",
+                "rank": rank,
+                "id": row.item.id,
+                "label": classes[row.item.label],
+                "really": "" if row.item.truth is None else classes[row.item.truth],
+                "predicted": classes[row.item.predicted],
+                "percentile": row.percentile,
+                f"influence ({evidence.unit})": row.score,
+                **{f"{kind} distance": distance for kind, distance in row.distances.items()},
+                "near-identical": " ".join(row.copies),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_page() -> None:
+    debugger = state.debugger()
+    at, item = chosen(debugger, selection(debugger))
+    if not item.is_mistake:
+        at = replace(at, target="predicted")  # the label is what was predicted: one question
+    trail = links.mistakes(true=at.true, pred=at.pred, sort=at.sort)
+    chrome.header(debugger, [("Mistakes", trail), (f"Evidence of {item.id}", None)])
+    with state.drawn_errors():
+        evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
+    draw_walk(debugger, at)
+    draw_columns(debugger, at, evidence)
+    if not evidence.is_zero:
+        draw_tabs(debugger, at, evidence)
+    chrome.footer(debugger)
+
+
+draw_page()

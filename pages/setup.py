@@ -1,0 +1,197 @@
+"""Setup: what of the workspace is done, what is missing, the button that makes it, and how to bring one's own model.
+
+The page reads the status of the workspace without opening a model, so it also works where everything else cannot: no
+workspace yet, half built, stale, damaged, or written by a newer Whence. There is always exactly one next step.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from attribution import jobs, pipeline
+from attribution.errors import AttributionError
+from pages.shared import chrome, elements, links, state
+from pages.shared.elements import Element, el
+from pages.shared.jobs import draw_job, draw_start
+from pages.shared.theme import RIGHT_GLYPH, WRONG_GLYPH
+from pages.shared.wording import duration, size
+
+if TYPE_CHECKING:
+    from attribution.pipeline import Check, StepStatus, WorkspaceStatus
+
+DOES = {
+    "load": "read the data",
+    "train": "train the model, or take your checkpoints",
+    "embed": "compute every training example's gradient, once",
+    "index": "make the gradients searchable",
+}
+STATES = {
+    "done": f"{RIGHT_GLYPH} done",
+    "missing": "○ not done yet",
+    "partial": "◐ half done",
+    "stale": "! out of date",
+}
+
+TEMPLATE = """\
+# pets.py
+from attribution import Checkpoint, Project
+
+def project() -> Project:
+    return Project(
+        name="pets",
+        model=build_model,          # () -> nn.Module, weights not loaded
+        checkpoints=[Checkpoint("runs/epoch10.safetensors", learning_rate=0.05)],
+        train=train_set,            # map-style datasets of (input, label); labels are ints
+        test=test_set,
+        classes=["abyssinian", "beagle", "..."],
+        modality="image",           # "image" | "text" | "tabular"
+    )
+"""
+COMMANDS = """\
+python -m attribution check pets.py                        # says what is missing, in sentences
+python -m attribution index pets.py --workspace work/pets  # load, train, embed, index
+python -m attribution app   --workspace work/pets          # this app
+"""
+
+
+# ── the steps ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_steps(status: WorkspaceStatus) -> None:
+    steps = [_step(number, step) for number, step in enumerate(status.steps, 1)]
+    elements.draw(el("ol", *steps, cls="steps"), key="steps")
+
+
+def _step(number: int, step: StepStatus) -> Element:
+    cost = [
+        *([duration(step.seconds)] if step.seconds is not None else []),
+        *([size(step.n_bytes)] if step.n_bytes is not None else []),
+        *([step.id] if step.id else []),
+    ]
+    facts = [elements.chip(f"{name}: {value}") for name, value in step.facts.items()]
+    return el(
+        "li",
+        elements.row(
+            elements.row(
+                el("b", f"{number}. {step.step}"),
+                elements.chip(STATES[step.state]),
+                el("span", DOES.get(step.step, ""), cls="muted"),
+            ),
+            el("span", " · ".join(cost), cls="muted"),
+            cls="between",
+        ),
+        el("p", step.sentence),
+        *([elements.row(*facts)] if facts else []),
+        cls="card",
+    )
+
+
+# ── the one next step ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_next_step(workspace: Path, status: WorkspaceStatus) -> None:
+    job = jobs.latest(workspace)
+    ready = all(step.state == "done" for step in status.steps) and status.error is None
+    if job is not None and (job.state in ("running", "failed") or (job.state == "cancelled" and not ready)):
+        draw_job(workspace, job)
+    if job is not None and job.state == "running":
+        return
+    if ready:
+        _draw_ready(status)
+    elif can_start(status):
+        words, verb, arguments = start_of(status)
+        draw_start(workspace, words, verb, arguments)
+        st.caption("It runs in its own process. You can close this tab and come back.")
+
+
+def _draw_ready(status: WorkspaceStatus) -> None:
+    elements.draw(
+        el(
+            "div",
+            el("b", f"“{status.name}” is ready: every step is done."),
+            elements.button("Open the Overview", links.overview(), main=True),
+            cls="card row between",
+            role="status",
+        ),
+        key="ready",
+    )
+
+
+def can_start(status: WorkspaceStatus) -> bool:
+    """A job can make what is missing; it cannot make a newer file format older."""
+    return any(step.state != "done" for step in status.steps) or not status.steps
+
+
+def start_of(status: WorkspaceStatus) -> tuple[str, str, tuple[str, ...]]:
+    """Words on the button, verb and arguments of the job that makes what is missing."""
+    states = {step.state for step in status.steps}
+    words = "Resume" if "partial" in states else "Rebuild" if "stale" in states else "Start"
+    kind, _, name = status.project.partition(" ")
+    if not status.project or kind == "demo":
+        return f"{words}: make the demo", "demo", (name or "fashion",)
+    return f"{words}: make the index", "index", (status.project,)
+
+
+# ── the doctor, and your own model ───────────────────────────────────────────────────────────────────────────────────
+
+
+@st.cache_data(max_entries=4, show_spinner="Checking the model and the data")
+def _checks(workspace: str, fingerprint: tuple[tuple[str, int], ...]) -> tuple[Check, ...]:
+    return pipeline.checks(workspace)
+
+
+def draw_checks(workspace: Path) -> None:
+    st.subheader("Checks", anchor=False)
+    try:
+        found = _checks(str(workspace), state.fingerprint(workspace))
+    except AttributionError as error:
+        elements.draw(el("p", str(error), cls="card", role="status"), key="checks_not_run")
+        return
+    passed = sum(check.ok for check in found)
+    st.caption(f"{passed} of {len(found)} pass.")
+    elements.draw(el("ul", *[_check(check) for check in found]), key="checks")
+
+
+def _check(check: Check) -> Element:
+    words = f"{RIGHT_GLYPH} passes" if check.ok else f"{WRONG_GLYPH} fails"
+    fix = [el("p", check.fix)] if check.fix and not check.ok else []
+    head = elements.row(elements.chip(words), el("b", check.name), el("span", check.sentence))
+    return el("li", head, *fix, cls="card")
+
+
+def draw_own_model() -> None:
+    st.subheader("Bring your own model", anchor=False)
+    st.text("Write one project file; everything else follows from it. Copy this and change what differs:")
+    st.code(TEMPLATE, language="python")
+    st.text("Then, in a terminal:")
+    st.code(COMMANDS, language="bash")
+
+
+# ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_error(error: AttributionError) -> None:
+    lines = [el("p", line) for line in (error.message, error.hint) if line]
+    elements.draw(
+        el("div", el("h3", "The workspace cannot be used as it is"), *lines, cls="card", role="alert"), key="error"
+    )
+
+
+def draw_page() -> None:
+    workspace = state.workspace_path()
+    chrome.header(None, [("Setup", None)])
+    status = pipeline.status(workspace)
+    st.title(f"Setup of {status.name or workspace.name}", anchor=False)
+    st.caption(f"Workspace: {status.path}")
+    if status.error is not None:
+        draw_error(status.error)
+    draw_next_step(workspace, status)
+    draw_steps(status)
+    draw_checks(workspace)
+    draw_own_model()
+
+
+draw_page()

@@ -1,0 +1,393 @@
+"""The item and its evidence as one component: the picture on the left, what supports and what opposes beside it.
+
+Python decides everything that is said (`view` and its helpers: plain dictionaries, testable without a browser); the
+script below only sets text nodes, so a label or a file name is never read as markup. Every card is a link to that
+training example's own evidence. Bars share one scale over both columns: what supports grows to the right, what opposes
+to the left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pages.shared import theme
+from pages.shared.elements import CSS
+from pages.shared.figures import shown_classes
+from pages.shared.links import FOLLOW_JS
+from pages.shared.theme import OPPOSES_GLYPH, RIGHT_GLYPH, SUPPORTS_GLYPH, WRONG_GLYPH
+
+if TYPE_CHECKING:
+    from attribution.debugger import Evidence, EvidenceRow, Item
+
+SHOWN_COPIES = 12
+SNIPPET = 160
+
+Face = dict[str, Any]  # what a person sees of an example: {"src": …} or {"text": …} or {"row": [[name, value], …]}
+Choice = Mapping[str, Any]  # {"text", "href", "current"}: one of several views of the same item
+Show = Callable[[str], Face]
+Link = Callable[[str], str]
+
+_CSS = (
+    CSS
+    + """
+.root{container-type:inline-size;font-size:1rem}
+.frame{display:grid;grid-template-columns:232px minmax(0,1fr);gap:28px;padding:4px}
+.columns{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:24px}
+@container (max-width:760px){.frame,.columns{grid-template-columns:minmax(0,1fr)}}
+img{image-rendering:pixelated;display:block;object-fit:contain;border-radius:4px}
+h3{font-size:1.125rem;line-height:1.3}
+.query>img{width:224px;height:224px}
+.query .text{max-height:20em;overflow:auto;border:1px solid var(--border);border-radius:6px;padding:8px}
+.text{overflow-wrap:anywhere}
+dl{display:grid;grid-template-columns:auto 1fr;gap:2px 10px;margin:0}
+dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
+.card dl,.card .text{font-size:.875rem}
+.chips{display:flex;flex-direction:column;gap:6px;margin:10px 0;align-items:flex-start}
+.grey{color:var(--muted);font-size:.875rem}
+.bars{display:grid;grid-template-columns:minmax(0,max-content) 1fr max-content;gap:3px 8px;align-items:center}
+.bars{font-size:.875rem;margin-top:8px}
+.bars .name{overflow-wrap:anywhere}.bars .strong{font-weight:600}.bars .number{text-align:right}
+.track{height:10px;background:var(--surface);border-radius:2px;overflow:hidden;display:flex}
+.track>i{display:block;background:var(--muted);min-width:1px}
+.question{display:flex;flex-wrap:wrap;gap:8px;margin-bottom:8px}
+.pill[aria-current]{border:2px solid var(--st-primary-color);font-weight:600}
+.note{border-left:4px solid var(--muted);background:var(--surface);padding:8px 12px;margin:10px 0}
+.note.caution{border-left:4px dashed var(--text)}
+.note a{display:inline-block;min-height:32px;line-height:32px;padding:0 4px;overflow-wrap:anywhere}
+.column{margin-top:14px;min-width:0}
+.column.supports,.column.opposes{color:inherit}
+.column.supports b{color:var(--supports)}.column.opposes b{color:var(--opposes)}
+.column .count{margin-top:6px;font-weight:600}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:10px;margin:10px 0 0}
+.cards.wide{grid-template-columns:minmax(0,1fr)}
+li>a.card{padding:6px;overflow:hidden}
+li.planted>a.card{border:2px dashed var(--flag);padding:5px}
+.card img{width:100%;aspect-ratio:1}
+.card .text{display:-webkit-box;-webkit-line-clamp:3;-webkit-box-orient:vertical;overflow:hidden}
+.card .percentile{margin-top:5px}
+.card .track{height:8px;margin:4px 0 6px}.opposes .track{justify-content:flex-end}
+.supports .track>i{background:var(--supports)}.opposes .track>i{background:var(--opposes)}
+.card .chip{margin-top:3px;padding:0 8px;min-height:26px;line-height:1.25}
+.foot{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:center;margin-top:16px}.foot .question{margin:0}
+details{font-size:.875rem}summary{cursor:pointer;min-height:32px;line-height:32px;color:var(--muted)}
+.copies{display:flex;flex-wrap:wrap;gap:6px}
+.copies a{display:block;min-width:40px;min-height:40px;overflow-wrap:anywhere}.copies img{width:40px;height:40px}
+"""
+)
+
+_JS = (
+    FOLLOW_JS
+    + """
+const el = (tag, name, ...inside) => {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  made.append(...inside.filter(each => each !== null && each !== undefined && each !== ''));  // strings: text nodes
+  return made;
+};
+const link = (href, name, ...inside) => {
+  const a = el('a', name, ...inside);
+  a.setAttribute('href', href);
+  return a;
+};
+const face = (shown, alt) => {
+  if (shown.row) return el('dl', '', ...shown.row.flatMap(([k, v]) => [el('dt', '', k), el('dd', '', v)]));
+  if (!shown.src) return el('div', 'text', shown.text || '');
+  const img = el('img');
+  img.alt = alt; img.decoding = 'async'; img.src = shown.src;
+  return img;
+};
+const chip = c => el('span', 'chip ' + c.kind, c.text);
+const track = share => {
+  const bar = el('i');
+  bar.style.width = (100 * share) + '%';
+  const made = el('div', 'track', bar);
+  made.setAttribute('aria-hidden', 'true');
+  return made;
+};
+const bars = rows => el('div', 'bars', ...rows.flatMap(row => [
+  el('span', row.strong ? 'name strong' : 'name', row.name), track(row.share), el('span', 'number', row.text)]));
+const query = q => el('section', 'query',
+  face(q.face, q.alt), el('div', 'chips', ...q.chips.map(chip)), el('div', 'grey', q.facts), bars(q.bars));
+const note = n => el('div', 'note ' + n.kind, n.text, ...(n.links || []).flatMap(l => [' ', link(l.href, '', l.text)]));
+const copy = c => {
+  const a = link(c.href, '', face(c.face, c.alt));
+  a.title = c.alt;
+  return a;
+};
+const copies = c => el('details', '', el('summary', '', c.text), el('div', 'copies', ...c.items.map(copy)));
+const card = c => {
+  const percentile = el('div', 'percentile', el('b', '', c.glyph), ' ', c.percentile);
+  const a = link(c.href, 'card', face(c.face, ''), percentile, track(c.share), ...c.chips.map(chip));
+  a.title = c.tooltip;
+  a.setAttribute('aria-label', c.alt);
+  return el('li', c.planted ? 'planted' : '', a, c.copies ? copies(c.copies) : null);
+};
+const column = c => el('section', 'column ' + c.kind,
+  el('h3', '', el('b', '', c.glyph), ' ', c.title), el('div', 'grey', c.sentence),
+  c.planted ? el('p', 'count', c.planted) : null, el('ul', c.wide ? 'cards wide' : 'cards', ...c.cards.map(card)));
+const choice = q => {
+  const a = link(q.href, 'pill', q.text);
+  if (q.current) a.setAttribute('aria-current', 'true');
+  return a;
+};
+const choices = (name, all) => {
+  if (all.length < 2) return null;
+  const made = el('nav', 'question', ...all.map(choice));
+  made.setAttribute('aria-label', name);
+  return made;
+};
+const build = d => el('div', 'frame', query(d.query), el('div', 'answer',
+  choices('What is asked', d.questions), choices('Method', d.methods), el('p', '', d.sentence), ...d.notes.map(note),
+  el('div', 'columns', ...d.columns.map(column)),
+  el('div', 'foot', choices('How many are shown', d.columns.length ? d.sizes : []), el('span', 'grey', d.took))));
+
+function move(event, root) {
+  const cards = [...root.querySelectorAll('a.card')], at = cards.indexOf(event.target);
+  if (at < 0) return false;
+  const last = cards.length - 1, next = at + 1, before = at - 1;
+  const to = { ArrowRight: next, ArrowDown: next, ArrowLeft: before, ArrowUp: before, Home: 0, End: last }[event.key];
+  if (to === undefined) return false;
+  cards[Math.min(last, Math.max(0, to))].focus();
+  return true;
+}
+
+export default function ({ parentElement, data }) {
+  const root = parentElement.querySelector('.root');
+  for (const [name, value] of Object.entries(data.colours)) root.style.setProperty(name, value);
+  if (root.dataset.page !== data.page) {            // the same view again: keep the focus and what is unfolded
+    root.replaceChildren(build(data));
+    root.dataset.page = data.page;
+  }
+  root.onclick = follow;
+  root.onkeydown = e => {
+    if (e.ctrlKey || e.metaKey || e.altKey) return;
+    if (move(e, root)) { e.preventDefault(); e.stopPropagation(); }
+    else if (e.key === 'r' || e.key === 'c') e.stopPropagation();   // Streamlit's rerun and clear cache
+  };
+}
+"""
+)
+
+_evidence = st.components.v2.component("whence_evidence", css=_CSS, js=_JS, html='<div class="root"></div>')
+
+
+def draw(data: Mapping[str, Any], *, key: str = "evidence") -> None:
+    _evidence(key=key, data={**data, "colours": theme.tokens().css()})
+
+
+def view(
+    evidence: Evidence,
+    classes: Sequence[str],
+    *,
+    show: Show,
+    link: Link,
+    questions: Sequence[Choice],
+    sizes: Sequence[Choice],
+    methods: Sequence[Choice],
+) -> dict[str, Any]:
+    """All that the component draws; `show` gives an example's face, `link` the address of its evidence."""
+    largest = max((abs(row.score) for row in (*evidence.proponents, *evidence.opponents)), default=1.0) or 1.0
+    target = classes[evidence.target_label]
+    columns = [
+        column("supports", evidence.proponents, evidence, classes, largest=largest, show=show, link=link),
+        column("opposes", evidence.opponents, evidence, classes, largest=largest, show=show, link=link),
+    ]
+    return {
+        "page": " ".join([evidence.query.id, evidence.target, evidence.method, evidence.index_id, link("")]),
+        "query": query_card(evidence.query, classes, show(evidence.query.id)),
+        "questions": list(questions),
+        "sizes": list(sizes),
+        "methods": list(methods),
+        "sentence": question_sentence(evidence, target),
+        "notes": notes(evidence, link),
+        "columns": [] if evidence.is_zero else columns,
+        "took": took(evidence),
+    }
+
+
+# ── the item ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def query_card(item: Item, classes: Sequence[str], face: Face) -> dict[str, Any]:
+    verdict = WRONG_GLYPH if item.is_mistake else RIGHT_GLYPH
+    chips = [
+        {"kind": "given", "text": f"{label_word(item)}: {classes[item.label]}"},
+        {"kind": "predicted", "text": f"pred: {classes[item.predicted]} {verdict}"},
+    ]
+    if item.is_planted and item.truth is not None:
+        chips.append({"kind": "planted", "text": f"{WRONG_GLYPH} really: {classes[item.truth]}"})
+    split = "test example" if item.split == "test" else "training example"
+    return {
+        "face": face,
+        "alt": f"{split} {item.id}, labelled {classes[item.label]}, predicted {classes[item.predicted]}",
+        "chips": chips,
+        "facts": f"{split} · loss {item.loss:.3g} · margin {item.margin:+.3g}".replace("-", "−"),
+        "bars": probability_rows(item, classes),
+    }
+
+
+def probability_rows(item: Item, classes: Sequence[str]) -> list[dict[str, Any]]:
+    shown = shown_classes(item.probabilities, label=item.label, predicted=item.predicted)
+    return [
+        {
+            "name": classes[k],
+            "strong": k in (item.label, item.predicted),
+            "share": float(item.probabilities[k]),
+            "text": f"{100 * float(item.probabilities[k]):.1f} %",
+        }
+        for k in shown
+    ]
+
+
+def label_word(item: Item) -> str:
+    return "true label" if item.split == "test" else "label"
+
+
+# ── what is said above the columns ───────────────────────────────────────────────────────────────────────────────────
+
+
+def question_sentence(evidence: Evidence, target: str) -> str:
+    if not evidence.query.is_mistake:
+        return f"Why does the model say “{target}”, which is also the label?"
+    if evidence.target == "predicted":
+        return f"Why does the model say “{target}”? Supports: training on it pushed the model toward “{target}”."
+    return (
+        f"What taught the model “{target}”, the label it did not choose? Supports: training on it pushed the model "
+        f"toward “{target}”; opposes: away from it."
+    )
+
+
+def notes(evidence: Evidence, link: Link) -> list[dict[str, Any]]:
+    """Sentences a reader needs before any list, the most important first."""
+    found = []
+    if evidence.exact_copies:
+        found.append(_copies_note(evidence, link))
+    if evidence.is_zero:
+        found.append({"kind": "caution", "text": zero_sentence(evidence)})
+        return found
+    kind = "info" if evidence.standout.stands_out else "caution"
+    found.append({"kind": kind, "text": evidence.standout.sentence})
+    if evidence.kept_share < 0.7:
+        text = (
+            f"The index keeps {100 * evidence.kept_share:.0f} % of this gradient's size, so the order below is rougher "
+            "than usual."
+        )
+        found.append({"kind": "caution", "text": text})
+    return found
+
+
+def zero_sentence(evidence: Evidence) -> str:
+    text = "The model is certain and the loss gradient is ~0, so there is nothing to rank."
+    other = "true label" if evidence.target == "predicted" else "predicted label"
+    return f"{text} Try the other question: {other}." if evidence.query.is_mistake else text
+
+
+def _copies_note(evidence: Evidence, link: Link) -> dict[str, Any]:
+    ids = evidence.exact_copies
+    if evidence.query.split == "test":
+        text = "This test item also appears in training (distance 0):"
+    else:
+        others = "Another training example has" if len(ids) == 1 else f"{len(ids)} other training examples have"
+        text = f"{others} exactly this content:"
+    return {"kind": "caution", "text": text, "links": [{"text": id, "href": link(id)} for id in ids[:SHOWN_COPIES]]}
+
+
+def took(evidence: Evidence) -> str:
+    seconds = evidence.seconds_gradient + evidence.seconds_search
+    return (
+        f"{evidence.method} over {len(evidence.scores):,} training examples in {1000 * seconds:.0f} ms "
+        f"(gradient {1000 * evidence.seconds_gradient:.0f}, search {1000 * evidence.seconds_search:.0f}). "
+        "Scores estimate how training on an item moved this output; they are approximations."
+    )
+
+
+# ── the columns ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def column(
+    kind: str,
+    rows: Sequence[EvidenceRow],
+    evidence: Evidence,
+    classes: Sequence[str],
+    *,
+    largest: float,
+    show: Show,
+    link: Link,
+) -> dict[str, Any]:
+    cards = [card(kind, row, evidence, classes, largest=largest, show=show, link=link) for row in rows]
+    what = "prediction" if evidence.target == "predicted" else "label"
+    away = "toward" if kind == "supports" else "away from"
+    return {
+        "kind": kind,
+        "glyph": SUPPORTS_GLYPH if kind == "supports" else OPPOSES_GLYPH,
+        "title": f"{kind.capitalize()} this {what}",
+        "sentence": f"pushed the model {away} “{classes[evidence.target_label]}”" if rows else f"Nothing {kind} it.",
+        "planted": planted_sentence(rows),
+        "wide": any("src" not in each["face"] for each in cards),
+        "cards": cards,
+    }
+
+
+def planted_sentence(rows: Sequence[EvidenceRow]) -> str:
+    count = sum(row.item.is_planted for row in rows)
+    if not count:
+        return ""
+    verb = "carries" if count == 1 else "carry"
+    return f"{count} of these {len(rows)} {verb} a label that was flipped on purpose"
+
+
+def card(
+    kind: str, row: EvidenceRow, evidence: Evidence, classes: Sequence[str], *, largest: float, show: Show, link: Link
+) -> dict[str, Any]:
+    item = row.item
+    return {
+        "href": link(item.id),
+        "face": show(item.id),
+        "glyph": SUPPORTS_GLYPH if kind == "supports" else OPPOSES_GLYPH,
+        "percentile": percentile_text(row.percentile),
+        "share": min(abs(row.score) / largest, 1.0),
+        "chips": label_chips(item, classes),
+        "planted": item.is_planted,
+        "tooltip": tooltip(row, evidence),
+        "alt": f"{item.id}, {chip_words(item, classes)}, {kind}, {percentile_text(row.percentile)} percentile",
+        "copies": _copies(row, show, link),
+    }
+
+
+def label_chips(item: Item, classes: Sequence[str]) -> list[dict[str, str]]:
+    if not item.is_planted or item.truth is None:
+        return [{"kind": "given", "text": classes[item.label]}]
+    return [
+        {"kind": "given", "text": f"label: {classes[item.label]}"},
+        {"kind": "planted", "text": f"really: {classes[item.truth]}"},
+    ]
+
+
+def chip_words(item: Item, classes: Sequence[str]) -> str:
+    if not item.is_planted or item.truth is None:
+        return f"label: {classes[item.label]}"
+    return f"label: {classes[item.label]}, really: {classes[item.truth]}"
+
+
+def tooltip(row: EvidenceRow, evidence: Evidence) -> str:
+    distances = [f"{kind} distance {distance:.3g}" for kind, distance in row.distances.items()]
+    score = f"influence {row.score:+.3g} ({evidence.unit})".replace("-", "−")
+    return "\n".join([row.item.id, score, *distances])
+
+
+def percentile_text(percentile: float) -> str:
+    """ "99.8th"; the last tenth of a per cent gets a second digit, and nothing is rounded up to 100."""
+    digits = 2 if percentile >= 99.9 else 1
+    step = 10**digits
+    return f"{min(math.floor(percentile * step + 1e-6) / step, 100 - 1 / step):.{digits}f}th"
+
+
+def _copies(row: EvidenceRow, show: Show, link: Link) -> dict[str, Any] | None:
+    if not row.copies:
+        return None
+    items = [{"href": link(id), "alt": id, "face": show(id)} for id in row.copies[:SHOWN_COPIES]]
+    return {"text": f"+{len(row.copies)} near-identical", "items": items}

@@ -1,0 +1,97 @@
+"""A long step that runs in its own process, drawn while it runs and when it has ended.
+
+The process writes a status file; this page only reads it, every second and a half and only while something runs, so
+closing the tab, reloading or walking to another page loses nothing. When the job ends, the page runs once more as a
+whole, because what it may show has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from attribution import jobs
+from attribution.errors import AttributionError
+from pages.shared import elements, links
+from pages.shared.elements import Element, el
+
+if TYPE_CHECKING:
+    from attribution.jobs import Job
+
+POLL_SECONDS = 1.5
+
+
+def draw_job(workspace: Path, job: Job) -> None:
+    if job.state == "running":
+        st.fragment(_watch, run_every=POLL_SECONDS)(workspace)
+    elif job.state == "failed":
+        _draw_ended(f"The {job.verb} job failed", [job.error or job.sentence, job.hint], role="alert")
+    elif job.state == "cancelled":
+        kept = "What was finished is kept: the next start goes on from there."
+        _draw_ended(f"The {job.verb} job was cancelled", [job.sentence, kept])
+    else:
+        button = elements.button("Open the Overview", links.overview(), main=True)
+        _draw_ended(f"The {job.verb} job is done", [job.sentence], button)
+
+
+def draw_start(workspace: Path, words: str, verb: str, arguments: Sequence[str]) -> None:
+    """The button that starts a job, and why it would not start."""
+    st.button(words, key="start", type="primary", on_click=_start, args=(workspace, verb, tuple(arguments)))
+    refused = st.session_state.pop("start_refused", None)
+    if refused:
+        _draw_ended("The job was not started", [refused], role="alert")
+
+
+def time_left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"about {max(round(seconds), 1)} s left"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} min left"
+    return f"about {seconds / 3600:.1f} h left"
+
+
+def share_done(job: Job) -> float:
+    return min(max(job.done / job.total, 0.0), 1.0) if job.total else 0.0
+
+
+def _watch(workspace: Path) -> None:
+    job = jobs.latest(workspace)
+    if job is None or job.state != "running":
+        st.rerun()  # once: the page that follows does not watch
+    assert job is not None
+    elements.draw(
+        el(
+            "div",
+            el("b", job.sentence or f"{job.verb} is running"),
+            el("span", " · ".join(part for part in (job.stage, time_left(job.seconds_left)) if part), cls="muted"),
+            cls="row",
+            role="status",
+        ),
+        key="job_words",
+    )
+    st.progress(share_done(job), text=f"{job.done:,} / {job.total:,} ({100 * share_done(job):.0f} %)")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Cancel", key="cancel", on_click=_cancel, args=(workspace, job.id))
+        st.caption("You can close this tab: the work goes on, and this page shows it again when you come back.")
+
+
+def _start(workspace: Path, verb: str, arguments: Sequence[str]) -> None:
+    try:
+        jobs.start(workspace, verb, arguments)
+    except AttributionError as error:
+        st.session_state["start_refused"] = str(error)
+
+
+def _cancel(workspace: Path, id: str) -> None:
+    jobs.cancel(workspace, id)
+
+
+def _draw_ended(headline: str, lines: Sequence[str], button: Element | None = None, *, role: str = "status") -> None:
+    told = [el("p", line) for line in lines if line]
+    buttons = [el("div", button, cls="row")] if button else []
+    elements.draw(el("div", el("h3", headline), *told, *buttons, cls="card", role=role), key=f"job_{role}_{headline}")
