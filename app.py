@@ -5,7 +5,13 @@ Started by `python -m attribution app`, which sets WHENCE_WORKSPACE; or by `stre
 
 import streamlit as st
 
-st.set_page_config(page_title="Whence", page_icon=":material/call_split:", layout="wide", initial_sidebar_state=220)
+# Drawn here and not named from a set: Streamlit fetches its own icons for the browser tab from the internet.
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#0072B2"/>'
+    '<path d="M8 8v5q0 4 8 4t8-4V8M16 17v8" fill="none" stroke="#fff" stroke-width="3.5" stroke-linecap="round"/></svg>'
+)
+
+st.set_page_config(page_title="Whence", page_icon=ICON, layout="wide", initial_sidebar_state=220)
 
 PAGES = {
     "Look": [
@@ -18,6 +24,12 @@ PAGES = {
     ],
 }
 
-# The only markup written by hand: room at the top, and numbers that line up. No data goes through it.
-st.html("<style>.stMainBlockContainer{padding-top:3.5rem}.stMetric{font-variant-numeric:tabular-nums}</style>")
+# The only style written by hand: less room at the top, numbers that line up, fewer columns in a narrow window (a page
+# asks for that by the key of a container). No data goes through it.
+st.html(
+    "<style>.stMainBlockContainer{padding:3rem 2.5rem 4rem}.stMainBlockContainer h1{font-size:2rem;padding:.25rem 0}"
+    ".stMainBlockContainer h2{font-size:1.375rem;padding:.25rem 0}.stMetric{font-variant-numeric:tabular-nums}"
+    "@media (max-width:1000px){.st-key-one-column .stColumn{min-width:100%}"
+    ".st-key-two-columns .stColumn{min-width:calc(50% - 1rem)}}</style>"
+)
 st.navigation(PAGES).run()

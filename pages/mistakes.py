@@ -15,7 +15,7 @@ import streamlit as st
 from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, row
 from pages.shared.gallery import Tile, gallery
-from pages.shared.wording import counted, noun
+from pages.shared.wording import counted, noun, number, share
 
 if TYPE_CHECKING:
     from attribution.debugger import Debugger, Item
@@ -104,7 +104,7 @@ def first_page() -> None:
 
 def controls(debugger: Debugger) -> Filters:
     """The filters, each bound to the address."""
-    columns = st.columns([3, 3, 3, 2, 2], vertical_alignment="bottom")
+    columns = st.container(key="two-columns").columns([3, 3, 3, 2, 2], vertical_alignment="bottom")
     common = {"bind": "query-params", "on_change": first_page}
     classes = list(debugger.classes)
     true = columns[0].selectbox("Given label", classes, index=None, placeholder="Any", key="true", **common)
@@ -151,7 +151,9 @@ def results(debugger: Debugger, filters: Filters, items: Sequence[Item], page: i
 
 def count_line(filters: Filters, n: int, start: int, n_shown: int) -> Element:
     part = f", {start + 1}–{start + n_shown} shown" if n_shown < n else ""
-    return row(el("b", f"{counted(n, 'mistake')}{part}"), *[removal(*each) for each in filters.active()])
+    legend = el("span", "Each: given label → prediction, and its probability", cls="muted")
+    pills = [removal(*each) for each in filters.active()]
+    return row(row(el("b", f"{counted(n, 'mistake')}{part}"), *pills), legend, cls="between")
 
 
 def removal(words: str, href: str) -> Element:
@@ -174,7 +176,7 @@ def _page_link(filters: Filters, n: int, here: bool) -> Element:
 
 def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
     given, predicted = debugger.classes[item.label], debugger.classes[item.predicted]
-    percent = f"{100 * item.probabilities[item.predicted]:.0f} %"
+    percent = share(item.probabilities[item.predicted])
     src = state.preview_src(debugger, item.id)
     return Tile(
         id=item.id,
@@ -185,7 +187,7 @@ def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
         given=given,
         predicted=predicted,
         percent=percent,
-        facts=f"loss {item.loss:.3g}, margin {item.margin:.3g}",
+        facts=f"loss {item.loss:.3g}, margin {number(item.margin)}",
         planted=f"Label flipped on purpose, was {debugger.classes[item.truth]}" if item.is_planted else "",
         bars=bars(debugger, item),
     )
@@ -197,12 +199,13 @@ def words(debugger: Debugger, item: Item) -> str:
     return preview.text or "\n".join(f"{name}: {value}" for name, value in (preview.row or {}).items())
 
 
-def bars(debugger: Debugger, item: Item) -> tuple[tuple[str, float, str], ...]:
+def bars(debugger: Debugger, item: Item) -> tuple[tuple[str, float, str, str], ...]:
     """The likeliest classes and the given label, with what each is."""
     order = [int(k) for k in (-item.probabilities).argsort()]
     shown = order[:BARS] if item.label in order[:BARS] else [*order[: BARS - 1], item.label]
     roles = {item.label: "given", item.predicted: "pred"}
-    return tuple((debugger.classes[k], round(100 * float(item.probabilities[k]), 2), roles.get(k, "")) for k in shown)
+    p = item.probabilities
+    return tuple((debugger.classes[k], round(100 * float(p[k]), 2), share(p[k]), roles.get(k, "")) for k in shown)
 
 
 def nothing_found(debugger: Debugger, filters: Filters) -> None:

@@ -12,7 +12,7 @@ import streamlit as st
 
 from attribution import pipeline
 from pages.shared import chrome, links, state
-from pages.shared.elements import Element, draw, el, row, thumb
+from pages.shared.elements import Element, draw, el, thumb
 from pages.shared.matrix import confusion_matrix
 from pages.shared.pipeline_strip import pipeline_strip
 from pages.shared.wording import noun, size
@@ -32,7 +32,7 @@ def main() -> None:
     chrome.planted_banner(debugger)
     numbers(debugger, status)
     pipeline_strip(status)
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.container(key="one-column").columns([3, 2], gap="large")
     with left:
         matrix(debugger)
     with right:
@@ -45,23 +45,21 @@ def numbers(debugger: Debugger, status: WorkspaceStatus) -> None:
     planted = debugger.planted
     index = {step.step: step for step in status.steps}.get("embed")
     cells = (
-        ("Test accuracy", f"{100 * debugger.accuracy:.1f} %", f"on {debugger.n_test:,} test {noun(debugger)}"),
-        ("Mistakes", f"{debugger.n_mistakes:,}", "test labels the model disagrees with"),
+        ("Test accuracy", f"{100 * debugger.accuracy:.1f} %", f"of {debugger.n_test:,} {noun(debugger)}"),
+        ("Mistakes", f"{debugger.n_mistakes:,}", "wrong test predictions"),
         (
             "Training examples",
             f"{debugger.n_train:,}",
-            f"{planted.count:,} labels flipped on purpose" if planted else " ",
+            f"{planted.count:,} mislabelled on purpose" if planted else None,
         ),
         (
             "Checkpoints indexed",
             f"{len(debugger.checkpoints)}",
-            size(index.n_bytes) if index and index.n_bytes else " ",
+            size(index.n_bytes) if index and index.n_bytes else None,
         ),
     )
-    for column, (label, value, note) in zip(st.columns(4), cells, strict=True):
-        with column.container(border=True):
-            st.metric(label, value)
-            st.caption(note)
+    for column, (label, value, note) in zip(st.container(key="two-columns").columns(4), cells, strict=True):
+        column.metric(label, value, note, delta_color="off", delta_arrow="off", border=True, height="stretch")
 
 
 def matrix(debugger: Debugger) -> None:
@@ -86,7 +84,7 @@ def cluster_card(debugger: Debugger, cluster: Cluster) -> Element:
     return el(
         "a",
         el("h3", cluster.sentence),
-        row(*[example(debugger, id, alt) for id in cluster.ids[:THUMBS]]),
+        el("div", *[example(debugger, id, alt) for id in cluster.ids[:THUMBS]], cls="thumbs"),
         href=links.mistakes(true=true, pred=pred),
         cls="card",
     )

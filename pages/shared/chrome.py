@@ -65,7 +65,6 @@ _JS = (
     + """
 export default function({ parentElement, data }) {
   const root = parentElement.querySelector('.root'), dialog = parentElement.querySelector('dialog');
-  colour(root, data);
   const bar = root.querySelector('#bar');
   bar.replaceChildren(build(data.tree));
   const open = document.createElement('button');
@@ -106,7 +105,7 @@ def header(debugger: Debugger | None, trail: Sequence[Crumb]) -> None:
         el("div", *(_run(debugger) if debugger else []), cls="row run"),
         cls="between",
     )
-    data = {"tree": tree, "colours": theme.tokens().css(), "keys": KEYS, "places": _places()}
+    data = {"tree": tree, "keys": KEYS, "places": _places()}
     _header(key="header", data=data)
 
 

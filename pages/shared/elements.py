@@ -37,8 +37,11 @@ TAGS = (
 ATTRIBUTES = ("href", "title", "alt", "src", "role", "aria-label", "aria-current", "aria-hidden", "loading")
 
 # One look for all components; a component adds its own rules after these.
-CSS = """
-:host{color-scheme:light dark}
+CSS = (
+    ".root{"
+    + ";".join(f"{name}:{value}" for name, value in theme.CSS_COLOURS.items())
+    + "}"
+    + """
 .root{font-family:var(--st-font);font-size:.9375rem;line-height:1.4;color:var(--text);font-variant-numeric:tabular-nums}
 .root *{box-sizing:border-box}
 a{color:inherit}
@@ -54,9 +57,11 @@ a{color:inherit}
 .chip.planted,.chip.flag{border:1.5px dashed var(--flag);color:var(--flag)}
 .pill{display:inline-flex;align-items:center;gap:8px;min-height:32px;padding:2px 12px;border:1px solid var(--border);
       border-radius:16px;text-decoration:none;background:var(--surface)}
+.step.done b{color:var(--text)}
 .pill:hover,.button:hover{border-color:var(--st-primary-color);color:var(--st-primary-color)}
 .button{display:inline-flex;align-items:center;justify-content:center;gap:8px;min-height:40px;padding:4px 16px;
         border:1px solid var(--border);border-radius:8px;text-decoration:none;background:var(--background);font-size:1rem}
+.pill.here{background:var(--text);color:var(--background);border-color:var(--text)}
 .button.main{background:var(--action);border-color:var(--action);color:var(--on-action)}
 .button.main:hover{color:var(--on-action);filter:brightness(1.1)}
 .button.off{color:var(--muted);border-style:dashed;background:none}
@@ -64,6 +69,8 @@ a{color:inherit}
 a.card{display:block;text-decoration:none}
 a.card:hover{border-color:var(--st-primary-color)}
 .supports{color:var(--supports)}.opposes{color:var(--opposes)}.flagged{color:var(--flag)}
+.thumbs{display:grid;grid-template-columns:repeat(5,minmax(0,64px));gap:8px}
+.thumbs img.thumb{width:100%;height:auto;aspect-ratio:1}
 img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}
 .stack{display:grid;gap:12px}
 .card h3{font-size:1rem;font-weight:600;margin-bottom:8px}
@@ -71,14 +78,16 @@ img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;bo
 .state h2{font-size:1.375rem}
 .strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:20px}
 .strip li{position:relative}
-.strip li+li::before{content:"\203A";position:absolute;left:-14px;top:50%;transform:translateY(-50%);color:var(--muted)}
-.step{display:grid!important;height:100%}
+.strip li+li::before{content:"\\203A";position:absolute;left:-14px;top:50%;transform:translateY(-50%);color:var(--muted)}
+.step{display:grid!important;height:100%;align-content:start}
 .step b{font-weight:600}
 .step.stale,.step.partial,.step.missing{border:1.5px dashed var(--flag)}
 .step.stale b,.step.partial b,.step.missing b{color:var(--flag)}
 p,h2,h3,ul,ol,figure{margin:0;padding:0}
 ul,ol{list-style:none}
+@media (max-width:1100px){.strip li+li::before{content:none}}
 """
+)
 
 # build(node) turns the tree into DOM; ALLOWED lists are the whole of what a tree can say.
 BUILD_JS = (
@@ -98,7 +107,6 @@ function build(node) {
   made.append(...(node.children || []).map(build));
   return made;
 }
-function colour(root, data) { for (const [name, value] of Object.entries(data.colours)) root.style.setProperty(name, value); }
 """
 )
 
@@ -108,7 +116,6 @@ _DRAW_JS = (
     + """
 export default function({ parentElement, data }) {
   const root = parentElement.querySelector('.root');
-  colour(root, data);
   root.replaceChildren(build(data.tree));
   root.onclick = follow;
 }
@@ -132,7 +139,7 @@ def el(
 
 
 def draw(tree: Element, *, key: str) -> None:
-    _drawn(key=key, data={"tree": tree, "colours": theme.tokens().css()})
+    _drawn(key=key, data={"tree": tree})
 
 
 def row(*children: Element | str, cls: str = "") -> Element:

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 
 import streamlit as st
 
-from pages.shared import links, theme
-from pages.shared.elements import BUILD_JS, CSS
+from pages.shared import links
+from pages.shared.elements import CSS
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One example. `src` is a data URL, or "" and then `text` is shown; bars are (class name, per cent, role)."""
+    """One example. `src` is a data URL, or "" and then `text` is shown; bars are (class name, per cent, the same in words, role)."""
 
     id: str
     href: str
@@ -31,7 +31,7 @@ class Tile:
     percent: str
     facts: str
     planted: str
-    bars: tuple[tuple[str, float, str], ...]
+    bars: tuple[tuple[str, float, str, str], ...]
 
 
 _CSS = (
@@ -49,12 +49,14 @@ _CSS = (
 .tile img{height:96px;max-width:100%;object-fit:contain;image-rendering:pixelated;display:block}
 .tile .words{height:96px;width:100%;overflow:hidden;display:-webkit-box;-webkit-line-clamp:5;-webkit-box-orient:vertical}
 .tile .percent{position:absolute;right:0;bottom:0;background:var(--background);border-radius:4px 0 0 0;padding:0 4px}
+.tile .picture{margin-bottom:4px}
 .tile .line{display:block;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 .tile .said::before{content:"\\2192\\00A0"}
 aside{position:sticky;top:72px;border:1px solid var(--border);border-radius:8px;padding:14px;display:grid;gap:12px}
 aside img{width:100%;max-height:244px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}
 aside .words{max-height:16rem;overflow:auto;white-space:pre-wrap}
 aside h2{font-size:1rem}
+aside .rest{display:grid;gap:12px;align-content:start}
 .bars{display:grid;gap:2px 8px;grid-template-columns:minmax(0,auto) minmax(40px,1fr) max-content;align-items:center;font-size:.875rem}
 .bars .name{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .bars .strong{font-weight:600}
@@ -70,7 +72,6 @@ aside h2{font-size:1rem}
 )
 _JS = (
     links.FOLLOW_JS
-    + BUILD_JS
     + """
 const el = (tag, cls, ...children) => { const e = document.createElement(tag); e.className = cls; e.append(...children); return e; };
 function picture(tile, eager) {
@@ -86,11 +87,11 @@ function tileElement(tile, n) {
   return a;
 }
 function bars(tile) {
-  return el('div', 'bars', ...tile.bars.flatMap(([name, percent, role]) => {
+  return el('div', 'bars', ...tile.bars.flatMap(([name, percent, value, role]) => {
     const words = el('span', role ? 'name strong' : 'name', role ? `${name} (${role})` : name), bar = el('span', 'bar');
     words.title = name;
     bar.style.setProperty('--share', percent + '%');
-    return [words, bar, el('span', 'value', percent < 0.05 ? '0 %' : percent.toFixed(1) + ' %')];
+    return [words, bar, el('span', 'value', value)];
   }));
 }
 function fill(aside, tile) {
@@ -102,7 +103,7 @@ function fill(aside, tile) {
 }
 export default function({ parentElement, data }) {
   const root = parentElement.querySelector('.root'), grid = root.querySelector('.grid'), aside = root.querySelector('aside');
-  colour(root, data); grid.setAttribute('aria-label', data.label);
+  grid.setAttribute('aria-label', data.label);
   const remembered = 'whence:' + data.page;
   const built = root.dataset.page !== data.page;
   if (built) { grid.replaceChildren(...data.tiles.map(tileElement)); root.dataset.page = data.page; root.dataset.here = 0; }
@@ -145,5 +146,5 @@ _gallery = st.components.v2.component("whence_gallery", html=_HTML, css=_CSS, js
 
 def gallery(tiles: Sequence[Tile], *, page: str, label: str, key: str) -> None:
     """Draw the tiles; `page` names what they are, and has to change when they do."""
-    data = {"tiles": [asdict(tile) for tile in tiles], "page": page, "label": label, "colours": theme.tokens().css()}
+    data = {"tiles": [asdict(tile) for tile in tiles], "page": page, "label": label}
     _gallery(key=key, data=data)

@@ -18,8 +18,9 @@ import streamlit as st
 
 from attribution import jobs, pipeline
 from attribution.errors import AttributionError, Missing
-from pages.shared import links
+from pages.shared import chrome, links
 from pages.shared.elements import button, draw, el
+from pages.shared.pipeline_strip import pipeline_strip
 
 if TYPE_CHECKING:
     from attribution.debugger import Debugger
@@ -53,8 +54,13 @@ def _opened(workspace: str, fingerprint: tuple[tuple[str, int], ...]) -> Debugge
 def debugger() -> Debugger:
     """The debugger of this workspace; draws the state and stops the page where there is none."""
     path = workspace_path()
-    with drawn_errors():
+    try:
         return _opened(str(path), fingerprint(path))
+    except AttributionError as error:
+        chrome.header(None, [])
+        draw_not_ready(error)
+        pipeline_strip(pipeline.status(path))
+        st.stop()
 
 
 @contextmanager

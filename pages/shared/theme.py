@@ -22,6 +22,22 @@ RIGHT_GLYPH = "✓"
 CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
 
+# The same colours as CSS variables for components. Streamlit sets color-scheme on the page, so light-dark() follows a
+# switch of theme at once, without a run of the script; what Streamlit's theme already names is taken from it.
+CSS_COLOURS = {
+    "--supports": "light-dark(#0072B2, #56B4E9)",
+    "--opposes": "light-dark(#B84E00, #E69F00)",
+    "--flag": "light-dark(#6F33B8, #BF8EF7)",
+    "--text": "var(--st-text-color)",
+    "--muted": "var(--st-gray-text-color)",
+    "--border": "var(--st-border-color)",
+    "--background": "var(--st-background-color)",
+    "--surface": "var(--st-secondary-background-color)",
+    "--action": "var(--st-primary-color)",
+    "--on-action": "var(--st-background-color)",
+}
+
+
 @dataclass(frozen=True)
 class Tokens:
     """One theme's colours. `sequential` runs from nothing to much; `diverging` is opposes, zero, supports."""
@@ -41,9 +57,7 @@ class Tokens:
 
     def css(self) -> dict[str, str]:
         """The colours as CSS variables, for components."""
-        names = ("supports", "opposes", "flag", "text", "muted", "border", "background", "surface")
-        action = {"--action": "#0072B2" if not self.dark else "#56B4E9", "--on-action": self.background}
-        return {f"--{name}": getattr(self, name) for name in names} | action
+        return dict(CSS_COLOURS)
 
     def plot_layout(self, **more: Any) -> dict[str, Any]:
         """Layout of a plotly figure that sits in the page as if it belonged there; draw with `theme=None`."""
@@ -64,17 +78,18 @@ class Tokens:
         }
 
 
+# Text, background, surface and muted are those of Streamlit 1.67's own themes, read in the browser.
 LIGHT = Tokens(
     dark=False,
     supports="#0072B2",
     opposes="#B84E00",
     flag="#6F33B8",
-    text="#1F2328",
-    muted="#57606A",
-    border="#D0D7DE",
+    text="#2F2D2B",
+    muted="#686255",
+    border="#D5D5D5",
     background="#FFFFFF",
-    surface="#F6F8FA",
-    grid="#E6EAEE",
+    surface="#F8F8F7",
+    grid="#E9E8E6",
     sequential=((0.0, "#FFFFFF"), (0.25, "#C6DDEE"), (0.5, "#7FB5D8"), (0.75, "#3389BD"), (1.0, "#00507D")),
     diverging=((0.0, "#B84E00"), (0.25, "#E3A87A"), (0.5, "#FFFFFF"), (0.75, "#7FB5D8"), (1.0, "#0072B2")),
 )
@@ -83,14 +98,14 @@ DARK = Tokens(
     supports="#56B4E9",
     opposes="#E69F00",
     flag="#BF8EF7",
-    text="#FAFAFA",
-    muted="#A3ABB5",
-    border="#3D444D",
-    background="#0E1117",
-    surface="#1A1D24",
-    grid="#262C36",
-    sequential=((0.0, "#0E1117"), (0.25, "#16344A"), (0.5, "#1F5A80"), (0.75, "#3886B8"), (1.0, "#7CC8F5")),
-    diverging=((0.0, "#E69F00"), (0.25, "#7D5A10"), (0.5, "#0E1117"), (0.75, "#2E617E"), (1.0, "#56B4E9")),
+    text="#EDEBE8",
+    muted="#B8B3A8",
+    border="#42403D",
+    background="#171614",
+    surface="#2D2B27",
+    grid="#2D2B27",
+    sequential=((0.0, "#171614"), (0.25, "#16344A"), (0.5, "#1F5A80"), (0.75, "#3886B8"), (1.0, "#7CC8F5")),
+    diverging=((0.0, "#E69F00"), (0.25, "#7D5A10"), (0.5, "#171614"), (0.75, "#2E617E"), (1.0, "#56B4E9")),
 )
 
 

@@ -34,3 +34,18 @@ def duration(seconds: float) -> str:
     if seconds < 10:
         return f"{seconds:.1f} s"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def share(probability: float) -> str:
+    """88 %, 99.8 %, <0.1 %: never a round 0 or 100 that is not one."""
+    percent = 100 * float(probability)
+    if percent < 0.1:
+        return "<0.1 %"
+    if percent > 99.9:
+        return ">99.9 %"
+    return f"{percent:.0f} %" if 1 <= percent <= 99 else f"{percent:.1f} %"
+
+
+def number(value: float) -> str:
+    """Three significant digits and a real minus sign."""
+    return f"{value:.3g}".replace("-", "−")
