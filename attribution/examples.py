@@ -1,0 +1,106 @@
+"""Examples: what a training or a test set is to the rest of the library, its identity apart from its content.
+
+An **id** is identity ("train:41872"): relabelling an example keeps it, two copies of a picture have two. A **content
+hash** is content: equal for equal inputs. A **position** is a row, and means nothing outside one load of the data.
+
+N examples, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a person sees of one example: a picture (encoded bytes and their type), a text, or a table row."""
+
+    kind: str  # "image" | "text" | "row"
+    image: bytes = b""
+    mime: str = ""
+    text: str = ""
+    row: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """One split of the data: who the examples are, what they are labelled, and what their content hashes to.
+
+    labels  (N,) int64, as given to training: planted noise included.
+    truth   (N,) int64, the labels before noise was planted; equal to `labels` where nothing was planted.
+    hashes  (N,) hexadecimal sha256 of each input, 16 characters: equal for equal content.
+    """
+
+    split: str  # "train" | "test"
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    hashes: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Row of each id."""
+        return {id_: i for i, id_ in enumerate(self.ids)}
+
+    @cached_property
+    def rows_by_hash(self) -> Mapping[str, tuple[int, ...]]:
+        """Rows that hold the same content, by content hash."""
+        found: dict[str, list[int]] = {}
+        for i, value in enumerate(self.hashes):
+            found.setdefault(value, []).append(i)
+        return {value: tuple(rows) for value, rows in found.items()}
+
+    def position(self, id_: str) -> int:
+        """Row of `id_`; raises `InvalidInput` when this split has no such example."""
+        try:
+            return self.positions[id_]
+        except KeyError:
+            raise InvalidInput(
+                f"No {self.split} example has the id “{id_}”; the {len(self):,} ids run from {self.ids[0]} "
+                f"to {self.ids[-1]}.",
+                "Take an id from `mistakes`, or give a row number instead.",
+            ) from None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that could change an answer: ids, labels, content, class names, in order."""
+        digest = hashlib.sha256()
+        for part in (*self.ids, *self.hashes, *self.classes):
+            digest.update(part.encode())
+            digest.update(b"\0")
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+
+def content_hash(array: NDArray) -> str:
+    """Hash of one input's dtype, shape and bytes: equal for equal content, 16 hexadecimal characters."""
+    array = np.ascontiguousarray(array)
+    head = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(head + array.tobytes()).hexdigest()[:16]
+
+
+def check_labels(labels: NDArray[np.int64], classes: Sequence[str], split: str) -> None:
+    """Raise `InvalidInput` unless every label names one of the classes."""
+    if len(labels) == 0:
+        raise InvalidInput(f"The {split} set is empty.", "Pass a data set with at least one example.")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(classes):
+        worst = high if high >= len(classes) else low
+        row = int(np.flatnonzero(labels == worst)[0])
+        raise InvalidInput(
+            f"Labels of the {split} set run from {low} to {high}, but {len(classes)} classes are named "
+            f"(0 to {len(classes) - 1}); the first such label is in row {row}.",
+            "Pass classes=… with every class, or check the label column.",
+        )

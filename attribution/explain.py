@@ -1,0 +1,113 @@
+"""Where in the two pictures, and where in the network, the influence of one training example on one query sits.
+
+    I = Σ_c w_c · ⟨∇_θ ℓ(θ_c, x_i), ∇_θ f(θ_c, x_q)⟩            exact: whole gradients, nothing projected
+
+by_layer and by_checkpoint split the sum I; the maps are its derivatives ∂I/∂x_i and ∂I/∂x_q by double backward: how
+the influence would change if a pixel of the training (or query) picture were brighter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attribution.task import Functional, Inputs
+
+
+@dataclass(frozen=True)
+class Share:
+    """A named part of an influence; the parts of one breakdown sum to its total."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class PairInfluence:
+    """Exact influence of one training example on one query, and its parts.
+
+    train_gradient, query_gradient: ∂total/∂input, of the input's shape; None where the input is not one float tensor.
+    """
+
+    total: float
+    by_checkpoint: tuple[Share, ...]
+    by_layer: tuple[Share, ...]
+    train_gradient: NDArray[np.float32] | None
+    query_gradient: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One side of a pair: a batch of one, its label (1,), and the functional whose gradient counts."""
+
+    inputs: Inputs
+    label: Tensor
+    functional: Functional
+
+
+def pair_influence(
+    models: Sequence[nn.Module],
+    weights: Sequence[float],
+    names: Sequence[str],
+    tracked: Sequence[str],
+    layer_of: Callable[[str], str],
+    train: Point,
+    query: Point,
+) -> PairInfluence:
+    """Exact influence of `train` on `query` over models (C), weighted (C), named (C).
+
+    tracked   names of the parameters that count; layer_of gives the layer a parameter is reported under.
+    """
+    x_train, x_query = _differentiable(train.inputs), _differentiable(query.inputs)
+    wanted = [x for x in (x_train, x_query) if isinstance(x, Tensor) and x.requires_grad]
+    maps = [torch.zeros_like(x) for x in wanted]
+    by_checkpoint, by_layer = [], {}
+    for model, weight, name in zip(models, weights, names, strict=True):
+        products = _products(model, tracked, Point(x_train, train.label, train.functional),
+                             Point(x_query, query.label, query.functional))  # fmt: skip
+        total = weight * torch.stack(list(products.values())).sum()
+        by_checkpoint.append(Share(name, float(total.detach())))
+        for parameter, product in products.items():
+            layer = layer_of(parameter)
+            by_layer[layer] = by_layer.get(layer, 0.0) + weight * float(product.detach())
+        if wanted:
+            found = torch.autograd.grad(total, wanted, allow_unused=True)
+            maps = [m if g is None else m + g for m, g in zip(maps, found, strict=True)]
+    arrays = iter([m[0].detach().cpu().numpy() for m in maps])
+    return PairInfluence(
+        sum(share.value for share in by_checkpoint),
+        tuple(by_checkpoint),
+        tuple(Share(layer, value) for layer, value in by_layer.items()),
+        next(arrays) if _is_float(x_train) else None,
+        next(arrays) if _is_float(x_query) else None,
+    )
+
+
+def _products(model: nn.Module, tracked: Sequence[str], train: Point, query: Point) -> dict[str, Tensor]:
+    """⟨∇ℓ, ∇f⟩ parameter by parameter, differentiable with respect to both inputs."""
+    copies = {name: p.detach().requires_grad_(name in tracked) for name, p in model.named_parameters()}
+    variables = [copies[name] for name in tracked]
+
+    def gradient(point: Point) -> tuple[Tensor, ...]:
+        def call(*args: Inputs, **kwargs: Inputs) -> Tensor:
+            return torch.func.functional_call(model, copies, args, kwargs)
+
+        value = point.functional(call, point.inputs, point.label).sum()  # type: ignore[arg-type]
+        found = torch.autograd.grad(value, variables, create_graph=True, allow_unused=True)
+        return tuple(torch.zeros_like(v) if g is None else g for v, g in zip(variables, found, strict=True))
+
+    pairs = zip(tracked, gradient(train), gradient(query), strict=True)
+    return {name: (a * b).sum() for name, a, b in pairs}
+
+
+def _differentiable(inputs: Inputs) -> Inputs:
+    return inputs.detach().clone().requires_grad_() if _is_float(inputs) else inputs
+
+
+def _is_float(inputs: Inputs) -> bool:
+    return isinstance(inputs, Tensor) and inputs.is_floating_point()

@@ -1,0 +1,188 @@
+"""The load step: read both splits once, and keep what later steps and people need to see of them.
+
+    examples/<id>/   <split>.json             ids, content hashes, kind of preview
+                     <split>-labels.npy       (N,) as given to training;  <split>-truth.npy before noise was planted
+                     <split>-previews.bin     PNG, text or JSON row of every example, end to end; -previews.npy (N+1,)
+                     <split>-pixels.npy       (N, ≤ 3072) bytes for the pixel distance, for pictures of one size
+
+The data itself is not copied: it stays where the project reads it, and each row is checked against its hash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attribution.errors import InvalidInput, StoreError
+from attribution.examples import Examples, Preview, check_labels
+from attribution.files import write_json
+from attribution.modalities import picture_vector, preview
+from attribution.progress import Progress, silent
+from attribution.project import Project
+from attribution.task import input_hash
+
+_EVERY = 1000  # examples between two reports of progress
+
+
+def read_split(project: Project, split: str, *, progress: Progress = silent) -> Examples:
+    """Identity of every example of "train" or "test", labels as the data gives them.
+
+    Raises `InvalidInput` for labels outside the classes, ids that repeat, and inputs that are not finite.
+    """
+    dataset, ids = (project.train, project.train_ids) if split == "train" else (project.test, project.test_ids)
+    n = len(dataset)
+    ids = tuple(ids) if ids is not None else tuple(f"{split}:{i}" for i in range(n))
+    if len(ids) != n or len(set(ids)) != n:
+        raise InvalidInput(
+            f"The {split} set has {n:,} examples and {len(ids):,} ids, of which {len(set(ids)):,} differ.",
+            "Give every example an id of its own.",
+        )
+    labels, hashes = np.empty(n, np.int64), []
+    for i in range(n):
+        if i % _EVERY == 0:
+            progress(i, n, f"reading the {split} set")
+        value, labels[i] = _read_item(dataset, i, split)
+        _check_finite(value, ids[i], i, split)
+        hashes.append(input_hash(value))
+    progress(n, n, f"reading the {split} set")
+    check_labels(labels, project.classes, split)
+    return Examples(split, ids, labels, labels, tuple(hashes), tuple(project.classes))
+
+
+def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
+    try:
+        value, label = dataset[i]
+        return value, int(label)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"Row {i} of the {split} set is not an (input, label) pair with a whole-number label: {error}.",
+            "Wrap the data set so that it gives (input, label).",
+        ) from error
+
+
+def _check_finite(value: Any, id_: str, i: int, split: str) -> None:
+    if isinstance(value, torch.Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        raise InvalidInput(
+            f"The {split} example {id_} (row {i}) holds NaN or infinite values.",
+            "Leave it out of the data set, or mend it.",
+        )
+
+
+def relabelled(train: Examples, labels: NDArray[np.int64]) -> Examples:
+    """The same examples with other labels; the truth and the ids stay."""
+    return replace(train, labels=labels)
+
+
+def recipe(project: Project, train: Examples, test: Examples) -> dict[str, Any]:
+    """What decides the identity of the loaded examples."""
+    planted = np.flatnonzero(train.labels != train.truth)
+    return {
+        "train": train.fingerprint,
+        "test": test.fingerprint,
+        "modality": project.modality,
+        "truth": [[int(i), int(train.truth[i])] for i in planted],
+        "noise": asdict(project.noise) if project.noise else None,
+    }
+
+
+def write(
+    folder: Path, project: Project, train: Examples, test: Examples, *, progress: Progress = silent
+) -> dict[str, Any]:
+    """Write both splits into a folder; returns the facts for its manifest."""
+    kinds = {_write_split(folder, project, part, data, progress)
+             for part, data in ((train, project.train), (test, project.test))}  # fmt: skip
+    if len(kinds) > 1:
+        raise InvalidInput(f"Previews are of several kinds: {', '.join(sorted(kinds))}.", "Return one kind.")
+    return {
+        "name": project.name,
+        "modality": project.modality,
+        "classes": list(train.classes),
+        "train": len(train),
+        "test": len(test),
+        "planted": int((train.labels != train.truth).sum()),
+        "noise": asdict(project.noise) if project.noise else None,
+        "data_hash": train.fingerprint,
+    }
+
+
+def _write_split(folder: Path, project: Project, part: Examples, dataset: Any, progress: Progress) -> str:
+    offsets, vectors, kind = [0], [], ""
+    with (folder / f"{part.split}-previews.bin").open("wb") as file:
+        for i in range(len(part)):
+            if i % _EVERY == 0:
+                progress(i, len(part), f"previews of the {part.split} set")
+            shown = preview(project, dataset, i)
+            kind = shown.kind
+            file.write(_encode(shown))
+            offsets.append(file.tell())
+            vectors.append(picture_vector(shown))
+    progress(len(part), len(part), f"previews of the {part.split} set")
+    np.save(folder / f"{part.split}-previews.npy", np.array(offsets, np.int64))
+    np.save(folder / f"{part.split}-labels.npy", part.labels)
+    np.save(folder / f"{part.split}-truth.npy", part.truth)
+    if len({None if v is None else len(v) for v in vectors}) == 1 and vectors[0] is not None:
+        np.save(folder / f"{part.split}-pixels.npy", np.stack(vectors))
+    write_json(folder / f"{part.split}.json", {"ids": part.ids, "hashes": part.hashes, "kind": kind})
+    return kind
+
+
+def _encode(shown: Preview) -> bytes:
+    if shown.kind == "image":
+        return shown.image
+    return (shown.text if shown.kind == "text" else json.dumps(dict(shown.row or {}), ensure_ascii=False)).encode()
+
+
+class LoadedExamples:
+    """Both splits as the load step left them, read-only."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.facts: Mapping[str, Any] = manifest["facts"]
+        self.train = self._read("train")
+        self.test = self._read("test")
+
+    def _read(self, split: str) -> Examples:
+        try:
+            saved = json.loads((self.folder / f"{split}.json").read_text())
+            labels = np.load(self.folder / f"{split}-labels.npy")
+            truth = np.load(self.folder / f"{split}-truth.npy")
+        except (OSError, ValueError) as error:
+            raise StoreError(f"The loaded {split} examples cannot be read: {error}.", _AGAIN) from error
+        classes = tuple(self.facts["classes"])
+        return Examples(split, tuple(saved["ids"]), labels, truth, tuple(saved["hashes"]), classes)
+
+    def preview(self, split: str, i: int) -> Preview:
+        """What a person sees of row i of a split."""
+        start, stop = self._offsets[split][i : i + 2]
+        with (self.folder / f"{split}-previews.bin").open("rb") as file:
+            file.seek(start)
+            raw = file.read(stop - start)
+        if self._kind == "image":
+            return Preview("image", image=raw, mime="image/png")
+        if self._kind == "text":
+            return Preview("text", text=raw.decode())
+        return Preview("row", row=json.loads(raw))
+
+    @cached_property
+    def _offsets(self) -> dict[str, NDArray[np.int64]]:
+        return {split: np.load(self.folder / f"{split}-previews.npy") for split in ("train", "test")}
+
+    @cached_property
+    def _kind(self) -> str:
+        return str(json.loads((self.folder / "train.json").read_text())["kind"])
+
+    def pixels(self, split: str) -> NDArray[np.uint8] | None:
+        """(N, pixels) bytes to measure distances by; None where pixels mean nothing."""
+        path = self.folder / f"{split}-pixels.npy"
+        return np.load(path, mmap_mode="r") if path.exists() else None
+
+
+_AGAIN = "Remove that folder and run `train` again."

@@ -1,0 +1,103 @@
+"""What a method is, what it may ask for, and what it gives back.
+
+    Attributor   a frozen dataclass of options: `TracIn(weighting="ones")`
+      .why_not(source)  None, or one sentence that says why it does not fit
+      .fit(source)      -> Scorer, ready to answer; nothing exists half-ready
+    Scorer       .score(queries) -> Scores (Q, N);  .self_scores() -> (N,)
+    VectorScorer is also an inner product: score(q) == query_vectors(q) @ train_vectors.T, so an index may answer
+
+A method sees gradients through a `GradientSource` and never a path; tests pass arrays. Q queries, N train,
+C checkpoints, D projected numbers per checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.progress import Progress, silent
+from attribution.scores import Scores
+from attribution.task import Measure
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """What is asked about: Q inputs with the label each question is about, and the measurement of it."""
+
+    ids: tuple[str, ...]
+    inputs: Any
+    labels: NDArray[np.int64]
+    measure: Measure = "loss"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class QueryGradients:
+    """Gradients of the queries' measurement at every checkpoint.
+
+    vectors (Q, C, D) projected; squared_norms (Q, C) exact, before projection.
+    """
+
+    vectors: NDArray[np.float32]
+    squared_norms: NDArray[np.float32]
+
+
+class GradientSource(Protocol):
+    """Projected gradients at C checkpoints: of the training set from the store, of queries on demand."""
+
+    train_ids: tuple[str, ...]
+    learning_rates: NDArray[np.float64]  # (C,)
+    steps: NDArray[np.int64]  # (C,) optimiser steps taken at each checkpoint
+
+    def train_vectors(self, c: int) -> NDArray[np.float32]:
+        """(N, D) at checkpoint c."""
+
+    def train_squared_norms(self, c: int) -> NDArray[np.float32]:
+        """Exact ‖gradient‖² by layer, (N, layers) in the order of `layers`."""
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """Names of the tracked layers (or single parameters)."""
+
+    def coordinate_layers(self, c: int) -> NDArray[np.int64]:
+        """The layer each of the D numbers belongs to, (D,); −1 where a number mixes all layers."""
+
+    def query_gradients(self, queries: Queries) -> QueryGradients:
+        """Gradients of the queries at all checkpoints."""
+
+
+class Scorer(Protocol):
+    """A fitted method."""
+
+    unit: str
+
+    def score(self, queries: Queries, *, progress: Progress = silent) -> Scores:
+        """Influence of all training examples on every query, (Q, N); positive helped."""
+
+    def self_scores(self) -> NDArray[np.float32]:
+        """Influence of every training example on itself, (N,)."""
+
+
+class VectorScorer(Scorer, Protocol):
+    """A scorer that is an inner product: score(q) == query_vectors(q) @ train_vectors.T."""
+
+    def query_vectors(self, gradients: QueryGradients) -> NDArray[np.float32]:
+        """What the index is searched with, (Q, C·D)."""
+
+
+class Attributor(Protocol):
+    """A method with its options."""
+
+    name: ClassVar[str]
+
+    def why_not(self, source: GradientSource) -> str | None:
+        """None, or one sentence that says why the method does not fit."""
+
+    def fit(self, source: GradientSource) -> Scorer:
+        """A scorer; raises `Unsuited` with the sentence of `why_not`."""

@@ -1,0 +1,15 @@
+"""Texts: shown as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attribution.examples import Preview
+from attribution.project import Project
+
+
+def preview(value: Any, project: Project) -> Preview:
+    """The text itself; anything else (token ids, say) needs the project's own preview."""
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, found {type(value).__name__}")
+    return Preview("text", text=value)

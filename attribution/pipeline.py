@@ -1,0 +1,338 @@
+"""The verbs as find-or-make steps over a workspace: load, train, embed, index.
+
+Each step builds its recipe, asks the workspace for the artefact of that id, and else computes it into a draft and
+publishes it. A step whose parent is missing raises `Missing` with the command that makes it. The command line and the
+jobs that pages start call nothing else.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution import index as vector_index
+from attribution import loading, predictions, store
+from attribution.demos import DemoOptions, demo_project
+from attribution.errors import InvalidInput, Missing, StoreError
+from attribution.files import file_sha256, writing
+from attribution.loading import LoadedExamples
+from attribution.progress import Progress, silent
+from attribution.project import Project, read_project
+from attribution.projection import PROJECTIONS, Eigenbasis
+from attribution.store import EmbedRecipe, GradientStore, StoredCheckpoint
+from attribution.task import Split, Task
+from attribution.training import SavedCheckpoint, TrainingRecipe, save_checkpoint
+from attribution.training import train as train_model
+from attribution.workspace import Stopwatch, Workspace, recipe_id
+
+Make = Callable[[Path], Mapping[str, Any]]
+
+
+# --- which project ----------------------------------------------------------------------------------------------------
+
+
+def record_demo(workspace: Workspace, name: str, options: DemoOptions) -> Project:
+    """Make a demo the workspace's project."""
+    project = demo_project(name, options)
+    workspace.update(project={"demo": name, "options": options.as_record()})
+    return project
+
+
+def record_project(workspace: Workspace, path: Path) -> Project:
+    """Make a project file the workspace's project."""
+    project = read_project(path)
+    workspace.update(project={"file": str(path.resolve())})
+    return project
+
+
+def recorded_project(workspace: Workspace) -> Project:
+    """The project that the workspace was made for; raises `Missing` where none is recorded."""
+    record = workspace.record().get("project")
+    if not record:
+        raise Missing(
+            f"There is no project in the workspace {workspace.path}.",
+            "Run `python -m attribution demo fashion`, or name a PROJECT.py.",
+        )
+    if "demo" in record:
+        return demo_project(record["demo"], DemoOptions(**record["options"]))
+    return read_project(record["file"])
+
+
+def project_folder(workspace: Workspace) -> Path:
+    """The folder that checkpoint paths are relative to."""
+    return Path(workspace.record().get("project", {}).get("file", "project.py")).parent
+
+
+# --- load -------------------------------------------------------------------------------------------------------------
+
+
+def load(workspace: Workspace, project: Project, *, progress: Progress = silent) -> str:
+    """Read both splits and plant the noise that is asked for; returns the id of the examples."""
+    train = loading.read_split(project, "train", progress=progress)
+    test = loading.read_split(project, "test", progress=progress)
+    if project.noise is not None:
+        logits = _clean_logits(workspace, project, train, test, progress)
+        train = loading.relabelled(train, project.noise.plant(train.labels, len(train.classes), logits))
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        return loading.write(folder, project, train, test, progress=progress)
+
+    return _find_or_make(workspace, "examples", loading.recipe(project, train, test), {}, make)
+
+
+def _clean_logits(
+    workspace: Workspace, project: Project, train: Any, test: Any, progress: Progress
+) -> NDArray[np.float32] | None:
+    """Training-set logits of a model trained on the clean labels, where the kind of noise asks for them."""
+    if project.noise is None or project.noise.kind != "hardest":
+        return None
+    if project.retrain is None:
+        raise InvalidInput(
+            "Hardest-class noise needs a model trained on the clean labels, and the project has no retrain=….",
+            "Pass retrain=TrainingRecipe(…), or plant uniform noise.",
+        )
+    task = Task(project)
+    splits = Split(train, project.train, task), Split(test, project.test, task)
+    recipe = {"clean": train.fingerprint, **_training_recipe(task, project.retrain)}
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        assert project.retrain is not None
+        return train_model(task, *splits, project.retrain, folder, progress=progress).facts()
+
+    run = _find_or_make(workspace, "runs", recipe, {}, make, make_current=False)
+    weights = checkpoint_files(workspace, run)[-1]
+    return np.asarray(predictions.predict(task, task.model(weights), splits[0], progress=progress).logits)
+
+
+def loaded(workspace: Workspace) -> LoadedExamples:
+    """The current examples; raises `Missing` where nothing is loaded."""
+    id_ = _current(workspace, "examples")
+    return LoadedExamples(workspace.folder("examples", id_), workspace.manifest("examples", id_))
+
+
+def splits(project: Project, task: Task, examples: LoadedExamples) -> tuple[Split, Split]:
+    """Train and test, labels from the loaded examples and inputs from the project."""
+    return Split(examples.train, project.train, task), Split(examples.test, project.test, task)
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def train(workspace: Workspace, project: Project, *, progress: Progress = silent) -> str:
+    """Train the model, or import the project's checkpoints; loads first. Returns the id of the run."""
+    examples = load(workspace, project, progress=progress)
+    task = Task(project)
+    train_split, test_split = splits(project, task, loaded(workspace))
+    if project.checkpoints:
+        recipe, make = _import_checkpoints(workspace, project, task)
+    elif project.retrain is not None:
+        recipe = _training_recipe(task, project.retrain)
+        training = project.retrain
+
+        def make(folder: Path) -> Mapping[str, Any]:
+            return train_model(task, train_split, test_split, training, folder, progress=progress).facts()
+    else:
+        raise InvalidInput(
+            f"Project “{project.name}” has neither checkpoints=[…] nor retrain=….",
+            "Pass the checkpoints of your training, or a TrainingRecipe to train here.",
+        )
+    return _find_or_make(workspace, "runs", recipe, {"examples": examples}, make)
+
+
+def _training_recipe(task: Task, recipe: TrainingRecipe) -> dict[str, Any]:
+    model = task.project.model()
+    try:
+        code = inspect.getsource(type(model))
+    except (OSError, TypeError):
+        code = ""
+    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
+    return {"training": asdict(recipe), "model": repr(model), "code": code, "shapes": shapes}
+
+
+def _import_checkpoints(workspace: Workspace, project: Project, task: Task) -> tuple[dict[str, Any], Make]:
+    """Checkpoints made elsewhere: identified by their bytes, kept as safetensors."""
+    folder = project_folder(workspace)
+    files = [folder / checkpoint.path for checkpoint in project.checkpoints]
+    models = [task.model(file) for file in files]  # refuses what is absent or does not fit, before anything is written
+    hashes = [file_sha256(file) for file in files]
+    for c, value in enumerate(hashes):
+        if value in hashes[:c]:
+            raise InvalidInput(
+                f"Checkpoints {hashes.index(value)} and {c} hold the same bytes.", "Name each checkpoint once."
+            )
+    steps = [c.step if c.step is not None else i + 1 for i, c in enumerate(project.checkpoints)]
+    rates = [c.learning_rate for c in project.checkpoints]
+    recipe = {"imported": [[h, r, s] for h, r, s in zip(hashes, rates, steps, strict=True)]}
+
+    def make(target: Path) -> Mapping[str, Any]:
+        saved = [save_checkpoint(m, target, i, s, r) for i, (m, s, r) in enumerate(zip(models, steps, rates, strict=True))]
+        return {"checkpoints": [asdict(c) for c in saved], "history": []}
+
+    return recipe, make
+
+
+def saved_checkpoints(workspace: Workspace, run: str) -> list[SavedCheckpoint]:
+    """The checkpoints of a run, in the order of training."""
+    return [SavedCheckpoint(**c) for c in workspace.manifest("runs", run)["facts"]["checkpoints"]]
+
+
+def checkpoint_files(workspace: Workspace, run: str) -> list[Path]:
+    """The weight files of a run, in the order of training."""
+    return [workspace.folder("runs", run) / c.file for c in saved_checkpoints(workspace, run)]
+
+
+# --- embed ------------------------------------------------------------------------------------------------------------
+
+
+def embed_recipe(project: Project, *, projection: str = "eigenbasis", dimension: int | None = None) -> EmbedRecipe:
+    """The recipe for a named projection; raises `InvalidInput` for an unknown name or a size it has not."""
+    if projection not in PROJECTIONS:
+        raise InvalidInput(f"The projection “{projection}” is not known.", f"Use {', '.join(PROJECTIONS)}.")
+    spec = PROJECTIONS[projection]
+    if dimension is not None and spec.__dataclass_fields__.get("dimension") is None:
+        raise InvalidInput(f"The {projection} projection has no single dimension.", "Leave --dimension away.")
+    options = {} if dimension is None else {"dimension": dimension}
+    return EmbedRecipe(spec(**options), tuple(project.layers) if project.layers else None)
+
+
+def embed(
+    workspace: Workspace, project: Project, recipe: EmbedRecipe | None = None, *, progress: Progress = silent
+) -> str:
+    """Project the training gradients at every checkpoint of the current run; returns the id of the store.
+
+    A store that is there but damaged is mended: only its damaged blocks are made anew.
+    """
+    recipe = recipe or embed_recipe(project)
+    run = _current(workspace, "runs")
+    task = Task(project)
+    train_split, test_split = splits(project, task, loaded(workspace))
+    saved = saved_checkpoints(workspace, run)
+    weights = checkpoint_files(workspace, run)
+    _check_weights(saved, weights)
+    _predict(workspace, run, task, train_split, test_split, weights[-1], progress)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        facts = store.embed(task, weights, train_split, recipe, folder, progress=progress)
+        stored = [asdict(StoredCheckpoint(c.sha256, c.learning_rate, c.step)) for c in saved]
+        return {**facts, "checkpoints": stored, "projection": asdict(recipe.projection), "layers": recipe.layers}
+
+    described = {"projection": asdict(recipe.projection), "layers": recipe.layers}
+    return _find_or_make(workspace, "gradients", described, {"runs": run}, make, mend=_withdraw_if_damaged)
+
+
+def _check_weights(saved: list[SavedCheckpoint], files: list[Path]) -> None:
+    for checkpoint, file in zip(saved, files, strict=True):
+        if not file.exists() or file_sha256(file) != checkpoint.sha256:
+            raise StoreError(
+                f"{file.name} is not what was saved: its checksum differs.", "Remove that run and train again."
+            )
+
+
+def _predict(
+    workspace: Workspace, run: str, task: Task, train_split: Split, test_split: Split, weights: Path, progress: Progress
+) -> str:
+    def make(folder: Path) -> Mapping[str, Any]:
+        model = task.model(weights)
+        accuracy = {}
+        for split in (train_split, test_split):
+            found = predictions.predict(task, model, split, progress=progress)
+            predictions.save(found, folder, split.examples.split)
+            accuracy[split.examples.split] = float((found.predicted == split.examples.labels).mean())
+        return {"accuracy": accuracy}
+
+    return _find_or_make(workspace, "predictions", {}, {"runs": run}, make)
+
+
+def _withdraw_if_damaged(workspace: Workspace, id_: str) -> None:
+    """Make a damaged store a draft again, with the damaged blocks struck from what is finished."""
+    n = workspace.manifest("examples", _current(workspace, "examples"))["facts"]["train"]
+    folders = sorted(workspace.folder("gradients", id_).glob("checkpoint-*"))
+    damaged = {folder.name: store.damaged_blocks(folder, n) for folder in folders}
+    if any(damaged.values()):
+        workspace.withdraw("gradients", id_)
+        for name, blocks in damaged.items():
+            store.forget_blocks(workspace.path / "drafts" / f"gradients-{id_}" / name, blocks)
+
+
+# --- index ------------------------------------------------------------------------------------------------------------
+
+
+def index(workspace: Workspace, project: Project, *, progress: Progress = silent) -> str:
+    """Index the current store; returns the id of the index."""
+    gradients = _current(workspace, "gradients")
+    _refuse_stale(workspace, "gradients", gradients)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        opened = GradientStore(workspace.folder("gradients", gradients), workspace.manifest("gradients", gradients))
+        opened.verify()
+        vector_index.build(opened, folder, progress=progress)
+        return {
+            "rows": len(opened),
+            "width": opened.dimension * len(opened.checkpoints),
+            "kind": "exact",
+            "checkpoints": [asdict(c) for c in opened.checkpoints],
+        }
+
+    parents = {"gradients": gradients, "runs": _current(workspace, "runs")}
+    return _find_or_make(workspace, "indexes", {"kind": "flat"}, parents, make)
+
+
+def _refuse_stale(workspace: Workspace, kind: str, id_: str) -> None:
+    made_for, run = workspace.manifest(kind, id_)["parents"].get("runs"), workspace.current("runs")
+    if made_for != run:
+        raise StoreError(
+            f"The current gradients were made for another run ({made_for} vs {run}).", "Run `embed`, then `index`."
+        )
+
+
+# --- find or make -----------------------------------------------------------------------------------------------------
+
+
+def _find_or_make(
+    workspace: Workspace,
+    kind: str,
+    recipe: Mapping[str, Any],
+    parents: Mapping[str, str],
+    make: Make,
+    *,
+    make_current: bool = True,
+    mend: Callable[[Workspace, str], None] | None = None,
+) -> str:
+    """The id of the artefact of this recipe, made if it is not there yet."""
+    id_ = recipe_id(kind, recipe, parents)
+    if mend is not None and workspace.has(kind, id_):
+        mend(workspace, id_)
+    if not workspace.has(kind, id_):
+        watch = Stopwatch()
+        with workspace.draft(kind, id_) as folder:
+            if not workspace.has(kind, id_):  # another process may have published it while this one waited
+                facts = make(folder)
+                manifest = {"recipe": recipe, "parents": parents, "facts": facts, "seconds": watch.seconds}
+                workspace.publish(folder, kind, id_, manifest)
+    if make_current:
+        with writing(workspace.path):
+            workspace.set_current(kind, id_)
+    return id_
+
+
+def _current(workspace: Workspace, kind: str) -> str:
+    id_ = workspace.current(kind)
+    if id_ is None:
+        raise Missing(f"The workspace {workspace.path} has no {NAMES[kind]} yet.", f"Run `{VERBS[kind]}` first.")
+    return id_
+
+
+NAMES = {
+    "examples": "loaded data",
+    "runs": "trained model",
+    "predictions": "predictions",
+    "gradients": "gradients",
+    "indexes": "index",
+}
+VERBS = {"examples": "train", "runs": "train", "predictions": "embed", "gradients": "embed", "indexes": "index"}

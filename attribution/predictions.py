@@ -1,0 +1,103 @@
+"""What the final model says of every example: logits and features, computed once and kept beside the run.
+
+Features are what the last Linear layer reads (the logits themselves where there is none). N examples, K classes,
+F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attribution.errors import StoreError
+from attribution.progress import Progress, silent
+from attribution.task import Split, Task
+
+_BATCH = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Of one split. logits (N, K), features (N, F), losses (N,) of the given labels; all float32."""
+
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+    losses: NDArray[np.float32]
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Softmax of the logits, (N, K)."""
+        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
+        return shifted / shifted.sum(1, keepdims=True)
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """The class with the largest logit, (N,)."""
+        return self.logits.argmax(1)
+
+    def margins(self, labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logit of the label less the best other logit, (N,); negative is a mistake."""
+        rows = np.arange(len(labels))
+        others = self.logits.copy()
+        others[rows, labels] = -np.inf
+        return self.logits[rows, labels] - others.max(1)
+
+
+@torch.no_grad()
+def predict(task: Task, model: nn.Module, split: Split, *, progress: Progress = silent) -> Predictions:
+    """Run the model over a split. Raises `StoreError` when an output is not finite, naming the example."""
+    logits, features, losses = [], [], []
+    for start in range(0, len(split), _BATCH):
+        progress(start, len(split), f"predictions, {split.examples.split}")
+        rows = slice(start, min(start + _BATCH, len(split)))
+        outputs, inside = _forward(task, model, split, rows)
+        if not bool(torch.isfinite(outputs).all()):
+            i = start + int((~torch.isfinite(outputs)).any(1).nonzero()[0])
+            raise StoreError(
+                f"The model's output for {split.examples.ids[i]} (row {i} of the {split.examples.split} set) is not "
+                "finite.",
+                "Look at that example, or at the checkpoint.",
+            )
+        logits.append(outputs.cpu().numpy())
+        features.append(inside.flatten(1).cpu().numpy())
+        losses.append(task.losses(model, split.inputs(rows), split.labels(rows)).cpu().numpy())
+    return Predictions(np.concatenate(logits), np.concatenate(features), np.concatenate(losses))
+
+
+def _forward(task: Task, model: nn.Module, split: Split, rows: slice) -> tuple[Tensor, Tensor]:
+    """Logits, and the input of the last Linear that was called."""
+    seen: list[Tensor] = []
+    linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    handles = [m.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for m in linears]
+    try:
+        outputs = task.logits(model, split.inputs(rows))
+    finally:
+        for handle in handles:
+            handle.remove()
+    usable = [s for s in seen if len(s) == len(outputs)]
+    return outputs, usable[-1] if usable else outputs
+
+
+_ARRAYS = ("logits", "features", "losses")
+
+
+def save(predictions: Predictions, folder: Path, split: str) -> None:
+    """Write the arrays of one split into a folder."""
+    for name in _ARRAYS:
+        np.save(folder / f"{split}-{name}.npy", getattr(predictions, name))
+
+
+def load(folder: Path, split: str) -> Predictions:
+    """Read the arrays of one split as memory maps."""
+    try:
+        return Predictions(*(np.load(folder / f"{split}-{name}.npy", mmap_mode="r") for name in _ARRAYS))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"The predictions in {folder.name} cannot be read: {error}.", "Remove that folder and run `embed` again."
+        ) from error

@@ -1,0 +1,133 @@
+"""Project: the one object a user writes, in a file that anything else in the library can read.
+
+    def project() -> Project:
+        return Project(name="pets", model=build_model, checkpoints=[Checkpoint("runs/10.safetensors", 0.05)],
+                       train=train_set, test=test_set, classes=["abyssinian", "bengal"], modality="image")
+
+A project says what the model, its checkpoints and its data are and how a person sees an example. It computes nothing:
+`task.Task` turns it into the model, the losses and the batches that the methods differentiate.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attribution.errors import AttributionError, InvalidInput
+
+if TYPE_CHECKING:
+    import torch
+
+    from attribution.datasets import LabelNoise
+    from attribution.training import TrainingRecipe
+
+MODALITIES = ("image", "text", "tabular")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Saved weights (safetensors or a state_dict file) and the learning rate in force when they were saved."""
+
+    path: str | Path
+    learning_rate: float
+    step: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Project:
+    """A trained (or trainable) classifier and its data.
+
+    model           () -> nn.Module with weights not loaded; called once per checkpoint.
+    train, test     map-style data sets of (input, label); labels are ints that index `classes`.
+    checkpoints     in the order of training; paths are relative to the project file. Empty: `retrain` trains them.
+    loss            (logits (B, K), labels (B,)) -> (B,) loss per example, no mean; cross-entropy when absent.
+    measurement     what a query asks about, same signature; the loss when absent.
+    collate         list of inputs -> what the model is called with; stacking when absent.
+    preview         (dataset, i) -> str, picture (PIL or array) or mapping: what a person sees of item i.
+    layers          names of the modules to track; all trained parameters when absent.
+    noise           label noise to plant in the training labels, with the truth kept.
+    retrain         how this model is trained.
+    """
+
+    name: str
+    model: Callable[[], torch.nn.Module]
+    train: Any
+    test: Any
+    classes: Sequence[str]
+    checkpoints: Sequence[Checkpoint] = ()
+    modality: str = "image"
+    loss: Callable[..., torch.Tensor] | None = None
+    measurement: Callable[..., torch.Tensor] | None = None
+    collate: Callable[[list[Any]], Any] | None = None
+    preview: Callable[[Any, int], Any] | None = None
+    layers: Sequence[str] | None = None
+    feature_names: Sequence[str] | None = None
+    train_ids: Sequence[str] | None = None
+    test_ids: Sequence[str] | None = None
+    retrain: TrainingRecipe | None = None
+    noise: LabelNoise | None = None
+
+    def __post_init__(self) -> None:
+        if self.modality not in MODALITIES:
+            raise InvalidInput(
+                f"The modality “{self.modality}” of project “{self.name}” is not known.",
+                f"Use one of {', '.join(MODALITIES)}.",
+            )
+        if len(self.classes) < 2:
+            raise InvalidInput(
+                f"Project “{self.name}” names {len(self.classes)} classes, and a classifier has at least 2.",
+                "Pass classes=[…] in the order of the labels.",
+            )
+
+
+def read_project(path: str | Path) -> Project:
+    """Run the project file and return what its `project()` returns; raises `InvalidInput` with one sentence."""
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidInput(f"There is no project file at {path}.", "Check the path, or start with `demo fashion`.")
+    function = _run_file(path)
+    try:
+        project = function()
+    except AttributionError:
+        raise
+    except Exception as error:
+        raise InvalidInput(
+            f"project() in {path.name} raised {type(error).__name__}: {error}.",
+            "Run the file by itself to see where.",
+        ) from error
+    if not isinstance(project, Project):
+        raise InvalidInput(
+            f"project() in {path.name} returned {type(project).__name__}, not a Project.",
+            "Return attribution.Project(…).",
+        )
+    return project
+
+
+def _run_file(path: Path) -> Callable[[], Any]:
+    """Import the file under a name of its own, its folder importable, and return its `project` function."""
+    spec = importlib.util.spec_from_file_location(f"whence_project_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InvalidInput(f"{path.name} is not a Python file.", "A project file ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    sys.modules[spec.name] = module  # dataclasses and worker processes look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except AttributionError:
+        raise
+    except Exception as error:
+        raise InvalidInput(
+            f"{path.name} cannot be run: {type(error).__name__}: {error}.",
+            "Run the file by itself to see where.",
+        ) from error
+    finally:
+        sys.path.remove(folder)
+    function = getattr(module, "project", None)
+    if not callable(function):
+        raise InvalidInput(f"{path.name} defines no function project().", "Add `def project() -> Project:`.")
+    return function

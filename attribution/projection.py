@@ -1,0 +1,326 @@
+"""Projections: D numbers that stand for a gradient of P entries, so that inner products survive.
+
+A projection takes a batch of per-example gradients, block by block (a block is one layer's matrix of parameters), and
+returns (B, D). Three kinds, chosen by a frozen dataclass that is also their recipe:
+
+* `Eigenbasis` (default): per block, the eigenvectors Q_S of S = Σ G Gᵀ and Q_A of A = Σ Gᵀ G over a sample of
+  training gradients; of all coordinates (Q_Sᵀ G Q_A)[o, i], over all blocks together, the D with the largest second
+  moment on the sample. Fitted, nearly exact, and close to the basis of EK-FAC, so curvature is near-diagonal in it.
+* `DenseRandom`: a seeded Gaussian or Rademacher matrix over the whole gradient; unbiased inner products.
+* `TwoSided`: per block G → Lᵀ G R with seeded Gaussian L, R; unbiased, cheap, of larger variance. A side that is
+  already small (a classifier's class axis) is kept exact.
+
+Random numbers come from numpy's counter-based Philox keyed by (seed, block, part), on the CPU, so the same seed gives
+the same projection on every device and for any thread count. Inner products of *projected* gradients are comparable
+only within one fitted projection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attribution.errors import InvalidInput, StoreError
+from attribution.layers import MatrixGradient
+
+BlockShape = tuple[str, int, int]  # name, R, C
+SampleBatches = Callable[[], Iterable[Sequence[MatrixGradient]]]  # a fresh pass over the fitting sample at each call
+
+
+class Projection(Protocol):
+    """A fitted projection. `coordinate_blocks` (D,) int: the block each number belongs to, −1 where it mixes all."""
+
+    dimension: int
+    coordinate_blocks: Tensor
+
+    def project(self, gradients: Sequence[MatrixGradient]) -> Tensor:
+        """One gradient per block → (B, D) float32."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What was learned, for safetensors; empty where the seed says it all."""
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """Truncated Kronecker eigenbasis.
+
+    dimension   D, numbers kept per example and checkpoint (fewer when the gradient has fewer entries).
+    sample      training examples it is fitted on.
+    directions  eigenvectors considered on each side of a block; 256 were measured to be ample.
+    """
+
+    dimension: int = 512
+    sample: int = 512
+    directions: int = 256
+    seed: int = 0
+    kind: Literal["eigenbasis"] = "eigenbasis"
+
+    def __post_init__(self) -> None:
+        _check_positive(self.dimension, "dimension")
+        _check_positive(self.sample, "sample")
+        _check_positive(self.directions, "directions")
+
+    def fit(self, shapes: Sequence[BlockShape], sample: SampleBatches) -> FittedEigenbasis:
+        """Fit on the sample; two passes over it, three when a block is wide enough to be sketched."""
+        bases = _block_bases(shapes, sample, self.directions, self.seed)
+        energy = [torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64) for left, right in bases]
+        for gradients in sample():
+            for total, gradient, (left, right) in zip(energy, gradients, bases, strict=True):
+                rotated = gradient.rotated(left.to(gradient.device), right.to(gradient.device))
+                total += rotated.square().sum(0).cpu()
+        return _keep_largest(bases, energy, self.dimension)
+
+    def restore(self, shapes: Sequence[BlockShape], tensors: dict[str, Tensor]) -> FittedEigenbasis:
+        """The fitted projection from what `tensors()` gave; raises `StoreError` when it fits another model."""
+        parts = [tuple(tensors[f"{side}.{b}"] for side in ("left", "right", "rows", "columns")) for b in range(len(shapes))]
+        for (name, rows, columns), (left, right, *_) in zip(shapes, parts, strict=True):
+            if (len(left), len(right)) != (rows, columns):
+                raise StoreError(
+                    f"The stored basis of {name} is for a {len(left)} × {len(right)} block, the model has "
+                    f"{rows} × {columns}.",
+                    "Embed again for this model.",
+                )
+        return FittedEigenbasis(parts)
+
+
+# A side of a block with more columns than this is not decomposed whole: its leading directions come from a sketch.
+_WIDEST_EXACT = 2048
+
+
+def _block_bases(
+    shapes: Sequence[BlockShape], sample: SampleBatches, directions: int, seed: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Leading eigenvectors (Q_S, Q_A) of both gradient moments of every block."""
+    sketches = [
+        _normal(seed, b, columns * (directions + 32)).reshape(columns, -1) if columns > _WIDEST_EXACT else None
+        for b, (_, _, columns) in enumerate(shapes)
+    ]
+    left, right = _moments(sample, sketches)
+    if any(sketch is not None for sketch in sketches):
+        # One subspace iteration, then Rayleigh-Ritz inside its span: right = A·Ω spans the leading directions.
+        spans = [None if s is None else torch.linalg.qr(m)[0].float() for s, m in zip(sketches, right, strict=True)]
+        _, products = _moments(sample, spans)
+        right = [m if q is None else q.double().T @ p for m, q, p in zip(right, spans, products, strict=True)]
+    else:
+        spans = sketches
+    bases = []
+    for s, a, span in zip(left, right, spans, strict=True):
+        columns = _leading(a, directions)
+        bases.append((_leading(s, directions), columns if span is None else span @ columns))
+    return bases
+
+
+def _moments(sample: SampleBatches, sketches: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
+    """Σ G Gᵀ and Σ Gᵀ G (times the sketch where there is one) of every block, over the sample, in float64."""
+    left: list[Tensor] = []
+    right: list[Tensor] = []
+    for gradients in sample():
+        for b, (gradient, sketch) in enumerate(zip(gradients, sketches, strict=True)):
+            sketch = None if sketch is None else sketch.to(gradient.device)
+            s, a = gradient.left_moment().double().cpu(), gradient.right_moment(sketch).double().cpu()
+            if b == len(left):
+                left.append(s)
+                right.append(a)
+            else:
+                left[b] += s
+                right[b] += a
+    return left, right
+
+
+def _leading(moment: Tensor, count: int) -> Tensor:
+    """Eigenvectors of the `count` largest eigenvalues, largest first, (n, ≤ count) float32, signs fixed."""
+    vectors = torch.linalg.eigh((moment + moment.T) / 2)[1].flip(1)[:, :count]
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    return (vectors * largest.sign()).float().contiguous()  # eigh leaves the sign free: make it reproducible
+
+
+def _keep_largest(
+    bases: Sequence[tuple[Tensor, Tensor]], energy: Sequence[Tensor], dimension: int
+) -> FittedEigenbasis:
+    """Of all blocks' coordinates together, the `dimension` with the largest second moment."""
+    flat = torch.cat([e.flatten() for e in energy])
+    kept = torch.sort(flat, descending=True, stable=True).indices[:dimension].sort().values
+    parts, start = [], 0
+    for (left, right), e in zip(bases, energy, strict=True):
+        inside = kept[(kept >= start) & (kept < start + e.numel())] - start
+        start += e.numel()
+        rows, columns = inside // e.shape[1], inside % e.shape[1]
+        used_rows, row_of = rows.unique(return_inverse=True)
+        used_columns, column_of = columns.unique(return_inverse=True)
+        parts.append((left[:, used_rows], right[:, used_columns], row_of, column_of))
+    return FittedEigenbasis(parts)
+
+
+class FittedEigenbasis:
+    """Per block: the used columns of Q_S and Q_A, and which (row, column) of the rotated gradient is each coordinate."""
+
+    def __init__(self, parts: Sequence[tuple[Tensor, ...]]) -> None:
+        self._parts = [tuple(t.contiguous() for t in part) for part in parts]
+        self.dimension = sum(len(part[2]) for part in self._parts)
+        self.coordinate_blocks = torch.cat([torch.full((len(p[2]),), b) for b, p in enumerate(self._parts)])
+
+    def project(self, gradients: Sequence[MatrixGradient]) -> Tensor:
+        kept = []
+        for gradient, (left, right, rows, columns) in zip(gradients, self._parts, strict=True):
+            if len(rows):
+                kept.append(gradient.rotated(left, right)[:, rows, columns])
+        return torch.cat(kept, 1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        names = ("left", "right", "rows", "columns")
+        return {f"{n}.{b}": t for b, part in enumerate(self._parts) for n, t in zip(names, part, strict=True)}
+
+    def to(self, device: torch.device | str) -> FittedEigenbasis:
+        """The same projection on another device."""
+        return FittedEigenbasis([tuple(t.to(device) for t in part) for part in self._parts])
+
+
+@dataclass(frozen=True)
+class DenseRandom:
+    """Seeded dense projection of the whole gradient, entries N(0, 1/D) or ±1/√D.
+
+    ⟨x, y⟩ is estimated without bias; the variance is (‖x‖²‖y‖² + ⟨x, y⟩²)/D for the Gaussian, less 2Σxᵢ²yᵢ²/D for
+    Rademacher entries. The P × D matrix is never held: it is drawn again, part by part, for every batch.
+    """
+
+    dimension: int = 512
+    entries: Literal["gaussian", "rademacher"] = "rademacher"
+    seed: int = 0
+    kind: Literal["dense"] = "dense"
+
+    def __post_init__(self) -> None:
+        _check_positive(self.dimension, "dimension")
+        if self.entries not in ("gaussian", "rademacher"):
+            raise InvalidInput(f"Entries “{self.entries}” are not known.", "Use gaussian or rademacher.")
+
+    def fit(self, shapes: Sequence[BlockShape], sample: SampleBatches) -> FittedDense:
+        """Nothing is learned; the sample is not read."""
+        return FittedDense(self, shapes)
+
+    def restore(self, shapes: Sequence[BlockShape], tensors: dict[str, Tensor]) -> FittedDense:
+        return FittedDense(self, shapes)
+
+
+class FittedDense:
+    """A dense random projection for given block shapes."""
+
+    _ENTRIES_AT_ONCE = 2**24
+
+    def __init__(self, spec: DenseRandom, shapes: Sequence[BlockShape]) -> None:
+        self._spec, self._shapes = spec, tuple(shapes)
+        self.dimension = spec.dimension
+        self.coordinate_blocks = torch.full((spec.dimension,), -1)
+
+    def project(self, gradients: Sequence[MatrixGradient]) -> Tensor:
+        total: Tensor | None = None
+        for b, gradient in enumerate(gradients):
+            flat = gradient.dense().flatten(1)
+            step = max(1, self._ENTRIES_AT_ONCE // self.dimension)
+            for part, start in enumerate(range(0, flat.shape[1], step)):
+                piece = flat[:, start : start + step]
+                product = piece @ self._rows(b, part, piece.shape[1]).to(piece.device)
+                total = product if total is None else total + product
+        if total is None:
+            raise InvalidInput("There is no tracked parameter to project.", "Name layers that have parameters.")
+        return total
+
+    def _rows(self, block: int, part: int, count: int) -> Tensor:
+        draw = _normal if self._spec.entries == "gaussian" else _signs
+        flat = draw(self._spec.seed, block, count * self.dimension, part=part)
+        return flat.reshape(count, self.dimension) / math.sqrt(self.dimension)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def to(self, device: torch.device | str) -> FittedDense:
+        """The same projection: its numbers are drawn on the CPU and follow the gradients."""
+        return self
+
+
+@dataclass(frozen=True)
+class TwoSided:
+    """Seeded two-sided projection of every block: G (R, C) → Lᵀ G R with Gaussian entries of variance 1/rows, 1/columns.
+
+    A side no larger than its target is kept exact (identity), which costs nothing and removes its variance.
+    D = Σ over blocks of min(R, rows) · min(C, columns).
+    """
+
+    rows: int = 16
+    columns: int = 16
+    seed: int = 0
+    kind: Literal["two-sided"] = "two-sided"
+
+    def __post_init__(self) -> None:
+        _check_positive(self.rows, "rows")
+        _check_positive(self.columns, "columns")
+
+    def fit(self, shapes: Sequence[BlockShape], sample: SampleBatches) -> FittedTwoSided:
+        """Nothing is learned; the sample is not read."""
+        return FittedTwoSided(self, shapes)
+
+    def restore(self, shapes: Sequence[BlockShape], tensors: dict[str, Tensor]) -> FittedTwoSided:
+        return FittedTwoSided(self, shapes)
+
+
+class FittedTwoSided:
+    """A two-sided random projection for given block shapes."""
+
+    def __init__(self, spec: TwoSided, shapes: Sequence[BlockShape]) -> None:
+        self._sides = [
+            (_side(spec.seed, 2 * b, rows, spec.rows), _side(spec.seed, 2 * b + 1, columns, spec.columns))
+            for b, (_, rows, columns) in enumerate(shapes)
+        ]
+        sizes = [left.shape[1] * right.shape[1] for left, right in self._sides]
+        self.dimension = sum(sizes)
+        self.coordinate_blocks = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+
+    def project(self, gradients: Sequence[MatrixGradient]) -> Tensor:
+        sides = zip(gradients, self._sides, strict=True)
+        return torch.cat([g.rotated(left, right).flatten(1) for g, (left, right) in sides], 1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def to(self, device: torch.device | str) -> FittedTwoSided:
+        """The same projection on another device."""
+        self._sides = [(left.to(device), right.to(device)) for left, right in self._sides]
+        return self
+
+
+ProjectionSpec = Eigenbasis | DenseRandom | TwoSided
+PROJECTIONS: dict[str, type[Eigenbasis] | type[DenseRandom] | type[TwoSided]] = {
+    "eigenbasis": Eigenbasis,
+    "dense": DenseRandom,
+    "two-sided": TwoSided,
+}
+
+
+def _side(seed: int, stream: int, size: int, target: int) -> Tensor:
+    """A (size, target) Gaussian with unit expected inner products, or the identity when nothing would shrink."""
+    if size <= target:
+        return torch.eye(size)
+    return _normal(seed, stream, size * target).reshape(size, target) / math.sqrt(target)
+
+
+def _generator(seed: int, stream: int, part: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, stream << 32 | part], dtype=np.uint64)))
+
+
+def _normal(seed: int, stream: int, count: int, *, part: int = 0) -> Tensor:
+    return torch.from_numpy(_generator(seed, stream, part).standard_normal(count, dtype=np.float32))
+
+
+def _signs(seed: int, stream: int, count: int, *, part: int = 0) -> Tensor:
+    bits = np.unpackbits(np.frombuffer(_generator(seed, stream, part).bytes(count // 8 + 1), np.uint8), count=count)
+    return torch.from_numpy(bits.astype(np.float32) * 2 - 1)
+
+
+def _check_positive(value: int, name: str) -> None:
+    if value < 1:
+        raise InvalidInput(f"{name} is {value}, and must be at least 1.", f"Pass {name}=… ≥ 1.")

@@ -1,0 +1,293 @@
+"""GradientStore: the projected gradients of the training set on disk, and the pass over the data that fills it.
+
+    gradients/<id>/checkpoint-0/   projection.safetensors   what the projection learned
+                                   vectors.npy              (N, D) float32
+                                   squared_norms.npy        (N, blocks) float32, exact, before projection
+                                   losses.npy               (N,) float32
+                                   finished.jsonl           a line per finished block of rows, with its checksum
+
+A block of rows is computed by itself and written once; its line is appended only when its numbers are on disk. An
+interrupted pass goes on behind the last line and, since blocks and the batches inside them never depend on where it
+was interrupted, ends with the same bytes.
+
+N train, C checkpoints, D projected numbers per checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import nn
+
+from attribution.errors import StoreError
+from attribution.files import allocate, write_tensors
+from attribution.gradients import Batch, GradientEngine
+from attribution.layers import MatrixGradient
+from attribution.progress import Progress, silent
+from attribution.projection import Projection, ProjectionSpec
+from attribution.task import Split, Task
+
+ROWS_AT_ONCE = 2048  # rows of one block: the unit that is finished, checked and resumed
+BATCH = 256  # rows of one forward and backward pass inside a block
+_PROBE = 8  # rows the engine checks itself on
+
+_ARRAYS = ("vectors", "squared_norms", "losses")
+
+
+@dataclass(frozen=True)
+class EmbedRecipe:
+    """Everything beside model and data that decides what a GradientStore holds."""
+
+    projection: ProjectionSpec
+    layers: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """Which weights a part of the store belongs to. `learning_rate` is the weight TracIn gives it."""
+
+    sha256: str
+    learning_rate: float
+    step: int
+
+
+def embed(
+    task: Task,
+    weights: Sequence[Path],
+    train: Split,
+    recipe: EmbedRecipe,
+    folder: Path,
+    *,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Fill `folder` with the projected gradients of `train` at every checkpoint; returns the facts for its manifest.
+
+    Finished blocks found in `folder` are kept. Raises `StoreError` when a gradient is not finite, naming the example.
+    """
+    total = len(weights) * len(train)
+    facts: dict[str, Any] = {}
+    for c, path in enumerate(weights):
+        progress(c * len(train), total, "gradients")
+        engine, projection = prepare(task, path, train, recipe, folder / f"checkpoint-{c}")
+        facts = {
+            "blocks": [[b.name, b.rows, b.columns, b.hooked] for b in engine.blocks],
+            "parameters": engine.n_parameters,
+            "dimension": projection.dimension,
+        }
+        _embed_checkpoint(
+            engine, projection, train, folder / f"checkpoint-{c}",
+            lambda done, c=c: progress(c * len(train) + done, total, "gradients"),
+        )  # fmt: skip
+    return facts
+
+
+def prepare(
+    task: Task, weights: Path, train: Split, recipe: EmbedRecipe, folder: Path
+) -> tuple[GradientEngine, Projection]:
+    """The engine of one checkpoint and its projection, fitted once and then read back from `folder`."""
+    engine = GradientEngine(task, task.model(weights), _rows(train, slice(0, _PROBE)), recipe.layers)
+    saved = folder / "projection.safetensors"
+    if not saved.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        fitted = recipe.projection.fit(engine.shapes, lambda: _sample(engine, train, recipe.projection))
+        write_tensors(saved, fitted.tensors())
+    return engine, recipe.projection.restore(engine.shapes, load_file(saved)).to(task.device)
+
+
+def _sample(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Iterator[list[MatrixGradient]]:
+    """Gradients of the seeded sample of training rows that a projection is fitted on."""
+    size = min(getattr(spec, "sample", 0), len(train))
+    rows = np.sort(np.random.default_rng(spec.seed).choice(len(train), size, replace=False))
+    for start in range(0, size, BATCH):
+        yield engine.gradients(*_rows(train, rows[start : start + BATCH])).gradients
+
+
+def _rows(split: Split, rows: NDArray[np.int64] | slice) -> tuple[Any, torch.Tensor]:
+    return split.inputs(rows), split.labels(rows)
+
+
+def _embed_checkpoint(
+    engine: GradientEngine, projection: Projection, train: Split, folder: Path, report: Any
+) -> None:
+    arrays = _open_arrays(folder, len(train), projection.dimension, len(engine.blocks))
+    finished = {start for start, _, _ in _finished(folder)}
+    for start in range(0, len(train), ROWS_AT_ONCE):
+        stop = min(start + ROWS_AT_ONCE, len(train))
+        if start not in finished:
+            _embed_rows(engine, projection, train, start, stop, arrays)
+            for array in arrays.values():
+                array.flush()
+            _append_line(folder / "finished.jsonl", {"start": start, "stop": stop, "crc32": _crc(arrays, start, stop)})
+        report(stop)
+
+
+def _embed_rows(
+    engine: GradientEngine,
+    projection: Projection,
+    train: Split,
+    start: int,
+    stop: int,
+    arrays: Mapping[str, NDArray[np.float32]],
+) -> None:
+    for a in range(start, stop, BATCH):
+        rows = slice(a, min(a + BATCH, stop))
+        batch = engine.gradients(*_rows(train, rows))
+        arrays["squared_norms"][rows] = batch.squared_norms().cpu().numpy()
+        arrays["losses"][rows] = batch.values.cpu().numpy()
+        arrays["vectors"][rows] = projection.project(batch.gradients).cpu().numpy()
+        _refuse_non_finite(train, rows, batch)
+
+
+def _refuse_non_finite(train: Split, rows: slice, batch: Batch) -> None:
+    finite = torch.isfinite(batch.squared_norms()).all(1) & torch.isfinite(batch.values)
+    if not bool(finite.all()):
+        i = rows.start + int((~finite).nonzero()[0])
+        raise StoreError(
+            f"The gradient of training example {train.examples.ids[i]} (row {i}) is not finite.",
+            "Look at that example and at the loss; leave it out, or fix its input.",
+        )
+
+
+def _open_arrays(folder: Path, n: int, dimension: int, blocks: int) -> dict[str, np.memmap]:
+    """Memory maps to write into, made at their full size at first use."""
+    shapes = {"vectors": (n, dimension), "squared_norms": (n, blocks), "losses": (n,)}
+    if not all(_is_array(folder / f"{name}.npy", shape) for name, shape in shapes.items()):
+        (folder / "finished.jsonl").unlink(missing_ok=True)
+        for name, shape in shapes.items():
+            np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
+            allocate(folder / f"{name}.npy")
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _ARRAYS}
+
+
+def _is_array(path: Path, shape: tuple[int, ...]) -> bool:
+    try:
+        return np.load(path, mmap_mode="r").shape == shape
+    except (OSError, ValueError):
+        return False
+
+
+def _append_line(path: Path, line: Mapping[str, int]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _finished(folder: Path) -> list[tuple[int, int, int]]:
+    """(start, stop, crc32) of every finished block; a line cut short by a crash does not count."""
+    path = folder / "finished.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    found = [json.loads(line) for line in lines[:-1]]
+    return [(line["start"], line["stop"], line["crc32"]) for line in found]
+
+
+def _crc(arrays: Mapping[str, NDArray[np.float32]], start: int, stop: int) -> int:
+    value = 0
+    for name in _ARRAYS:
+        value = zlib.crc32(np.ascontiguousarray(arrays[name][start:stop]).data, value)
+    return value
+
+
+class GradientStore:
+    """A finished store, read-only.
+
+    blocks            (name, rows, columns, hooked) of each block of parameters.
+    checkpoints       the C checkpoints in the order of training.
+    """
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        self.folder = folder
+        facts = manifest["facts"]
+        self.blocks: list[tuple[str, int, int, bool]] = [tuple(b) for b in facts["blocks"]]
+        self.checkpoints = [StoredCheckpoint(**c) for c in facts["checkpoints"]]
+        self.dimension: int = facts["dimension"]
+        self.n_parameters: int = facts["parameters"]
+
+    def __len__(self) -> int:
+        return len(self.losses(0))
+
+    @cached_property
+    def _maps(self) -> dict[tuple[int, str], NDArray[np.float32]]:
+        return {}
+
+    def _array(self, c: int, name: str) -> NDArray[np.float32]:
+        if (c, name) not in self._maps:
+            path = self.folder / f"checkpoint-{c}" / f"{name}.npy"
+            try:
+                self._maps[c, name] = np.load(path, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{path.name} of checkpoint {c} cannot be read: {error}.", _REPAIR) from error
+        return self._maps[c, name]
+
+    def vectors(self, c: int) -> NDArray[np.float32]:
+        """Projected gradients at checkpoint c, (N, D)."""
+        return self._array(c, "vectors")
+
+    def squared_norms(self, c: int) -> NDArray[np.float32]:
+        """Exact ‖gradient‖² by block at checkpoint c, (N, blocks)."""
+        return self._array(c, "squared_norms")
+
+    def losses(self, c: int) -> NDArray[np.float32]:
+        """Training loss at checkpoint c, (N,)."""
+        return self._array(c, "losses")
+
+    def coordinate_blocks(self, projection: Projection) -> NDArray[np.int64]:
+        """The block each of the D numbers belongs to, (D,); −1 where a number mixes all blocks."""
+        return projection.coordinate_blocks.numpy()
+
+    def rows(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        """All checkpoints' vectors of some rows side by side, (B, C·D)."""
+        return np.concatenate([self.vectors(c)[rows] for c in range(len(self.checkpoints))], 1)
+
+    def verify(self) -> None:
+        """Compare every block with its checksum; raises `StoreError` naming the first that differs."""
+        for c in range(len(self.checkpoints)):
+            damaged = damaged_blocks(self.folder / f"checkpoint-{c}", len(self))
+            if damaged:
+                start, stop = damaged[0]
+                raise StoreError(
+                    f"Rows {start:,} to {stop - 1:,} of checkpoint {c} in the gradient store are damaged: their "
+                    "checksum differs.",
+                    _REPAIR,
+                )
+
+
+_REPAIR = "Run `embed` again: it makes only the damaged blocks anew."
+
+
+def damaged_blocks(folder: Path, n: int) -> list[tuple[int, int]]:
+    """(start, stop) of every block of rows whose numbers are missing or differ from their checksum."""
+    try:
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    except (OSError, ValueError):
+        return [(0, n)]
+    known = {start: crc for start, _, crc in _finished(folder)}
+    blocks = [(start, min(start + ROWS_AT_ONCE, n)) for start in range(0, n, ROWS_AT_ONCE)]
+    return [(a, b) for a, b in blocks if a not in known or _crc(arrays, a, b) != known[a]]
+
+
+def forget_blocks(folder: Path, damaged: Sequence[tuple[int, int]]) -> None:
+    """Strike damaged blocks from the list of finished ones, so that the next `embed` makes them anew."""
+    starts = {start for start, _ in damaged}
+    kept = [line for line in _finished(folder) if line[0] not in starts]
+    draft = folder / "finished.part"
+    draft.write_text("".join(json.dumps({"start": a, "stop": b, "crc32": crc}) + "\n" for a, b, crc in kept))
+    os.replace(draft, folder / "finished.jsonl")
+
+
+def engine_of(task: Task, model: nn.Module, probe: Split, layers: tuple[str, ...] | None) -> GradientEngine:
+    """An engine over an already loaded model, checked on the first rows of `probe`."""
+    return GradientEngine(task, model, _rows(probe, slice(0, _PROBE)), layers)

@@ -1,0 +1,202 @@
+"""Task: what is differentiated. The seam between a user's project and every method, so that no method asks what kind
+of data it has.
+
+A task builds the model, turns rows of a split into a batch, and gives two functions of (model, inputs, labels), both
+(B,) and without a mean: the **losses** that training lowered, and the **measurement** that a query asks about (the
+loss by default, or minus the margin). Lower is better for both, so one sign serves: what lowers it, helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from attribution.errors import InvalidInput, StoreError
+from attribution.examples import Examples, content_hash
+from attribution.project import Project
+
+Inputs = Any  # a tensor, or a tuple or dict of tensors, whose first dimension is the batch
+Functional = Callable[[nn.Module, Inputs, Tensor], Tensor]  # (model, inputs, labels (B,)) -> (B,)
+Measure = Literal["loss", "margin"]
+
+_HELD_IN_MEMORY = 2**30  # bytes: a split of plain tensors up to this size is stacked once
+
+
+class Task:
+    """The model, its losses and its measurements, made from a project."""
+
+    def __init__(self, project: Project, *, device: str = "cpu") -> None:
+        self.project = project
+        self.device = torch.device(device)
+
+    def model(self, weights: str | Path | None = None) -> nn.Module:
+        """A model in eval mode, with the weights of a file (safetensors, or a state_dict read without pickle).
+
+        Raises `StoreError` when the weights do not fit the model, naming the first that does not.
+        """
+        model = self.project.model()
+        if not isinstance(model, nn.Module):
+            raise InvalidInput(
+                f"model() of project “{self.project.name}” returned {type(model).__name__}, not a torch module.",
+                "Return the network; weights are loaded from the checkpoints.",
+            )
+        if weights is not None:
+            _load_weights(model, Path(weights))
+        return model.to(self.device).eval()
+
+    def logits(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """(B, K) outputs of the model."""
+        return model(**inputs) if isinstance(inputs, dict) else model(inputs)
+
+    def losses(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
+        """(B,) training loss of each example, without a mean and without weight decay."""
+        logits = self.logits(model, inputs)
+        losses = (self.project.loss or _cross_entropy)(logits, labels)
+        if losses.shape != labels.shape:
+            raise InvalidInput(
+                f"loss() returned the shape {tuple(losses.shape)} for a batch of {len(labels)}, not one loss per "
+                "example.",
+                "Use reduction='none'.",
+            )
+        return losses
+
+    def measure(self, kind: Measure = "loss") -> Functional:
+        """What a query asks about: "loss" of the label asked for (or the project's own measurement), or "margin".
+
+        "margin" is log Σ exp(other logits) − the label's logit: the log-odds against the label, so that lower is
+        better here as well (TRAK's model output, with its sign turned).
+        """
+        if kind == "loss":
+            return self._measurement if self.project.measurement else self.losses
+        if kind == "margin":
+            return self._log_odds_against
+        raise InvalidInput(f"The measurement “{kind}” is not known.", "Use loss or margin.")
+
+    def _measurement(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
+        assert self.project.measurement is not None
+        return self.project.measurement(self.logits(model, inputs), labels)
+
+    def _log_odds_against(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
+        logits = self.logits(model, inputs)
+        asked = logits.gather(1, labels[:, None])[:, 0]
+        others = logits.scatter(1, labels[:, None], -torch.inf)
+        return torch.logsumexp(others, 1) - asked
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise InvalidInput(f"There is no checkpoint at {path}.", "Check the path; it is relative to the project file.")
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise StoreError(f"{path.name} cannot be read as weights: {error}.", "Save it again, or drop it.") from error
+    except Exception as error:  # torch.load's unpickling error is not public; it refuses code, which is what we want
+        raise StoreError(
+            f"{path.name} holds more than tensors and is not opened.", "Save model.state_dict() instead."
+        ) from error
+    state = state.get("state_dict", state)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
+        raise StoreError(
+            f"The checkpoint {path.name} does not fit the model: {first}", "Check model() and the checkpoint list."
+        ) from error
+
+
+class Split:
+    """The examples of one split together with the data set they are read from.
+
+    Each row is checked against the content hash recorded when the data was loaded, so that a data set whose order or
+    content has changed since is found and never scored.
+    """
+
+    def __init__(self, examples: Examples, dataset: Any, task: Task) -> None:
+        if len(dataset) != len(examples):
+            raise StoreError(
+                f"The {examples.split} set has {len(dataset):,} examples now and had {len(examples):,} when it was "
+                "loaded.",
+                "Load, train, embed and index again.",
+            )
+        self.examples, self.task = examples, task
+        self._dataset = dataset
+        self._collate = task.project.collate
+        self._stacked: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def inputs(self, rows: Sequence[int] | np.ndarray | slice) -> Inputs:
+        """What the model is called with for these rows, on the task's device."""
+        stacked = self._stack()
+        if stacked is not None:
+            index = rows if isinstance(rows, slice) else torch.as_tensor(np.asarray(rows))
+            return stacked[index].to(self.task.device)
+        numbers = range(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        items = [self._read(int(i)) for i in numbers]
+        batch = self._collate(items) if self._collate else default_collate(items)
+        return _to_device(batch, self.task.device)
+
+    def labels(self, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
+        """The labels of these rows as training sees them (planted noise included), (B,) int64."""
+        return torch.from_numpy(self.examples.labels[rows]).to(self.task.device)
+
+    def _read(self, i: int) -> Any:
+        value = self._dataset[i][0]
+        if input_hash(value) != self.examples.hashes[i]:
+            raise StoreError(
+                f"Row {i} of the {self.examples.split} set ({self.examples.ids[i]}) is not what was loaded: its "
+                "content has changed.",
+                "Give the data set a fixed order and no random augmentation, or load it again.",
+            )
+        return value
+
+    def _stack(self) -> Tensor | None:
+        """All inputs as one tensor, made at first use where they are plain tensors that fit."""
+        if self._stacked is None and self._collate is None:
+            first = self._dataset[0][0]
+            if isinstance(first, Tensor) and first.numel() * first.element_size() * len(self) <= _HELD_IN_MEMORY:
+                stacked = torch.empty(len(self), *first.shape, dtype=first.dtype)
+                for i in range(len(self)):
+                    stacked[i] = self._read(i)
+                self._stacked = stacked
+        return self._stacked
+
+
+def input_hash(value: Any) -> str:
+    """Content hash of one input as the data set gives it: a tensor, an array, a text, or a mapping of these."""
+    if isinstance(value, Tensor):
+        return content_hash(value.detach().cpu().numpy())
+    if isinstance(value, str):
+        return content_hash(np.frombuffer(value.encode(), np.uint8))
+    if isinstance(value, dict):
+        return content_hash(np.frombuffer("".join(f"{k}={input_hash(v)};" for k, v in value.items()).encode(), np.uint8))
+    if isinstance(value, list | tuple):
+        return content_hash(np.frombuffer("".join(input_hash(v) + ";" for v in value).encode(), np.uint8))
+    return content_hash(np.asarray(value))
+
+
+def _to_device(batch: Inputs, device: torch.device) -> Inputs:
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {key: _to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(_to_device(value, device) for value in batch)
+    return batch

@@ -1,0 +1,185 @@
+"""Workspace: one folder on disk, and the only file that knows its paths.
+
+    workspace.json                          {"format": 1, "project": …, "current": {kind: id}}
+    <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes
+    drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
+    jobs/<id>.json                          status of long steps started from a page
+
+Identity is the recipe: id = sha256(canonical JSON of {kind, recipe, parents})[:12]. Whatever can change an answer is
+in the recipe, so nothing is found by a name alone. A folder that exists is whole: work happens in `drafts/` and is
+renamed at the end. Readers refuse a format newer than they know.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attribution.errors import InvalidInput, Missing, StoreError
+from attribution.files import write_json, writing
+
+FORMAT = 1
+FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 1, "indexes": 1}
+Manifest = dict[str, Any]
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal for equal values, whatever the order of the keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def recipe_id(kind: str, recipe: Mapping[str, Any], parents: Mapping[str, str]) -> str:
+    """Identity of an artefact, 12 hexadecimal characters."""
+    text = canonical({"kind": kind, "recipe": recipe, "parents": parents})
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Workspace:
+    """A workspace folder. Opening checks its format; nothing is written until something is recorded or published."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._check_format()
+
+    def _check_format(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise InvalidInput(f"{self.path} is a file, and a workspace is a folder.", "Name another --workspace.")
+        found = self.record().get("format", FORMAT)
+        if not isinstance(found, int) or found > FORMAT:
+            raise StoreError(
+                f"The workspace {self.path} has format {found}; this version reads up to {FORMAT}.",
+                "Update Whence, or name another --workspace.",
+            )
+
+    # --- the record: which project, and which artefacts are current ---------------------------------------------
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "workspace.json").exists()
+
+    def record(self) -> dict[str, Any]:
+        """The workspace's own file; empty where there is none yet."""
+        path = self.path / "workspace.json"
+        if not path.exists():
+            return {}
+        return _read_json(path, "Name another --workspace, or remove that file and build again.")
+
+    def update(self, **changes: Any) -> None:
+        """Change the record, whole or not at all, safe against another process doing the same."""
+        with writing(self.path), self._lock("workspace"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            record = {"format": FORMAT, **self.record(), **changes}
+            write_json(self.path / "workspace.json", record)
+
+    def set_current(self, kind: str, id_: str) -> None:
+        """Make an artefact the one that later steps and the pages use."""
+        with writing(self.path), self._lock("workspace"):
+            record = {"format": FORMAT, **self.record()}
+            if record.get("current", {}).get(kind) != id_:
+                record["current"] = {**record.get("current", {}), kind: id_}
+                write_json(self.path / "workspace.json", record)
+
+    def current(self, kind: str) -> str | None:
+        """Id of the current artefact of a kind, if it is there."""
+        id_ = self.record().get("current", {}).get(kind)
+        return id_ if id_ and self.has(kind, id_) else None
+
+    # --- artefacts ----------------------------------------------------------------------------------------------
+
+    def folder(self, kind: str, id_: str) -> Path:
+        return self.path / kind / id_
+
+    def has(self, kind: str, id_: str) -> bool:
+        return (self.folder(kind, id_) / "manifest.json").exists()
+
+    def manifest(self, kind: str, id_: str) -> Manifest:
+        """The manifest of a published artefact; raises `Missing`, or `StoreError` for a newer format."""
+        if not self.has(kind, id_):
+            raise Missing(f"The workspace {self.path} has no {kind}/{id_}.", f"Run `{_VERB[kind]}` first.")
+        manifest = _read_json(self.folder(kind, id_) / "manifest.json", f"Remove {kind}/{id_} and build it again.")
+        if manifest.get("format", 0) > FORMATS[kind]:
+            raise StoreError(
+                f"{kind}/{id_} has format {manifest['format']}; this version reads up to {FORMATS[kind]}.",
+                "Update Whence, or build it again in another --workspace.",
+            )
+        return manifest
+
+    @contextmanager
+    def draft(self, kind: str, id_: str) -> Iterator[Path]:
+        """The draft folder of an artefact, locked: a second process wanting the same waits until it is published."""
+        path = self.path / "drafts" / f"{kind}-{id_}"
+        with writing(self.path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock(f"{kind}-{id_}"), writing(self.path):
+            path.mkdir(exist_ok=True)
+            yield path
+
+    def publish(self, draft: Path, kind: str, id_: str, manifest: Manifest) -> None:
+        """Write the manifest and move the draft to its name. From then on it is whole and never changes."""
+        full = {
+            "kind": kind,
+            "format": FORMATS[kind],
+            "id": id_,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "n_bytes": sum(p.stat().st_size for p in draft.rglob("*") if p.is_file()),
+            **manifest,
+        }
+        write_json(draft / "manifest.json", full)
+        target = self.folder(kind, id_)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(draft, target)
+
+    def withdraw(self, kind: str, id_: str) -> None:
+        """Turn a published artefact back into a draft, to be mended and published again."""
+        with self._lock(f"{kind}-{id_}"):
+            draft = self.path / "drafts" / f"{kind}-{id_}"
+            if draft.exists():
+                shutil.rmtree(draft)
+            draft.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(self.folder(kind, id_), draft)
+            (draft / "manifest.json").unlink()
+
+    def has_draft(self, kind: str) -> bool:
+        """Whether an interrupted step of this kind can be gone on with."""
+        return any((self.path / "drafts").glob(f"{kind}-*/*"))
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        folder = self.path / "drafts"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+_VERB = {"examples": "train", "runs": "train", "predictions": "embed", "gradients": "embed", "indexes": "index"}
+
+
+def _read_json(path: Path, hint: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise StoreError(f"{path.parent.name}/{path.name} cannot be read: {error}.", hint) from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{path.parent.name}/{path.name} holds {type(value).__name__}, not an object.", hint)
+    return value
+
+
+class Stopwatch:
+    """Seconds since it was made, for manifests."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return round(time.perf_counter() - self._start, 3)
