@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PER_PAGE = 60
 BARS = 5
+STEP = 5  # per cent of confidence
 SPLITS = ("test", "train")
 
 
@@ -53,10 +54,10 @@ class Filters:
 
 def main() -> None:
     debugger = state.debugger()
-    notes = unknown(st.query_params.to_dict(), debugger.classes)
-    asked = st.query_params.get("page", "1")
+    notes = unknown({name: st.query_params.get_all(name) for name in st.query_params}, debugger.classes)
     heading = st.container()
     filters = controls(debugger)
+    asked = st.query_params.get("page", "1")
     with state.drawn_errors():
         items = found(debugger, filters)
     page, pages, note = which_page(asked, len(items))
@@ -72,12 +73,14 @@ def main() -> None:
     chrome.footer(debugger)
 
 
-def unknown(parameters: Mapping[str, str], classes: Sequence[str]) -> list[str]:
+def unknown(parameters: Mapping[str, Sequence[str]], classes: Sequence[str]) -> list[str]:
     """One sentence for each part of the address that names nothing here. Streamlit itself drops them in silence."""
-    known = {"true": classes, "pred": classes, "sort": links.SORTS, "split": SPLITS}
+    percents = [str(percent) for percent in range(0, 101, STEP)]
+    known = {"true": classes, "pred": classes, "sort": links.SORTS, "split": SPLITS, "conf": percents}
     return [
         escaped(f"The address asks for {name}={value}, which does not exist here. It was left out.")
-        for name, value in parameters.items()
+        for name, values in parameters.items()
+        for value in values
         if name in known and value not in known[name]
     ]
 
@@ -98,8 +101,7 @@ def escaped(words: str) -> str:
 
 def first_page() -> None:
     """A changed filter starts again at the first page."""
-    if "page" in st.query_params:
-        del st.query_params["page"]
+    st.query_params.pop("page", None)
 
 
 def controls(debugger: Debugger) -> Filters:
@@ -109,10 +111,10 @@ def controls(debugger: Debugger) -> Filters:
     classes = list(debugger.classes)
     true = columns[0].selectbox("Given label", classes, index=None, placeholder="Any", key="true", **common)
     pred = columns[1].selectbox("Predicted as", classes, index=None, placeholder="Any", key="pred", **common)
-    low, high = columns[2].slider("Confidence of the prediction, %", 0, 100, (0, 100), 5, key="conf", **common)
+    low, high = columns[2].slider("Confidence of the prediction, %", 0, 100, (0, 100), STEP, key="conf", **common)
     sort = columns[3].selectbox("Sort by", links.SORTS, key="sort", **common)
     split = columns[4].selectbox("Examples", SPLITS, key="split", **common)
-    return Filters(true, pred, low, high, sort, split)
+    return Filters(true, pred, min(low, high), max(low, high), sort, split)
 
 
 def found(debugger: Debugger, filters: Filters) -> tuple[Item, ...]:

@@ -76,7 +76,7 @@ export default function({ parentElement, data }) {
     const dt = document.createElement('dt'), dd = document.createElement('dd');
     dt.textContent = key; dd.textContent = does; return [dt, dd];
   }));
-  const typing = e => { const t = e.composedPath()[0]; return t.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName || ''); };
+  const typing = e => { const t = e.composedPath()[0]; return t.isContentEditable || (!/^(checkbox|radio|range)$/.test(t.type) && /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName || '')); };
   let went = 0;
   const onKey = e => {
     if (e.ctrlKey || e.metaKey || e.altKey || typing(e)) return;

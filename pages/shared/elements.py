@@ -57,7 +57,6 @@ a{color:inherit}
 .chip.planted,.chip.flag{border:1.5px dashed var(--flag);color:var(--flag)}
 .pill{display:inline-flex;align-items:center;gap:8px;min-height:32px;padding:2px 12px;border:1px solid var(--border);
       border-radius:16px;text-decoration:none;background:var(--surface)}
-.step.done b{color:var(--text)}
 .pill:hover,.button:hover{border-color:var(--st-primary-color);color:var(--st-primary-color)}
 .button{display:inline-flex;align-items:center;justify-content:center;gap:8px;min-height:40px;padding:4px 16px;
         border:1px solid var(--border);border-radius:8px;text-decoration:none;background:var(--background);font-size:1rem}
@@ -81,8 +80,7 @@ img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;bo
 .strip li+li::before{content:"\\203A";position:absolute;left:-14px;top:50%;transform:translateY(-50%);color:var(--muted)}
 .step{display:grid!important;height:100%;align-content:start}
 .step b{font-weight:600}
-.step.stale,.step.partial,.step.missing{border:1.5px dashed var(--flag)}
-.step.stale b,.step.partial b,.step.missing b{color:var(--flag)}
+.step.stale,.step.partial,.step.missing{border:1.5px dashed var(--text)}
 p,h2,h3,ul,ol,figure{margin:0;padding:0}
 ul,ol{list-style:none}
 @media (max-width:1100px){.strip li+li::before{content:none}}

@@ -37,7 +37,7 @@ class Tile:
 _CSS = (
     CSS
     + """
-.root{container-type:inline-size}
+.root{container-type:inline-size;scroll-margin-top:240px}
 .split{display:grid;grid-template-columns:minmax(0,1fr) 272px;gap:20px;align-items:start}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(124px,1fr));gap:8px;padding:4px}
 .tile{display:block;border:2px solid var(--border);border-radius:8px;padding:6px;text-decoration:none;background:var(--background);
@@ -119,6 +119,7 @@ export default function({ parentElement, data }) {
     const opened = sessionStorage.getItem(remembered); sessionStorage.removeItem(remembered);
     const n = tiles.findIndex(t => t.dataset.id === opened);
     if (n >= 0) go(n); else show(0);
+    if (root.getBoundingClientRect().top < 0) root.scrollIntoView();   // a new page of tiles is read from its top
   }
   root.onclick = e => {
     const tile = e.target.closest('.tile');
