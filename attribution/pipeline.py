@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution import index as vector_index
-from attribution import loading, predictions, store
+from attribution import loading, predictions, standout, store
 from attribution.demos import DemoOptions, demo_project
 from attribution.errors import InvalidInput, Missing, StoreError
 from attribution.files import file_sha256, writing
 from attribution.loading import LoadedExamples
+from attribution.methods import METHODS
+from attribution.methods.protocol import Queries
 from attribution.progress import Progress, silent
 from attribution.project import Project, read_project
 from attribution.projection import PROJECTIONS, Eigenbasis
+from attribution.source import IndexedRun
 from attribution.store import EmbedRecipe, GradientStore, StoredCheckpoint
 from attribution.task import Split, Task
 from attribution.training import SavedCheckpoint, TrainingRecipe, save_checkpoint
 from attribution.training import train as train_model
-from attribution.workspace import Stopwatch, Workspace, recipe_id
+from attribution.workspace import Manifest, Stopwatch, Workspace, recipe_id
 
 Make = Callable[[Path], Mapping[str, Any]]
 
@@ -266,29 +269,91 @@ def _withdraw_if_damaged(workspace: Workspace, id_: str) -> None:
 def index(workspace: Workspace, project: Project, *, progress: Progress = silent) -> str:
     """Index the current store; returns the id of the index."""
     gradients = _current(workspace, "gradients")
-    _refuse_stale(workspace, "gradients", gradients)
+    _refuse_stale(workspace, workspace.manifest("gradients", gradients))
 
     def make(folder: Path) -> Mapping[str, Any]:
-        opened = GradientStore(workspace.folder("gradients", gradients), workspace.manifest("gradients", gradients))
-        opened.verify()
-        vector_index.build(opened, folder, progress=progress)
+        opened = _open_gradients(workspace, project, gradients)
+        vector_index.build(opened.store, folder, progress=progress)
         return {
-            "rows": len(opened),
-            "width": opened.dimension * len(opened.checkpoints),
-            "kind": "exact",
-            "checkpoints": [asdict(c) for c in opened.checkpoints],
+            "rows": len(opened.store),
+            "width": opened.store.dimension * len(opened.store.checkpoints),
+            "search": "exact",
+            "reference_ratios": _reference_ratios(opened),
         }
 
     parents = {"gradients": gradients, "runs": _current(workspace, "runs")}
     return _find_or_make(workspace, "indexes", {"kind": "flat"}, parents, make)
 
 
-def _refuse_stale(workspace: Workspace, kind: str, id_: str) -> None:
-    made_for, run = workspace.manifest(kind, id_)["parents"].get("runs"), workspace.current("runs")
+def _reference_ratios(opened: OpenGradients) -> list[float]:
+    """How far the strongest score stands out for test examples drawn by seed; see `standout`."""
+    n = len(opened.test)
+    rows = np.sort(np.random.default_rng(0).choice(n, min(n, standout.REFERENCE_QUERIES), replace=False))
+    ids = tuple(opened.test.examples.ids[i] for i in rows)
+    queries = Queries(ids, opened.test.inputs(rows), opened.predictions["test"].predicted[rows])
+    scorer = METHODS["tracin"]().fit(opened.source)
+    return sorted(float(round(r, 4)) for r in standout.ratios(scorer.score(queries).values))
+
+
+@dataclass(frozen=True, eq=False)
+class OpenGradients:
+    """A gradient store opened with everything it was made from. `predictions` by split."""
+
+    task: Task
+    loaded: LoadedExamples
+    train: Split
+    test: Split
+    predictions: Mapping[str, predictions.Predictions]
+    store: GradientStore
+    source: IndexedRun
+
+
+def _open_gradients(workspace: Workspace, project: Project, id_: str) -> OpenGradients:
+    manifest = workspace.manifest("gradients", id_)
+    opened = GradientStore(workspace.folder("gradients", id_), manifest)
+    opened.verify()
+    run = manifest["parents"]["runs"]
+    task, examples = Task(project), loaded(workspace)
+    train_split, test_split = splits(project, task, examples)
+    folder = workspace.folder("predictions", _current(workspace, "predictions"))
+    source = IndexedRun(task, checkpoint_files(workspace, run), train_split, opened, _stored_recipe(manifest))
+    said = {split: predictions.load(folder, split) for split in ("train", "test")}
+    return OpenGradients(task, examples, train_split, test_split, said, opened, source)
+
+
+def _stored_recipe(manifest: Manifest) -> EmbedRecipe:
+    """The recipe a store was made by, from its manifest."""
+    described = dict(manifest["recipe"]["projection"])
+    layers = manifest["recipe"]["layers"]
+    return EmbedRecipe(PROJECTIONS[described["kind"]](**described), tuple(layers) if layers else None)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenIndex:
+    """The current index, its folder and manifest, and the gradients under it."""
+
+    folder: Path
+    manifest: Manifest
+    gradients: OpenGradients
+
+
+def open_index(workspace: Workspace) -> OpenIndex:
+    """Everything the debugger asks; raises `Missing` or `StoreError` for what is not there, stale or damaged."""
+    project = recorded_project(workspace)
+    _current(workspace, "runs")
+    id_ = _current(workspace, "indexes")
+    manifest = workspace.manifest("indexes", id_)
+    _refuse_stale(workspace, manifest)
+    gradients = _open_gradients(workspace, project, manifest["parents"]["gradients"])
+    return OpenIndex(workspace.folder("indexes", id_), manifest, gradients)
+
+
+def _refuse_stale(workspace: Workspace, manifest: Manifest) -> None:
+    """Gradients and indexes are answers about one run: with another run current they are hidden, not shown."""
+    made_for, run = manifest["parents"]["runs"], workspace.current("runs")
     if made_for != run:
-        raise StoreError(
-            f"The current gradients were made for another run ({made_for} vs {run}).", "Run `embed`, then `index`."
-        )
+        name = {"gradients": "The gradients were computed", "indexes": "The index was built"}[manifest["kind"]]
+        raise StoreError(f"{name} for another checkpoint ({made_for} vs {run}).", "Run `embed`, then `index`.")
 
 
 # --- find or make -----------------------------------------------------------------------------------------------------

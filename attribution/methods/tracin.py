@@ -11,6 +11,7 @@ directions would shrink exactly the unusual examples it is meant to find.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -94,7 +95,7 @@ class TracInScorer:
         masks: NDArray[np.float32],
         chosen: NDArray[np.float32],
     ) -> None:
-        self._source, self._weights, self._chosen = source, weights, chosen
+        self._source, self.weights, self._chosen = source, weights, chosen
         self._scale = masks * weights[:, None].astype(np.float32)  # (C, D)
 
     def query_vectors(self, gradients: QueryGradients) -> NDArray[np.float32]:
@@ -109,14 +110,18 @@ class TracInScorer:
         """Dense scores (Q, N) of query vectors (Q, C·D)."""
         total = np.zeros((len(vectors), len(self._source.train_ids)), np.float32)
         by_checkpoint = vectors.reshape(len(vectors), *self._scale.shape)
-        for c, weight in enumerate(self._weights):
-            progress(c, len(self._weights), "scores")
+        for c, weight in enumerate(self.weights):
+            progress(c, len(self.weights), "scores")
             if weight:
                 total += by_checkpoint[:, c] @ self._source.train_vectors(c).T
-        progress(len(self._weights), len(self._weights), "scores")
+        progress(len(self.weights), len(self.weights), "scores")
         return total
 
     def self_scores(self) -> NDArray[np.float32]:
+        return self._self_scores
+
+    @cached_property
+    def _self_scores(self) -> NDArray[np.float32]:
         chosen = self._chosen[:-1]
-        parts = [w * (self._source.train_squared_norms(c) @ chosen) for c, w in enumerate(self._weights) if w]
+        parts = [w * (self._source.train_squared_norms(c) @ chosen) for c, w in enumerate(self.weights) if w]
         return np.sum(parts, axis=0, dtype=np.float64).astype(np.float32)

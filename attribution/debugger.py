@@ -1,0 +1,422 @@
+"""Debugger: one indexed run, opened read-only, and the questions people ask of it.
+
+    debugger = Debugger.open("work/fashion")
+    worst = debugger.mistakes()[0]
+    evidence = debugger.evidence(worst.id)           # proponents and opponents of what the model said
+    debugger.breakdown(evidence.proponents[0].item.id, worst.id)
+
+It computes gradients of what is asked about only, never of the training set. One object serves all sessions of the
+app. N train, K classes.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from attribution import pipeline
+from attribution.answers import (
+    Breakdown,
+    Cluster,
+    DistancePlot,
+    Evidence,
+    EvidenceRow,
+    Item,
+    NamedCheckpoint,
+    Planted,
+)
+from attribution.distances import Distances
+from attribution.errors import InvalidInput
+from attribution.evidence import collapse, describe_distance, percentile, plotted_rows
+from attribution.examples import Examples, Preview
+from attribution.index import VectorIndex
+from attribution.methods import METHODS
+from attribution.methods.protocol import Queries, QueryGradients
+from attribution.methods.tracin import TracInScorer
+from attribution.mistakes import confusion, largest_confusions, mistaken_rows
+from attribution.scores import Scores
+from attribution.source import IndexedRun
+from attribution.standout import verdict
+from attribution.task import Measure
+from attribution.workspace import Workspace
+
+TARGETS = ("predicted", "label")
+
+
+class Debugger:
+    """An opened run. Made by `open`, which refuses whatever is missing, damaged or stale."""
+
+    @staticmethod
+    def open(workspace: str | Path) -> Debugger:
+        """Open the current index of a workspace.
+
+        Raises `Missing` (nothing built yet, or not all of it), `StoreError` (stale, damaged, newer format) and
+        `InvalidInput` (the project cannot be read), each with the sentence to show.
+        """
+        return Debugger(Workspace(workspace))
+
+    def __init__(self, workspace: Workspace) -> None:
+        opened = pipeline.open_index(workspace)
+        self._manifest, gradients = opened.manifest, opened.gradients
+        self._loaded, self._predictions = gradients.loaded, gradients.predictions
+        self._splits = {"train": gradients.train, "test": gradients.test}
+        self._store, self._source = gradients.store, gradients.source
+        self._index = VectorIndex(opened.folder)
+        self._distances = Distances(self._loaded, self._predictions)
+        self._scorers: dict[str, TracInScorer] = {}
+
+    # --- what is open -------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return str(self._loaded.facts["name"])
+
+    @property
+    def modality(self) -> str:
+        return str(self._loaded.facts["modality"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.train.classes
+
+    @property
+    def train(self) -> Examples:
+        return self._loaded.train
+
+    @property
+    def test(self) -> Examples:
+        return self._loaded.test
+
+    @property
+    def n_train(self) -> int:
+        return len(self.train)
+
+    @property
+    def n_test(self) -> int:
+        return len(self.test)
+
+    @property
+    def run_id(self) -> str:
+        return str(self._manifest["parents"]["runs"])
+
+    @property
+    def index_id(self) -> str:
+        return str(self._manifest["id"])
+
+    @property
+    def data_hash(self) -> str:
+        return str(self._loaded.facts["data_hash"])
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        return tuple(METHODS)
+
+    @property
+    def distance_kinds(self) -> tuple[str, ...]:
+        """Distances that are defined for this data."""
+        return (*self._distances.kinds, "gradient")
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """Names of the tracked layers."""
+        return self._source.layers
+
+    @cached_property
+    def checkpoints(self) -> tuple[NamedCheckpoint, ...]:
+        """The checkpoints that scores sum over, in the order of training."""
+        return tuple(
+            NamedCheckpoint(f"step {c.step:,} (rate {c.learning_rate:.3g})", c.step, c.learning_rate, c.sha256)
+            for c in self._store.checkpoints
+        )
+
+    @cached_property
+    def planted(self) -> Planted | None:
+        """The label noise planted on purpose, if any."""
+        noise, count = self._loaded.facts["noise"], self._loaded.facts["planted"]
+        if not noise:
+            return None
+        to = {"uniform": "each to any other class", "hardest": "each to its most likely wrong class"}[noise["kind"]]
+        sentence = (
+            f"{100 * noise['share']:.3g} % of the training labels ({count:,} of {self.n_train:,}) were flipped on "
+            f"purpose, {to}; the truth was kept."
+        )
+        return Planted(noise["share"], noise["kind"], count, sentence)
+
+    @cached_property
+    def n_mistakes(self) -> int:
+        """Test examples that the final model predicts otherwise than labelled."""
+        return int((self._predictions["test"].predicted != self.test.labels).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of test examples that the final model predicts as labelled."""
+        return 1.0 - self.n_mistakes / self.n_test
+
+    # --- examples and mistakes ----------------------------------------------------------------------------------
+
+    def item(self, id_: str) -> Item:
+        """The example of an id such as "test:123"; raises `InvalidInput` when there is none."""
+        return self._item(*self._locate(id_))
+
+    def id_at(self, split: str, position: int) -> str:
+        """The id of a row of "train" or "test"; raises `InvalidInput` when there are fewer."""
+        ids = self._splits[split].examples.ids
+        if not 0 <= position < len(ids):
+            raise InvalidInput(
+                f"The {split} set has {len(ids):,} rows and no row {position:,}.", f"Use 0 to {len(ids) - 1:,}."
+            )
+        return ids[position]
+
+    def preview(self, id_: str) -> Preview:
+        """What a person sees of an example."""
+        return self._loaded.preview(*self._locate(id_))
+
+    def confusion(self) -> NDArray[np.int64]:
+        """(K, K) counts of test examples: rows the given label, columns the prediction."""
+        return confusion(self.test.labels, self._predictions["test"].predicted, len(self.classes))
+
+    def mistakes(
+        self,
+        *,
+        label: int | None = None,
+        predicted: int | None = None,
+        sort: str = "loss",
+        split: str = "test",
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> tuple[Item, ...]:
+        """Wrong predictions, worst first; see `mistakes.mistaken_rows` for the options."""
+        labels, found = self._splits[split].examples.labels, self._predictions[split]
+        rows = mistaken_rows(labels, found, label=label, predicted=predicted, sort=sort, low=low, high=high)
+        return tuple(self._item(split, int(i)) for i in rows)
+
+    def clusters(self, n: int = 3) -> tuple[Cluster, ...]:
+        """The n largest groups of alike mistakes."""
+        return tuple(self._cluster(*cell) for cell in largest_confusions(self.confusion(), n))
+
+    def _cluster(self, label: int, predicted: int) -> Cluster:
+        ids = tuple(item.id for item in self.mistakes(label=label, predicted=predicted))
+        sentence = f"{len(ids)} × {self.classes[label]} predicted as {self.classes[predicted]}"
+        return Cluster(label, predicted, len(ids), ids, sentence)
+
+    def neighbours(
+        self, id_: str, *, label: int | None = None, predicted: int | None = None, sort: str = "loss"
+    ) -> tuple[str | None, str | None]:
+        """Ids of the mistakes before and after this one in a filtered and sorted list; None past its ends."""
+        split, _ = self._locate(id_)
+        ids = [item.id for item in self.mistakes(label=label, predicted=predicted, sort=sort, split=split)]
+        if id_ not in ids:
+            return None, None
+        at = ids.index(id_)
+        return ids[at - 1] if at else None, ids[at + 1] if at + 1 < len(ids) else None
+
+    # --- evidence -----------------------------------------------------------------------------------------------
+
+    def evidence(self, id_: str, *, target: str = "predicted", k: int = 12, method: str = "tracin") -> Evidence:
+        """The k training examples that support, and the k that oppose, what the query asks about.
+
+        target "predicted": why does the model say this? (loss of the predicted label); "label": what speaks for the
+        label the data gives? (loss of that label). A training example is never its own evidence.
+        Raises `InvalidInput` for an unknown id, target or method.
+        """
+        item, scorer = self.item(id_), self._scorer(method)
+        asked = self._asked(item, target)
+        start = time.perf_counter()
+        gradients = self._source.query_gradients(self._queries([item], [asked], "loss"))
+        vector = scorer.query_vectors(gradients)[0]
+        seconds_gradient, start = time.perf_counter() - start, time.perf_counter()
+        is_zero = not np.abs(vector).max() > 0
+        supports, opposes = ([], []) if is_zero else self._ends(item, vector, k)
+        seconds_search = time.perf_counter() - start
+        scores = scorer.score_vectors(vector[None])[0]
+        cosine = self._gradient_distance(scores, gradients, scorer)
+        return Evidence(
+            query=item,
+            target=target,
+            target_label=asked,
+            method=method,
+            unit=scorer.unit,
+            index_id=self.index_id,
+            scores=scores,
+            proponents=tuple(self._row(item, i, copies, scores, cosine) for i, copies in supports),
+            opponents=tuple(self._row(item, i, copies, scores, cosine) for i, copies in opposes),
+            standout=verdict(scores, self._manifest["facts"]["reference_ratios"]),
+            kept_share=_kept_share(gradients, scorer.weights),
+            is_zero=is_zero,
+            exact_copies=self._exact_copies(item),
+            seconds_gradient=seconds_gradient,
+            seconds_search=seconds_search,
+        )
+
+    def _ends(self, item: Item, vector: NDArray[np.float32], k: int) -> tuple[list[Any], list[Any]]:
+        """The strongest k of both signs, near-identical ones collapsed: (row, rows it stands for)."""
+        found = self._index.extremes(vector, 2 * k + 1)  # more than k, for those that collapse and the query itself
+        self_row = item.position if item.split == "train" else -1
+        ends = (found.proponents, found.proponent_scores > 0), (found.opponents, found.opponent_scores < 0)
+        supports, opposes = (
+            collapse(rows[right_sign & (rows != self_row)], self._distances.near_identical)[:k]
+            for rows, right_sign in ends
+        )
+        return supports, opposes
+
+    def _row(
+        self,
+        query: Item,
+        i: int,
+        copies: Sequence[int],
+        scores: NDArray[np.float32],
+        gradient_distance: NDArray[np.float32],
+    ) -> EvidenceRow:
+        row = np.array([i])
+        distances = {
+            kind: float(self._distances.between(kind, query.split, query.position, row)[0])
+            for kind in self._distances.kinds
+        }
+        return EvidenceRow(
+            self._item("train", i),
+            float(scores[i]),
+            percentile(scores, i),
+            {**distances, "gradient": float(gradient_distance[i])},
+            tuple(self.train.ids[c] for c in copies),
+        )
+
+    def _gradient_distance(
+        self, scores: NDArray[np.float32], gradients: QueryGradients, scorer: TracInScorer
+    ) -> NDArray[np.float32]:
+        """1 − cosine of the gradients over all checkpoints, (N,); 1 where a gradient vanishes."""
+        query_norm = float(gradients.squared_norms[0] @ scorer.weights)
+        norms = np.sqrt(np.maximum(scorer.self_scores() * query_norm, 0))
+        return 1 - np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
+
+    def distance_plot(self, evidence: Evidence, kind: str) -> DistancePlot:
+        """Influence against one of `distance_kinds`, over at most 20,000 training examples."""
+        if kind not in self.distance_kinds:
+            raise InvalidInput(f"The distance “{kind}” is not defined here.", f"Use {', '.join(self.distance_kinds)}.")
+        query, scores = evidence.query, evidence.scores
+        rows = plotted_rows(evidence, self.n_train)
+        if kind == "gradient":
+            scorer = self._scorer(evidence.method)
+            gradients = self._source.query_gradients(self._queries([query], [evidence.target_label], "loss"))
+            distance = self._gradient_distance(scores, gradients, scorer)[rows]
+        else:
+            distance = self._distances.between(kind, query.split, query.position, rows)
+        correlation, caption = describe_distance(kind, rows, distance, scores, evidence)
+        return DistancePlot(kind, rows, distance, scores[rows], self.train.labels[rows], correlation, caption)
+
+    def breakdown(self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin") -> Breakdown:
+        """The exact influence of one training example on one query, by layer, checkpoint and pixel."""
+        train, query = self.item(train_id), self.item(query_id)
+        if train.split != "train":
+            raise InvalidInput(f"{train_id} is a test example and taught the model nothing.", "Name a training id.")
+        found = self._source.pair(
+            (self._inputs(train), train.label),
+            (self._inputs(query), self._asked(query, target)),
+            "loss",
+            self._scorer(method).weights.tolist(),
+            [c.name for c in self.checkpoints],
+        )
+        train_map, query_map = _as_map(found.train_gradient), _as_map(found.query_gradient)
+        return Breakdown(
+            found.total,
+            found.by_checkpoint,
+            found.by_layer,
+            train_map,
+            query_map,
+            self._pixels(train_id, train_map),
+            self._pixels(query_id, query_map),
+        )
+
+    def score(self, *, target: str = "label", method: str = "tracin", measure: Measure = "loss") -> Scores:
+        """Dense scores of the whole training set for every test example, (Q, N): rows test order, columns train order."""
+        scorer = self._scorer(method)
+        queries = [self._item("test", i) for i in range(self.n_test)]
+        parts = []
+        for start in range(0, len(queries), 256):
+            part = queries[start : start + 256]
+            parts.append(scorer.score(self._queries(part, [self._asked(q, target) for q in part], measure)))
+        values = np.concatenate([p.values for p in parts])
+        return Scores(values, self.test.ids, self.train.ids, method, parts[0].unit)
+
+    def self_influence(self, *, method: str = "tracin") -> NDArray[np.float32]:
+        """Influence of every training example on itself, (N,), from exact gradient norms."""
+        return self._scorer(method).self_scores()
+
+    # --- small parts --------------------------------------------------------------------------------------------
+
+    def _locate(self, id_: str) -> tuple[str, int]:
+        for split, part in self._splits.items():
+            if id_ in part.examples.positions:
+                return split, part.examples.positions[id_]
+        raise InvalidInput(
+            f"There is no example “{id_}”; ids look like {self.test.ids[0]} (test) and {self.train.ids[0]} (training).",
+            "Take one from the list of mistakes.",
+        )
+
+    def _item(self, split: str, i: int) -> Item:
+        examples, found = self._splits[split].examples, self._predictions[split]
+        label, truth = int(examples.labels[i]), int(examples.truth[i])
+        others = np.delete(found.logits[i], label)
+        return Item(
+            id=examples.ids[i],
+            split=split,
+            position=i,
+            label=label,
+            truth=None if truth == label else truth,
+            predicted=int(found.predicted[i]),
+            probabilities=found.probabilities[i],
+            loss=float(found.losses[i]),
+            margin=float(found.logits[i, label] - others.max()),
+        )
+
+    def _asked(self, item: Item, target: str) -> int:
+        if target not in TARGETS:
+            raise InvalidInput(f"The target “{target}” is not known.", f"Use {' or '.join(TARGETS)}.")
+        return item.predicted if target == "predicted" else item.label
+
+    def _scorer(self, method: str) -> TracInScorer:
+        if method not in METHODS:
+            raise InvalidInput(f"The method “{method}” is not known.", f"Use {', '.join(METHODS)}.")
+        if method not in self._scorers:
+            self._scorers[method] = METHODS[method]().fit(self._source)  # type: ignore[assignment]
+        return self._scorers[method]
+
+    def _inputs(self, item: Item) -> Any:
+        return self._splits[item.split].inputs([item.position])
+
+    def _queries(self, items: Sequence[Item], labels: Sequence[int], measure: Measure) -> Queries:
+        inputs = self._splits[items[0].split].inputs([item.position for item in items])
+        return Queries(tuple(item.id for item in items), inputs, np.array(labels, np.int64), measure)
+
+    def _exact_copies(self, item: Item) -> tuple[str, ...]:
+        """Training examples with the same content, other than the query itself."""
+        rows = self.train.rows_by_hash.get(self._splits[item.split].examples.hashes[item.position], ())
+        return tuple(self.train.ids[i] for i in rows if self.train.ids[i] != item.id)
+
+    def _pixels(self, id_: str, shape_of: NDArray[np.float32] | None) -> NDArray[np.uint8] | None:
+        """The preview at the size of a map, (H, W) or (H, W, 3)."""
+        shown = self.preview(id_)
+        if shape_of is None or shown.kind != "image":
+            return None
+        return np.asarray(Image.open(io.BytesIO(shown.image)).resize(shape_of.shape[::-1]), np.uint8)
+
+
+def _kept_share(gradients: QueryGradients, weights: NDArray[np.float64]) -> float:
+    """Share of the query gradient's norm that the projection keeps, over the checkpoints as they are weighted."""
+    kept = float(np.square(gradients.vectors[0]).sum(1) @ weights)
+    whole = float(gradients.squared_norms[0] @ weights)
+    return min(1.0, (kept / whole) ** 0.5) if whole > 0 else 1.0
+
+
+def _as_map(gradient: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    """(C, H, W) summed over channels, or (H, W); None for what is not a picture."""
+    if gradient is None or gradient.ndim not in (2, 3):
+        return None
+    return gradient.sum(0) if gradient.ndim == 3 else gradient

@@ -1,0 +1,47 @@
+"""How far training examples lie from a query: by pixels and by features. Influence is judged against these.
+
+Pixel distance is Euclidean between pictures scaled to 0–1; feature distance is Euclidean between what the last linear
+layer reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.loading import LoadedExamples
+from attribution.predictions import Predictions
+
+# Two pictures count as near-identical below this pixel distance, in units of √pixels (a root-mean-square grey level).
+NEAR_IDENTICAL = 0.04
+
+
+class Distances:
+    """Distances between examples of an opened run, by kind."""
+
+    def __init__(self, loaded: LoadedExamples, found: Mapping[str, Predictions]) -> None:
+        self._arrays: dict[str, dict[str, NDArray]] = {"feature": {s: p.features for s, p in found.items()}}
+        pixels = {split: loaded.pixels(split) for split in ("train", "test")}
+        if all(p is not None for p in pixels.values()) and len({p.shape[1] for p in pixels.values() if p is not None}) == 1:
+            self._arrays["pixel"] = {split: p for split, p in pixels.items() if p is not None}
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The distances that are defined for this data."""
+        return tuple(sorted(self._arrays, reverse=True))
+
+    def between(self, kind: str, split: str, i: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Distance from row i of a split to some rows of the training set, (n,)."""
+        arrays = self._arrays[kind]
+        scale = 255.0 if kind == "pixel" else 1.0
+        difference = arrays["train"][rows].astype(np.float32) - arrays[split][i].astype(np.float32)
+        return np.sqrt(np.square(difference).sum(1)) / scale
+
+    def near_identical(self, i: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of some training rows look the same as training row i; none where there are no pixels."""
+        if "pixel" not in self._arrays:
+            return np.zeros(len(rows), bool)
+        size = self._arrays["pixel"]["train"].shape[1]
+        return self.between("pixel", "train", i, rows) <= NEAR_IDENTICAL * np.sqrt(size)

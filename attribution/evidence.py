@@ -1,0 +1,75 @@
+"""How scores become evidence: near-identical examples collapsed, percentiles, and influence against distance in words.
+
+Pure functions of arrays. N training examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from attribution.answers import Evidence
+
+PLOTTED = 20_000  # training examples in an influence-versus-distance plot: more freeze a browser
+_STRONGEST = 10
+_NEAREST = 100
+
+NearIdentical = Callable[[int, NDArray[np.int64]], NDArray[np.bool_]]
+
+
+def collapse(rows: NDArray[np.int64], near_identical: NearIdentical) -> list[tuple[int, tuple[int, ...]]]:
+    """(row, rows it stands for) in the order given: a row goes under the first earlier one it is near-identical to."""
+    groups: list[tuple[int, tuple[int, ...]]] = []
+    left = rows
+    while len(left):
+        first, left = int(left[0]), left[1:]
+        same = near_identical(first, left) if len(left) else np.zeros(0, bool)
+        groups.append((first, tuple(int(i) for i in left[same])))
+        left = left[~same]
+    return groups
+
+
+def percentile(scores: NDArray[np.float32], i: int) -> float:
+    """Share of the training set, in per cent, whose score is weaker than row i's in the direction of its sign."""
+    weaker = scores < scores[i] if scores[i] >= 0 else scores > scores[i]
+    return 100.0 * float(np.count_nonzero(weaker)) / len(scores)
+
+
+def plotted_rows(evidence: Evidence, n_train: int) -> NDArray[np.int64]:
+    """Rows to draw: all, or a seeded sample that holds every listed one."""
+    if n_train <= PLOTTED:
+        return np.arange(n_train)
+    listed = [row.item.position for row in (*evidence.proponents, *evidence.opponents)]
+    drawn = np.random.default_rng(0).choice(n_train, PLOTTED - len(listed), replace=False)
+    return np.union1d(drawn, np.array(listed, np.int64))
+
+
+def describe_distance(
+    kind: str,
+    rows: NDArray[np.int64],
+    distance: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    evidence: Evidence,
+) -> tuple[float, str]:
+    """Spearman's correlation of |score| with distance, and a caption that says what it means for this query.
+
+    rows (n,), distance (n,), scores (N,).
+    """
+    correlation = float(np.nan_to_num(spearmanr(distance, np.abs(scores[rows])).statistic))
+    listed = sorted((*evidence.proponents, *evidence.opponents), key=lambda row: -abs(row.score))[:_STRONGEST]
+    positions = [row.item.position for row in listed]
+    nearest = set(rows[np.argsort(distance, kind="stable")[:_NEAREST]].tolist())
+    among = sum(position in nearest for position in positions)
+    name = {"pixel": "pixel distance", "feature": "feature distance", "gradient": "gradient distance"}[kind]
+    judged = (
+        "The most influential examples are mostly among the nearest."
+        if among > len(positions) / 2
+        else "The most influential examples are mostly not the nearest."
+    )
+    return correlation, (
+        f"Rank correlation of the strength of influence with {name}: {correlation:+.2f}. Of the {len(positions)} most "
+        f"influential training examples, {among} are among the {_NEAREST} nearest. {judged}"
+    )

@@ -1,0 +1,94 @@
+"""Where methods get their gradients from: the store for the training set, the models for queries.
+
+An `IndexedRun` is one run opened for questions: its models at every checkpoint, the projections they were embedded
+with, and the store. It implements `methods.protocol.GradientSource`. Models are shared and hooks are put on them for
+the length of a pass, so one lock covers every pass; readers of the store need none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attribution.errors import StoreError
+from attribution.explain import PairInfluence, Point, pair_influence
+from attribution.gradients import GradientEngine
+from attribution.methods.protocol import Queries, QueryGradients
+from attribution.projection import Projection
+from attribution.store import EmbedRecipe, GradientStore, prepare
+from attribution.task import Inputs, Measure, Split, Task
+
+
+class IndexedRun:
+    """The models, projections and stored gradients of one run. C checkpoints, N train, D numbers per checkpoint."""
+
+    def __init__(
+        self, task: Task, weights: Sequence[Path], train: Split, store: GradientStore, recipe: EmbedRecipe
+    ) -> None:
+        if len(weights) != len(store.checkpoints):
+            raise StoreError(
+                f"The run has {len(weights)} checkpoints and the gradient store {len(store.checkpoints)}.",
+                "Run `embed`, then `index`.",
+            )
+        self._task, self._train, self._store, self._recipe = task, train, store, recipe
+        self._weights = list(weights)
+        self._lock = threading.Lock()
+        self.train_ids = train.examples.ids
+        self.learning_rates = np.array([c.learning_rate for c in store.checkpoints])
+        self.steps = np.array([c.step for c in store.checkpoints])
+
+    @cached_property
+    def _opened(self) -> list[tuple[GradientEngine, Projection]]:
+        """Engine and projection of every checkpoint, loaded at the first question."""
+        folders = [self._store.folder / f"checkpoint-{c}" for c in range(len(self._weights))]
+        return [prepare(self._task, w, self._train, self._recipe, f) for w, f in zip(self._weights, folders, strict=True)]
+
+    @property
+    def layers(self) -> Sequence[str]:
+        return [name for name, *_ in self._store.blocks]
+
+    def coordinate_layers(self, c: int) -> NDArray[np.int64]:
+        with self._lock:
+            return self._opened[c][1].coordinate_blocks.numpy()
+
+    def train_vectors(self, c: int) -> NDArray[np.float32]:
+        return self._store.vectors(c)
+
+    def train_squared_norms(self, c: int) -> NDArray[np.float32]:
+        return self._store.squared_norms(c)
+
+    def query_gradients(self, queries: Queries) -> QueryGradients:
+        labels = torch.from_numpy(queries.labels).to(self._task.device)
+        functional = self._task.measure(queries.measure)
+        vectors, norms = [], []
+        with self._lock:
+            for engine, projection in self._opened:
+                batch = engine.gradients(queries.inputs, labels, functional)
+                vectors.append(projection.project(batch.gradients).cpu().numpy())
+                norms.append(batch.squared_norms().sum(1).cpu().numpy())
+        return QueryGradients(np.stack(vectors, 1), np.stack(norms, 1))
+
+    def pair(
+        self,
+        train: tuple[Inputs, int],
+        query: tuple[Inputs, int],
+        measure: Measure,
+        weights: Sequence[float],
+        names: Sequence[str],
+    ) -> PairInfluence:
+        """Exact influence of one training example on one query, each a batch of one with its label."""
+        with self._lock:
+            engines = [engine for engine, _ in self._opened]
+            layer_of = {p: block.name for block in engines[0].blocks for p in block.parameters}
+            sides = [
+                Point(inputs, torch.tensor([label], device=self._task.device), functional)
+                for (inputs, label), functional in ((train, self._task.losses), (query, self._task.measure(measure)))
+            ]
+            models = [engine.model for engine in engines]
+            return pair_influence(models, weights, names, list(layer_of), layer_of.__getitem__, *sides)

@@ -1,0 +1,47 @@
+"""Does anything stand out? Whether the strongest training example of a query is exceptional, or the best of a flat lot.
+
+    ratio = max |score| / root mean square of all scores
+
+compared with the ratio of reference queries: test examples drawn by seed when the index is built. A query stands out
+when its ratio is above nine tenths of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+REFERENCE_QUERIES = 200
+_CUT = 90.0
+
+
+@dataclass(frozen=True)
+class Standout:
+    """The verdict on one query. `percentile` of its ratio among the reference queries, 0 to 100."""
+
+    stands_out: bool
+    ratio: float
+    percentile: float
+    sentence: str
+
+
+def ratios(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """max |score| over root mean square of each query's scores, (Q, N) → (Q,); 0 where all are 0."""
+    largest = np.abs(scores).max(1).astype(np.float64)
+    spread = np.sqrt(np.square(scores, dtype=np.float64).mean(1))
+    return np.divide(largest, spread, out=np.zeros_like(largest), where=spread > 0)
+
+
+def verdict(scores: NDArray[np.float32], reference: Sequence[float]) -> Standout:
+    """Compare the scores (N,) of one query with the reference ratios."""
+    ratio = float(ratios(scores[None])[0])
+    percentile = 100.0 * float(np.mean(np.asarray(reference) < ratio)) if len(reference) else 0.0
+    place = f"{ratio:.0f} times the typical score, more than for {percentile:.0f} % of {len(reference)} random queries"
+    if percentile >= _CUT:
+        return Standout(True, ratio, percentile, f"One training example stands out: its score is {place}.")
+    return Standout(
+        False, ratio, percentile, f"No training example stands out: the top score is within the usual range ({place})."
+    )
