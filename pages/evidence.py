@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TARGETS = ("predicted", "label")
 SIZES = (6, 12, 24, 48)
 TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Table")
+DEFAULTS = (None, TABS[0], "pixel")  # of tab and by: left out of the address
 SHOWN_COLUMNS = 6  # of a table row, on a card
 
 
@@ -42,13 +43,13 @@ class Selection:
     sort: str
 
     def link(self, **changes: Any) -> str:
-        """The same view with something changed; the open tab stays open."""
+        """The same view with something changed; the open tab stays open, and the distance it shows stays chosen."""
         at = replace(self, **changes)
         href = links.evidence(
             at.id, target=at.target, k=at.k, method=at.method, true=at.true, pred=at.pred, sort=at.sort
         )
-        tab = st.session_state.get("tab", TABS[0])
-        return href if tab == TABS[0] else f"{href}&tab={quote(tab)}"
+        kept = {name: st.query_params.get(name) for name in ("tab", "by")}
+        return href + "".join(f"&{name}={quote(value)}" for name, value in kept.items() if value not in DEFAULTS)
 
 
 def selection(debugger: Debugger) -> Selection:
@@ -197,7 +198,7 @@ def draw_distance(debugger: Debugger, at: Selection, evidence: Evidence) -> None
     with state.drawn_errors():
         plot = debugger.distance_plot(evidence, kind)
     key = f"distance {evidence.query.id} {evidence.target} {evidence.method} {kind}"
-    ids = [f"train:{i}" for i in plot.positions]
+    ids = [debugger.id_at("train", int(i)) for i in plot.positions]
     figure = figures.influence_distance(plot, evidence, ids, debugger.classes, theme.tokens())
     st.plotly_chart(
         figure,
@@ -209,7 +210,7 @@ def draw_distance(debugger: Debugger, at: Selection, evidence: Evidence) -> None
         alt=figures.influence_distance_alt(plot, evidence, debugger.classes),
     )
     st.text(plot.caption)
-    draw_picked(debugger, at, evidence, _clicked(key))
+    draw_picked(debugger, at, evidence, _clicked(key), how="Click a point")
     if len(plot.positions) < debugger.n_train:
         st.caption(
             f"{len(plot.positions):,} of {debugger.n_train:,} training examples are drawn; the listed ones always are."
@@ -222,14 +223,14 @@ def _clicked(key: str) -> str | None:
     return points[0]["customdata"][0] if points else None
 
 
-def draw_picked(debugger: Debugger, at: Selection, evidence: Evidence, id: str | None) -> None:
+def draw_picked(debugger: Debugger, at: Selection, evidence: Evidence, id: str | None, *, how: str) -> None:
     """One training example that was pointed at, with the way to its own evidence."""
     if id is None:
-        st.caption("Click a point to see the training example.")
+        st.caption(f"{how} to see the training example.")
         return
     item = debugger.item(id)
     src = state.preview_src(debugger, id)
-    score = f"influence {float(evidence.scores[item.position]):+.3g}".replace("-", "−")
+    score = f"influence {figures.signed(float(evidence.scores[item.position]))}"
     words = [elements.chip(text["text"], kind=text["kind"]) for text in columns.label_chips(item, debugger.classes)]
     picture = [elements.thumb(src, f"{id}, {columns.chip_words(item, debugger.classes)}")] if src else []
     button = elements.button("Open its evidence", at.link(id=id, target="predicted"))
@@ -260,10 +261,12 @@ def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
         found = _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target)
     verb = "supports" if found.total > 0 else "opposes"
     target = debugger.classes[evidence.target_label]
-    total = f"{found.total:+.3g}".replace("-", "−")
+    total = figures.signed(found.total)
     st.text(f"{id} {verb} “{target}” with an exact influence of {total}. Where it comes from:")
-    draw_maps(evidence, id, found)
-    draw_shares(found)
+    st.html("<style>.st-key-breakdown .stColumn{min-width:min(100%,400px)}</style>")  # one column where it is narrow
+    with st.container(key="breakdown"):
+        draw_maps(evidence, id, found)
+        draw_shares(found)
 
 
 def _listed(evidence: Evidence) -> list[tuple[str, int, EvidenceRow]]:
@@ -312,11 +315,10 @@ def draw_table(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
-        column_config={"share of examples below": st.column_config.NumberColumn(format="%.2f %%")},
         alt=f"The {len(frame)} training examples that support and oppose most, with scores and distances.",
     )
     rows = event["selection"]["rows"]
-    draw_picked(debugger, at, evidence, frame["id"].iloc[rows[0]] if rows else None)
+    draw_picked(debugger, at, evidence, frame["id"].iloc[rows[0]] if rows else None, how="Tick a row")
     name = f"evidence-{evidence.query.id}-{evidence.target}".replace(":", "-")
     csv = frame.to_csv(index=False).encode()
     st.download_button("Download CSV", csv, f"{name}.csv", "text/csv", key="csv", on_click="ignore")

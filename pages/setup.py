@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from attribution import jobs, pipeline
-from attribution.errors import AttributionError
+from attribution.errors import AttributionError, Missing
 from pages.shared import chrome, elements, links, state
 from pages.shared.elements import Element, el
 from pages.shared.jobs import draw_job, draw_start
@@ -62,7 +62,7 @@ python -m attribution app   --workspace work/pets          # this app
 
 def draw_steps(status: WorkspaceStatus) -> None:
     steps = [_step(number, step) for number, step in enumerate(status.steps, 1)]
-    elements.draw(el("ol", *steps, cls="steps"), key="steps")
+    elements.draw(el("ol", *steps, cls="stack"), key="steps")
 
 
 def _step(number: int, step: StepStatus) -> Element:
@@ -121,8 +121,10 @@ def _draw_ready(status: WorkspaceStatus) -> None:
 
 
 def can_start(status: WorkspaceStatus) -> bool:
-    """A job can make what is missing; it cannot make a newer file format older."""
-    return any(step.state != "done" for step in status.steps) or not status.steps
+    """A job makes what is missing, stale or half done; it does not repair what cannot be read, nor the user's file."""
+    states = {step.state for step in status.steps}
+    readable = status.error is None or isinstance(status.error, Missing) or bool(states & {"stale", "partial"})
+    return readable and states != {"done"}
 
 
 def start_of(status: WorkspaceStatus) -> tuple[str, str, tuple[str, ...]]:
@@ -152,7 +154,7 @@ def draw_checks(workspace: Path) -> None:
         return
     passed = sum(check.ok for check in found)
     st.caption(f"{passed} of {len(found)} pass.")
-    elements.draw(el("ul", *[_check(check) for check in found]), key="checks")
+    elements.draw(el("ul", *[_check(check) for check in found], cls="stack"), key="checks")
 
 
 def _check(check: Check) -> Element:
@@ -186,7 +188,7 @@ def draw_page() -> None:
     status = pipeline.status(workspace)
     st.title(f"Setup of {status.name or workspace.name}", anchor=False)
     st.caption(f"Workspace: {status.path}")
-    if status.error is not None:
+    if status.error is not None and not isinstance(status.error, Missing):
         draw_error(status.error)
     draw_next_step(workspace, status)
     draw_steps(status)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages.shared import theme
+from pages.shared import wording
 from pages.shared.elements import CSS
-from pages.shared.figures import shown_classes
+from pages.shared.figures import shown_classes, signed
 from pages.shared.links import FOLLOW_JS
 from pages.shared.theme import OPPOSES_GLYPH, RIGHT_GLYPH, SUPPORTS_GLYPH, WRONG_GLYPH
 
@@ -37,7 +37,12 @@ _CSS = (
 .root{container-type:inline-size;font-size:1rem}
 .frame{display:grid;grid-template-columns:232px minmax(0,1fr);gap:28px;padding:4px}
 .columns{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:24px}
-@container (max-width:760px){.frame,.columns{grid-template-columns:minmax(0,1fr)}}
+@container (max-width:760px){
+  .frame,.columns{grid-template-columns:minmax(0,1fr)}
+  .query{display:grid;grid-template-columns:224px minmax(0,1fr);gap:0 20px;align-items:start}
+  .query>:first-child{grid-row:1 / span 3}
+}
+@container (max-width:460px){.query{display:block}}
 img{image-rendering:pixelated;display:block;object-fit:contain;border-radius:4px}
 h3{font-size:1.125rem;line-height:1.3}
 .query>img{width:224px;height:224px}
@@ -73,7 +78,7 @@ li.planted>a.card{border:2px dashed var(--flag);padding:5px}
 .supports .track>i{background:var(--supports)}.opposes .track>i{background:var(--opposes)}
 .card .chip{margin-top:3px;padding:0 8px;min-height:26px;line-height:1.25}
 .foot{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:center;margin-top:16px}.foot .question{margin:0}
-details{font-size:.875rem}summary{cursor:pointer;min-height:32px;line-height:32px;color:var(--muted)}
+details{font-size:.875rem}summary{cursor:pointer;min-height:32px;padding:6px 0;line-height:1.3;color:var(--muted)}
 .copies{display:flex;flex-wrap:wrap;gap:6px}
 .copies a{display:block;min-width:40px;min-height:40px;overflow-wrap:anywhere}.copies img{width:40px;height:40px}
 """
@@ -157,7 +162,6 @@ function move(event, root) {
 
 export default function ({ parentElement, data }) {
   const root = parentElement.querySelector('.root');
-  for (const [name, value] of Object.entries(data.colours)) root.style.setProperty(name, value);
   if (root.dataset.page !== data.page) {            // the same view again: keep the focus and what is unfolded
     root.replaceChildren(build(data));
     root.dataset.page = data.page;
@@ -176,7 +180,7 @@ _evidence = st.components.v2.component("whence_evidence", css=_CSS, js=_JS, html
 
 
 def draw(data: Mapping[str, Any], *, key: str = "evidence") -> None:
-    _evidence(key=key, data={**data, "colours": theme.tokens().css()})
+    _evidence(key=key, data=dict(data))
 
 
 def view(
@@ -225,7 +229,7 @@ def query_card(item: Item, classes: Sequence[str], face: Face) -> dict[str, Any]
         "face": face,
         "alt": f"{split} {item.id}, labelled {classes[item.label]}, predicted {classes[item.predicted]}",
         "chips": chips,
-        "facts": f"{split} · loss {item.loss:.3g} · margin {item.margin:+.3g}".replace("-", "−"),
+        "facts": f"{split} · loss {wording.number(item.loss)} · margin {signed(item.margin)}",
         "bars": probability_rows(item, classes),
     }
 
@@ -237,7 +241,7 @@ def probability_rows(item: Item, classes: Sequence[str]) -> list[dict[str, Any]]
             "name": classes[k],
             "strong": k in (item.label, item.predicted),
             "share": float(item.probabilities[k]),
-            "text": f"{100 * float(item.probabilities[k]):.1f} %",
+            "text": wording.share(item.probabilities[k]),
         }
         for k in shown
     ]
@@ -375,8 +379,7 @@ def chip_words(item: Item, classes: Sequence[str]) -> str:
 
 def tooltip(row: EvidenceRow, evidence: Evidence) -> str:
     distances = [f"{kind} distance {distance:.3g}" for kind, distance in row.distances.items()]
-    score = f"influence {row.score:+.3g} ({evidence.unit})".replace("-", "−")
-    return "\n".join([row.item.id, score, *distances])
+    return "\n".join([row.item.id, f"influence {signed(row.score)} ({evidence.unit})", *distances])
 
 
 def percentile_text(percentile: float) -> str:

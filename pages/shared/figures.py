@@ -29,6 +29,7 @@ DISTANCE_NAMES = {
     "gradient": "distance between the loss gradients (1 − cosine)",
 }
 HISTOGRAM_BINS = 80
+FONT = '"Source Sans", sans-serif'
 SHOWN_CLASSES = 10
 MODE_BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
@@ -39,6 +40,32 @@ def symmetric_limit(values: NDArray[Any] | Sequence[float], *, room: float = 1.0
     return largest * room if largest > 0 else 1.0
 
 
+def _layout(tokens: Tokens, **more: Any) -> dict[str, Any]:
+    """The theme's layout with every word at 14 px."""
+    layout = tokens.plot_layout(**more)
+    layout["font"]["family"] = FONT
+    for axis in ("xaxis", "yaxis"):
+        layout[axis]["title"] = {"font": {"size": 14}}
+    return layout
+
+
+def _axis_word(figure: go.Figure, text: str, tokens: Tokens, **place: Any) -> None:
+    """What one side of zero means, written where the axis ends."""
+    figure.add_annotation(
+        text=text,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        font={"size": 14, "color": tokens.text},
+        **place,
+    )
+
+
+def signed(value: float) -> str:
+    """Three significant digits and always a sign."""
+    return f"{value:+.3g}".replace("-", "−")
+
+
 # ── influence versus distance ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -46,7 +73,7 @@ def influence_distance(
     plot: DistancePlot, evidence: Evidence, ids: Sequence[str], classes: Sequence[str], tokens: Tokens
 ) -> go.Figure:
     """Influence (up) against distance to the query (right); `ids` name the points of `plot`, in its order."""
-    limit = symmetric_limit(plot.score)
+    limit = symmetric_limit(plot.score, room=1.22)  # the words of the axis stand beyond the last point
     target = classes[evidence.target_label]
     figure = go.Figure()
     same = np.asarray(plot.label) == evidence.target_label
@@ -55,7 +82,8 @@ def influence_distance(
     _add_listed(figure, plot, ids, evidence.proponents, tokens.supports, "triangle-up", "supports", tokens)
     _add_listed(figure, plot, ids, evidence.opponents, tokens.opposes, "triangle-down", "opposes", tokens)
     figure.update_layout(
-        **tokens.plot_layout(
+        **_layout(
+            tokens,
             height=480,
             margin={"l": 76, "r": 12, "t": 44, "b": 60},
             legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "itemsizing": "constant"},
@@ -63,12 +91,14 @@ def influence_distance(
             dragmode="zoom",
         )
     )
-    figure.update_xaxes(title=DISTANCE_NAMES.get(plot.kind, plot.kind), zeroline=False)
+    figure.update_xaxes(title_text=DISTANCE_NAMES.get(plot.kind, plot.kind), zeroline=False)
     figure.update_yaxes(
-        title=f"{OPPOSES_GLYPH} opposes “{target}”   ·   0   ·   supports “{target}” {SUPPORTS_GLYPH}",
+        title_text="influence",
         range=[-limit, limit],
-        tickformat=".3~s",
+        tickformat="~g",
     )
+    _axis_word(figure, f"{SUPPORTS_GLYPH} supports “{target}”", tokens, x=0.005, y=0.99, xanchor="left", yanchor="top")
+    _axis_word(figure, f"{OPPOSES_GLYPH} opposes “{target}”", tokens, x=0.005, y=0.01, xanchor="left", yanchor="bottom")
     figure.add_hline(y=0, line={"color": tokens.text, "width": 1.5})
     return figure
 
@@ -162,7 +192,8 @@ def score_histogram(evidence: Evidence, classes: Sequence[str], tokens: Tokens) 
     target = classes[evidence.target_label]
     top = np.log10(max(int(counts.max(initial=1)), 2)) + 0.15
     figure.update_layout(
-        **tokens.plot_layout(
+        **_layout(
+            tokens,
             height=400,
             bargap=0,
             margin={"l": 76, "r": 12, "t": 44, "b": 60},
@@ -170,11 +201,13 @@ def score_histogram(evidence: Evidence, classes: Sequence[str], tokens: Tokens) 
         )
     )
     figure.update_xaxes(
-        title=f"{OPPOSES_GLYPH} opposes “{target}”   ·   influence   ·   supports “{target}” {SUPPORTS_GLYPH}",
+        title_text=f"{OPPOSES_GLYPH} opposes “{target}”   ·   influence   ·   supports “{target}” {SUPPORTS_GLYPH}",
         range=[-limit, limit],
-        tickformat=".3~s",
+        tickformat="~g",
     )
-    figure.update_yaxes(title="training examples (log scale)", type="log", range=[-0.35, top], dtick=1, tickformat=",")
+    figure.update_yaxes(
+        title_text="training examples (log scale)", type="log", range=[-0.35, top], dtick=1, tickformat=","
+    )
     return figure
 
 
@@ -216,7 +249,7 @@ def share_bars(shares: Sequence[Share], tokens: Tokens) -> go.Figure:
             y=[share.name for share in shares],
             orientation="h",
             marker={"color": [tokens.supports if value > 0 else tokens.opposes for value in values]},
-            text=[f"{_glyph(value)} {value:+.3g}" for value in values],
+            text=[f"{_glyph(value)} {signed(value)}" for value in values],
             textposition="outside",
             textfont={"color": tokens.text},
             cliponaxis=False,
@@ -225,19 +258,19 @@ def share_bars(shares: Sequence[Share], tokens: Tokens) -> go.Figure:
     )
     figure.add_vline(x=0, line={"color": tokens.text, "width": 1.5})
     figure.update_layout(
-        **tokens.plot_layout(height=74 + 34 * len(shares), margin={"l": 8, "r": 12, "t": 4, "b": 56}, bargap=0.3)
+        **_layout(tokens, height=74 + 34 * len(shares), margin={"l": 8, "r": 12, "t": 4, "b": 56}, bargap=0.3)
     )
     figure.update_xaxes(
-        title=f"{OPPOSES_GLYPH} opposes · influence · supports {SUPPORTS_GLYPH}",
+        title_text=f"{OPPOSES_GLYPH} opposes · influence · supports {SUPPORTS_GLYPH}",
         range=[-limit, limit],
-        tickformat=".2~s",
+        tickformat="~g",
     )
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
     return figure
 
 
 def share_bars_alt(shares: Sequence[Share], of: str) -> str:
-    parts = ", ".join(f"{share.name} {share.value:+.3g}" for share in shares)
+    parts = ", ".join(f"{share.name} {signed(share.value)}" for share in shares)
     return f"Influence by {of}: {parts}. Above zero supports, below opposes."
 
 
@@ -257,7 +290,7 @@ def pixel_maps(pixels: NDArray[np.uint8], values: NDArray[Any], title: str, toke
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.04, subplot_titles=(title, "a brighter pixel would…"))
     figure.add_trace(_picture(pixels), row=1, col=1)
     figure.add_trace(_signed_map(values, limit, tokens), row=1, col=2)
-    figure.update_layout(**tokens.plot_layout(height=280, margin={"l": 4, "r": 4, "t": 34, "b": 4}))
+    figure.update_layout(**_layout(tokens, height=280, margin={"l": 4, "r": 4, "t": 34, "b": 4}))
     figure.update_annotations(font={"size": 14, "color": tokens.text})
     figure.update_xaxes(visible=False, constrain="domain")
     figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleratio=1)
@@ -272,7 +305,7 @@ def pixel_maps_alt(values: NDArray[Any], title: str) -> str:
     return (
         f"{title}, and the map of how each of its pixels changes the influence. "
         f"The strongest pixel is in row {row + 1}, column {column + 1} of {values.shape[0]} × {values.shape[1]}: "
-        f"brighter there {'supports' if strongest > 0 else 'opposes'} ({strongest:+.3g})."
+        f"brighter there {'supports' if strongest > 0 else 'opposes'} ({signed(strongest)})."
     )
 
 
@@ -303,42 +336,6 @@ def _signed_map(values: NDArray[Any], limit: float, tokens: Tokens) -> go.Heatma
 # ── probabilities ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def probability_bars(
-    probabilities: NDArray[Any], classes: Sequence[str], *, label: int, predicted: int, tokens: Tokens
-) -> go.Figure:
-    """What the model gives each class, likeliest first; the label and the prediction are named, never only coloured."""
-    shown = shown_classes(probabilities, label=label, predicted=predicted)
-    names = [_class_name(classes, k, label, predicted) for k in shown]
-    values = [float(probabilities[k]) for k in shown]
-    figure = go.Figure(
-        go.Bar(
-            x=values,
-            y=names,
-            orientation="h",
-            marker={"color": tokens.muted, "opacity": [1.0 if k in (label, predicted) else 0.5 for k in shown]},
-            text=[f"{100 * value:.1f} %" for value in values],
-            textposition="outside",
-            textfont={"color": tokens.text},
-            cliponaxis=False,
-            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
-        )
-    )
-    figure.update_layout(
-        **tokens.plot_layout(height=24 + 27 * len(shown), margin={"l": 4, "r": 56, "t": 4, "b": 4}, bargap=0.25)
-    )
-    figure.update_xaxes(range=[0, 1], visible=False)
-    figure.update_yaxes(autorange="reversed", automargin=True, type="category", showgrid=False)
-    return figure
-
-
-def probability_bars_alt(probabilities: NDArray[Any], classes: Sequence[str], *, label: int, predicted: int) -> str:
-    shown = shown_classes(probabilities, label=label, predicted=predicted)
-    parts = ", ".join(
-        f"{_class_name(classes, k, label, predicted)} {100 * float(probabilities[k]):.1f} %" for k in shown
-    )
-    return f"Probability the model gives each class: {parts}."
-
-
 def shown_classes(probabilities: NDArray[Any], *, label: int, predicted: int, most: int = SHOWN_CLASSES) -> list[int]:
     """The likeliest classes in falling order; the label and the prediction are always among them."""
     order = [int(k) for k in np.argsort(-np.asarray(probabilities), kind="stable")]
@@ -346,8 +343,3 @@ def shown_classes(probabilities: NDArray[Any], *, label: int, predicted: int, mo
     spare = most - len(needed)
     chosen = needed | set([k for k in order if k not in needed][: max(spare, 0)])
     return [k for k in order if k in chosen]
-
-
-def _class_name(classes: Sequence[str], k: int, label: int, predicted: int) -> str:
-    roles = [name for name, holder in (("predicted", predicted), ("label", label)) if holder == k]
-    return f"{classes[k]} ({', '.join(roles)})" if roles else classes[k]
