@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -15,6 +16,7 @@ import streamlit as st
 from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, row
 from pages.shared.gallery import Tile, gallery
+from pages.shared.theme import FLAG_GLYPH
 from pages.shared.wording import counted, noun, number, share
 
 if TYPE_CHECKING:
@@ -48,24 +50,23 @@ class Filters:
         if self.pred is not None:
             found.append((f"pred={self.pred}", self.href(pred=None)))
         if (self.low, self.high) != (0, 100):
-            found.append((f"confidence {self.low}–{self.high} %", self.href(low=0, high=100)))
+            found.append((f"probability {self.low}–{self.high} %", self.href(low=0, high=100)))
         return found
 
 
 def main() -> None:
     debugger = state.debugger()
-    notes = unknown({name: st.query_params.get_all(name) for name in st.query_params}, debugger.classes)
-    heading = st.container()
-    filters = controls(debugger)
-    asked = st.query_params.get("page", "1")
+    address = {name: st.query_params.get_all(name) for name in st.query_params}
+    filters, notes = asked(address, debugger.classes)
     with state.drawn_errors():
         items = found(debugger, filters)
-    page, pages, note = which_page(asked, len(items))
-    with heading:
-        chrome.header(debugger, trail(filters))
-        st.title("Mistakes", anchor=False)
-    for words in [*notes, *([note] if note else [])]:
-        st.info(words, icon=":material/link_off:")
+    page, pages, note = which_page(address.get("page", ["1"])[-1], len(items))
+    chrome.header(debugger, trail(filters))
+    st.title("Mistakes", anchor=False)
+    controls(debugger, filters)
+    for words in [*notes, note]:
+        if words:
+            st.info(words, icon=":material/link_off:")
     if items:
         results(debugger, filters, items, page, pages)
     else:
@@ -73,16 +74,21 @@ def main() -> None:
     chrome.footer(debugger)
 
 
-def unknown(parameters: Mapping[str, Sequence[str]], classes: Sequence[str]) -> list[str]:
-    """One sentence for each part of the address that names nothing here. Streamlit itself drops them in silence."""
+def asked(address: Mapping[str, Sequence[str]], classes: Sequence[str]) -> tuple[Filters, list[str]]:
+    """What the address asks for, and a sentence for each value in it that names nothing here."""
     percents = [str(percent) for percent in range(0, 101, STEP)]
     known = {"true": classes, "pred": classes, "sort": links.SORTS, "split": SPLITS, "conf": percents}
-    return [
+    usable = {name: [v for v in address.get(name, ()) if v in values] for name, values in known.items()}
+    notes = [
         escaped(f"The address asks for {name}={value}, which does not exist here. It was left out.")
-        for name, values in parameters.items()
-        for value in values
-        if name in known and value not in known[name]
+        for name in known
+        for value in address.get(name, ())
+        if value not in usable[name]
     ]
+    bounds = sorted(int(percent) for percent in usable["conf"]) or [0]
+    low, high = bounds[0], bounds[-1] if len(bounds) > 1 else 100
+    last = {name: values[-1] for name, values in usable.items() if values and name != "conf"}
+    return Filters(**last, low=low, high=high), notes
 
 
 def which_page(asked: str, n_items: int) -> tuple[int, int, str]:
@@ -99,22 +105,35 @@ def escaped(words: str) -> str:
     return "".join("\\" + c if c in r"\`*_{}[]()#+-.!|<>~$:" else c for c in words)
 
 
-def first_page() -> None:
-    """A changed filter starts again at the first page."""
-    st.query_params.pop("page", None)
+def controls(debugger: Debugger, filters: Filters) -> None:
+    """The filters. The address decides what they show, and a change of one is written to the address.
 
-
-def controls(debugger: Debugger) -> Filters:
-    """The filters, each bound to the address."""
+    Not `bind="query-params"`: leaving this page, Streamlit takes the parameters of bound widgets out of the next
+    page's address too (1.67.0), and Evidence would forget which list it walks through.
+    """
+    shown = {"true": filters.true, "pred": filters.pred, "conf": (filters.low, filters.high)}
+    for name, value in {**shown, "sort": filters.sort, "split": filters.split}.items():
+        st.session_state[f"filter_{name}"] = value
     columns = st.container(key="two-columns").columns([3, 3, 3, 2, 2], vertical_alignment="bottom")
-    common = {"bind": "query-params", "on_change": first_page}
+    choose = partial(st.selectbox, on_change=to_address, index=None, placeholder="Any")
     classes = list(debugger.classes)
-    true = columns[0].selectbox("Given label", classes, index=None, placeholder="Any", key="true", **common)
-    pred = columns[1].selectbox("Predicted as", classes, index=None, placeholder="Any", key="pred", **common)
-    low, high = columns[2].slider("Confidence of the prediction, %", 0, 100, (0, 100), STEP, key="conf", **common)
-    sort = columns[3].selectbox("Sort by", links.SORTS, key="sort", **common)
-    split = columns[4].selectbox("Examples", SPLITS, key="split", **common)
-    return Filters(true, pred, min(low, high), max(low, high), sort, split)
+    with columns[0]:
+        choose("Given label", classes, key="filter_true")
+    with columns[1]:
+        choose("Predicted as", classes, key="filter_pred")
+    with columns[2]:
+        st.slider("Probability of the prediction, %", 0, 100, step=STEP, key="filter_conf", on_change=to_address)
+    with columns[3]:
+        choose("Sort by", links.SORTS, key="filter_sort", required=True)
+    with columns[4]:
+        choose("Examples", SPLITS, key="filter_split", required=True)
+
+
+def to_address() -> None:
+    """Writes what the widgets say to the address, without a page: a changed list starts at its first."""
+    chosen = {name: st.session_state[f"filter_{name}"] for name in ("true", "pred", "conf", "sort", "split")}
+    low, high = chosen.pop("conf")
+    st.query_params.from_dict(links.parameters(Filters(**chosen, low=low, high=high).href()))
 
 
 def found(debugger: Debugger, filters: Filters) -> tuple[Item, ...]:
@@ -130,11 +149,14 @@ def found(debugger: Debugger, filters: Filters) -> tuple[Item, ...]:
 
 
 def trail(filters: Filters) -> list[chrome.Crumb]:
+    """Where one is: "shirt predicted as coat", "labelled shirt", "predicted as coat"."""
     if not filters.active():
         return [("Mistakes", None)]
-    parts = [f"{filters.true or 'any'} predicted as {filters.pred or 'any'}"] if filters.true or filters.pred else []
+    parts = [f"predicted as {filters.pred}"] if filters.pred else []
+    if filters.true:
+        parts = [f"{filters.true} {parts[0]}" if parts else f"labelled {filters.true}"]
     if (filters.low, filters.high) != (0, 100):
-        parts.append(f"{filters.low}–{filters.high} %")
+        parts.append(f"probability {filters.low}–{filters.high} %")
     return [("Mistakes", links.mistakes()), (", ".join(parts), None)]
 
 
@@ -142,7 +164,7 @@ def results(debugger: Debugger, filters: Filters, items: Sequence[Item], page: i
     """The count line, the gallery and the pager."""
     start = (page - 1) * PER_PAGE
     shown = items[start : start + PER_PAGE]
-    draw(count_line(filters, len(items), start, len(shown)), key="count")
+    draw(count_line(filters, len(items), start, shown), key="count")
     with state.drawn_errors():
         tiles = [tile(debugger, item, filters) for item in shown]
     name = f"{debugger.index_id}/{filters.href(page=page)}"
@@ -151,11 +173,13 @@ def results(debugger: Debugger, filters: Filters, items: Sequence[Item], page: i
         draw(pager(filters, page, pages), key="pager")
 
 
-def count_line(filters: Filters, n: int, start: int, n_shown: int) -> Element:
-    part = f", {start + 1}–{start + n_shown} shown" if n_shown < n else ""
-    legend = el("span", "Each: given label → prediction, and its probability", cls="muted")
+def count_line(filters: Filters, n: int, start: int, shown: Sequence[Item]) -> Element:
+    part = f", {start + 1}–{start + len(shown)} shown" if len(shown) < n else ""
     pills = [removal(*each) for each in filters.active()]
-    return row(row(el("b", f"{counted(n, 'mistake')}{part}"), *pills), legend, cls="between")
+    legend = "Each: given label → prediction, and its probability"
+    if any(item.is_planted for item in shown):
+        legend += f". {FLAG_GLYPH} dashed: label flipped on purpose"
+    return row(row(el("b", f"{counted(n, 'mistake')}{part}"), *pills), el("span", legend, cls="muted"), cls="between")
 
 
 def removal(words: str, href: str) -> Element:
@@ -164,11 +188,14 @@ def removal(words: str, href: str) -> Element:
 
 def pager(filters: Filters, page: int, pages: int) -> Element:
     """Links to the neighbouring pages and to the ends."""
-    near = sorted({1, pages, *range(max(1, page - 2), min(pages, page + 2) + 1)})
-    links_ = [_page_link(filters, n, n == page) for n in near]
+    near = sorted({1, pages, *range(max(1, page - 3), min(pages, page + 3) + 1)})
+    numbers: list[Element | str] = []
+    for before_it, n in zip([0, *near], near, strict=False):
+        numbers += [el("span", "…", cls="muted")] if n > before_it + 1 else []
+        numbers.append(_page_link(filters, n, n == page))
     before = [el("a", "‹ Previous", href=filters.href(page=page - 1), cls="pill")] if page > 1 else []
     after = [el("a", "Next ›", href=filters.href(page=page + 1), cls="pill")] if page < pages else []
-    return el("nav", *before, *links_, *after, cls="row", aria_label="Pages")
+    return el("nav", *before, *numbers, *after, cls="row", aria_label="Pages")
 
 
 def _page_link(filters: Filters, n: int, here: bool) -> Element:

@@ -43,8 +43,8 @@ _CSS = (
 .tile{display:block;border:2px solid var(--border);border-radius:8px;padding:6px;text-decoration:none;background:var(--background);
       font-size:.875rem;line-height:1.3}
 .tile:hover{border-color:var(--muted)}
-.tile:focus-visible,.tile.here{border-color:var(--st-primary-color)}
 .tile.planted{border-style:dashed;border-color:var(--flag)}
+.tile:focus-visible,.tile.here{border:2px solid var(--st-primary-color)}
 .tile .picture{position:relative;height:96px;display:grid;place-items:center;overflow:hidden}
 .tile img{height:96px;max-width:100%;object-fit:contain;image-rendering:pixelated;display:block}
 .tile .words{height:96px;width:100%;overflow:hidden;display:-webkit-box;-webkit-line-clamp:5;-webkit-box-orient:vertical}

@@ -2,12 +2,13 @@
 
 A view is its address: the functions here are the only place where one is written. They give relative references
 ("mistakes?true=shirt"), so the app also works below a path prefix. Class names and ids are data and are encoded.
-A value that equals the default is left out, which is also what Streamlit's own `bind="query-params"` does.
+A value that equals the default is left out, which is also what Streamlit's own `bind="query-params"` does. Beware of
+that on parameters two pages share: on leaving a page Streamlit removes those bound there from the next one's address.
 """
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 # Put this at the head of a component's JavaScript and call `follow(event)` from its click handler. The components draw
 # real <a href> elements, so that ctrl-click, middle click, "copy link" and screen readers work; a plain click becomes
@@ -88,6 +89,11 @@ def evidence(
             ("sort", None if sort == "loss" else sort),
         ],
     )
+
+
+def parameters(href: str) -> dict[str, list[str]]:
+    """The query parameters of one of these addresses, as `st.query_params.from_dict` takes them."""
+    return parse_qs(href.partition("?")[2])
 
 
 def _address(path: str, parameters: list[tuple[str, str | None]]) -> str:

@@ -19,7 +19,7 @@ from pages.shared.elements import CSS
 _CSS = (
     CSS
     + """
-.scroll{overflow:auto;max-width:100%;padding:4px}
+.scroll{overflow:auto;margin:0 -4px;padding:4px}
 table{border-collapse:separate;border-spacing:2px;width:100%;table-layout:fixed;max-width:760px;min-width:calc(7rem + var(--columns)*34px);font-size:.875rem}
 caption{text-align:left;color:var(--muted);padding-bottom:4px}
 td{height:36px;padding:0;text-align:center;border-radius:4px;background:var(--surface);color:var(--muted)}

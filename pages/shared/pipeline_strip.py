@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pages.shared import links
-from pages.shared.elements import Element, draw, el
+from pages.shared.elements import Element, draw, el, row
 from pages.shared.wording import duration
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ def _step(step: StepStatus) -> Element:
         "li",
         el(
             "a",
-            el("b", f"{_SIGNS.get(step.state, '○')} {_NAMES.get(step.step, step.step)}"),
-            el("span", f"{step.state}{took}", cls="muted"),
+            row(
+                el("b", f"{_SIGNS.get(step.state, '○')} {_NAMES.get(step.step, step.step)}"),
+                el("span", f"{step.state}{took}", cls="muted"),
+            ),
             el("span", step.sentence, cls="muted sentence"),
             href=links.setup(),
             cls=f"card step {step.state}",
