@@ -12,7 +12,7 @@ import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -130,10 +130,10 @@ def _full_fashion(download: bool) -> Path:
     )
 
 
-_IDX_TYPES = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
+_IDX_TYPES: dict[int, np.dtype[Any]] = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
 
 
-def read_idx(path: Path) -> NDArray[np.generic]:
+def read_idx(path: Path) -> NDArray[Any]:
     """Read a gzipped IDX file; raises `InvalidInput` when its sizes and its bytes disagree."""
     try:
         raw = gzip.decompress(path.read_bytes())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,12 @@ from attribution.methods.protocol import Queries, QueryGradients
 from attribution.methods.tracin import TracInScorer
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.scores import Scores
-from attribution.source import IndexedRun
 from attribution.standout import verdict
 from attribution.task import Measure
 from attribution.workspace import Workspace
 
 TARGETS = ("predicted", "label")
+_QUERIES_AT_ONCE = 256
 
 
 class Debugger:
@@ -311,7 +311,9 @@ class Debugger:
         correlation, caption = describe_distance(kind, rows, distance, scores, evidence)
         return DistancePlot(kind, rows, distance, scores[rows], self.train.labels[rows], correlation, caption)
 
-    def breakdown(self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin") -> Breakdown:
+    def breakdown(
+        self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"
+    ) -> Breakdown:
         """The exact influence of one training example on one query, by layer, checkpoint and pixel."""
         train, query = self.item(train_id), self.item(query_id)
         if train.split != "train":
@@ -334,16 +336,14 @@ class Debugger:
             self._pixels(query_id, query_map),
         )
 
-    def score(self, *, target: str = "label", method: str = "tracin", measure: Measure = "loss") -> Scores:
-        """Dense scores of the whole training set for every test example, (Q, N): rows test order, columns train order."""
+    def score_test_set(
+        self, *, target: str = "label", method: str = "tracin", measure: Measure = "loss"
+    ) -> Iterator[Scores]:
+        """Dense scores of the whole training set, in blocks of test examples: rows test order, columns train order."""
         scorer = self._scorer(method)
-        queries = [self._item("test", i) for i in range(self.n_test)]
-        parts = []
-        for start in range(0, len(queries), 256):
-            part = queries[start : start + 256]
-            parts.append(scorer.score(self._queries(part, [self._asked(q, target) for q in part], measure)))
-        values = np.concatenate([p.values for p in parts])
-        return Scores(values, self.test.ids, self.train.ids, method, parts[0].unit)
+        for start in range(0, self.n_test, _QUERIES_AT_ONCE):
+            items = [self._item("test", i) for i in range(start, min(start + _QUERIES_AT_ONCE, self.n_test))]
+            yield scorer.score(self._queries(items, [self._asked(item, target) for item in items], measure))
 
     def self_influence(self, *, method: str = "tracin") -> NDArray[np.float32]:
         """Influence of every training example on itself, (N,), from exact gradient norms."""

@@ -7,6 +7,7 @@ layer reads.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,17 @@ from attribution.loading import LoadedExamples
 from attribution.predictions import Predictions
 
 # Two pictures count as near-identical below this pixel distance, in units of √pixels (a root-mean-square grey level).
-NEAR_IDENTICAL = 0.04
+NEAR_IDENTICAL = 0.06
 
 
 class Distances:
     """Distances between examples of an opened run, by kind."""
 
     def __init__(self, loaded: LoadedExamples, found: Mapping[str, Predictions]) -> None:
-        self._arrays: dict[str, dict[str, NDArray]] = {"feature": {s: p.features for s, p in found.items()}}
-        pixels = {split: loaded.pixels(split) for split in ("train", "test")}
-        if all(p is not None for p in pixels.values()) and len({p.shape[1] for p in pixels.values() if p is not None}) == 1:
-            self._arrays["pixel"] = {split: p for split, p in pixels.items() if p is not None}
+        self._arrays: dict[str, dict[str, NDArray[Any]]] = {"feature": {s: p.features for s, p in found.items()}}
+        train, test = loaded.pixels("train"), loaded.pixels("test")
+        if train is not None and test is not None and train.shape[1] == test.shape[1]:
+            self._arrays["pixel"] = {"train": train, "test": test}
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,7 @@ class Examples:
         return digest.hexdigest()[:16]
 
 
-def content_hash(array: NDArray) -> str:
+def content_hash(array: NDArray[Any]) -> str:
     """Hash of one input's dtype, shape and bytes: equal for equal content, 16 hexadecimal characters."""
     array = np.ascontiguousarray(array)
     head = f"{array.dtype.str}{array.shape}".encode()

@@ -66,7 +66,8 @@ def pair_influence(
     x_train, x_query = _differentiable(train.inputs), _differentiable(query.inputs)
     wanted = [x for x in (x_train, x_query) if isinstance(x, Tensor) and x.requires_grad]
     maps = [torch.zeros_like(x) for x in wanted]
-    by_checkpoint, by_layer = [], {}
+    by_checkpoint: list[Share] = []
+    by_layer: dict[str, float] = {}
     for model, weight, name in zip(models, weights, names, strict=True):
         products = _products(model, tracked, Point(x_train, train.label, train.functional),
                              Point(x_query, query.label, query.functional))  # fmt: skip

@@ -19,7 +19,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
     draft = path.with_suffix(f".{os.getpid()}.part")
     draft.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
@@ -28,7 +28,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
 
     draft = path.with_suffix(f".{os.getpid()}.part")
     draft.write_bytes(save(dict(tensors)))  # not save_file: its own error hides that the disk is full
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def file_sha256(path: Path) -> str:

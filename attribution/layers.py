@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 Call = tuple[Tensor, Tensor]  # a layer's input and the loss gradient of its output
 
 
@@ -138,7 +137,7 @@ class Positions:
         """Multiplications per example of rotating the factors, against forming G and rotating it."""
         (_, columns, positions), rows = self.inputs.shape, self.deltas.shape[1]
         factored = positions * (rows * r + columns * c + r * c)
-        formed = positions * rows * columns + min(rows * columns * c + rows * r * c, rows * columns * r + columns * r * c)
+        formed = positions * rows * columns + min(rows * c * (columns + r), columns * r * (rows + c))
         return factored < formed
 
     def left_moment(self) -> Tensor:
@@ -168,10 +167,11 @@ def _side_by_side(parts: list[Tensor]) -> Tensor:
 
 def conv2d_gradient(module: nn.Conv2d, calls: Sequence[Call], *, bias: bool) -> MatrixGradient:
     """Gradient of a Conv2d as its weight flattened to (out, in/groups·kh·kw), with the bias as one more column."""
-    weight = sum(_convolution_weight_gradient(module, inputs, deltas) for inputs, deltas in calls)
-    if not bias:
-        return Dense(weight)
-    return Dense(torch.cat([weight, sum(deltas.sum((2, 3)) for _, deltas in calls)[:, :, None]], 2))
+    total = torch.zeros((), device=calls[0][0].device)
+    for inputs, deltas in calls:
+        gradient = _convolution_weight_gradient(module, inputs, deltas)
+        total = total + (torch.cat([gradient, deltas.sum((2, 3))[:, :, None]], 2) if bias else gradient)
+    return Dense(total)
 
 
 def _convolution_weight_gradient(module: nn.Conv2d, inputs: Tensor, deltas: Tensor) -> Tensor:

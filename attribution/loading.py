@@ -114,7 +114,7 @@ def write(
 
 
 def _write_split(folder: Path, project: Project, part: Examples, dataset: Any, progress: Progress) -> str:
-    offsets, vectors, kind = [0], [], ""
+    offsets, vectors, kind = [0], [], ""  # vectors: pixels of each example, where it is a picture
     with (folder / f"{part.split}-previews.bin").open("wb") as file:
         for i in range(len(part)):
             if i % _EVERY == 0:
@@ -123,12 +123,14 @@ def _write_split(folder: Path, project: Project, part: Examples, dataset: Any, p
             kind = shown.kind
             file.write(_encode(shown))
             offsets.append(file.tell())
-            vectors.append(picture_vector(shown))
+            vector = picture_vector(shown)
+            if vector is not None:
+                vectors.append(vector)
     progress(len(part), len(part), f"previews of the {part.split} set")
     np.save(folder / f"{part.split}-previews.npy", np.array(offsets, np.int64))
     np.save(folder / f"{part.split}-labels.npy", part.labels)
     np.save(folder / f"{part.split}-truth.npy", part.truth)
-    if len({None if v is None else len(v) for v in vectors}) == 1 and vectors[0] is not None:
+    if len(vectors) == len(part) and len({len(vector) for vector in vectors}) == 1:
         np.save(folder / f"{part.split}-pixels.npy", np.stack(vectors))
     write_json(folder / f"{part.split}.json", {"ids": part.ids, "hashes": part.hashes, "kind": kind})
     return kind

@@ -26,13 +26,13 @@ from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
 from attribution.progress import Progress, silent
 from attribution.project import Project, read_project
-from attribution.projection import PROJECTIONS, Eigenbasis
+from attribution.projection import PROJECTIONS
 from attribution.source import IndexedRun
 from attribution.store import EmbedRecipe, GradientStore, StoredCheckpoint
 from attribution.task import Split, Task
 from attribution.training import SavedCheckpoint, TrainingRecipe, save_checkpoint
 from attribution.training import train as train_model
-from attribution.workspace import Manifest, Stopwatch, Workspace, recipe_id
+from attribution.workspace import Manifest, Stopwatch, Workspace, missing, recipe_id
 
 Make = Callable[[Path], Mapping[str, Any]]
 
@@ -113,10 +113,14 @@ def _clean_logits(
     return np.asarray(predictions.predict(task, task.model(weights), splits[0], progress=progress).logits)
 
 
-def loaded(workspace: Workspace) -> LoadedExamples:
-    """The current examples; raises `Missing` where nothing is loaded."""
-    id_ = _current(workspace, "examples")
+def loaded(workspace: Workspace, id_: str) -> LoadedExamples:
+    """Examples that were loaded, by id."""
     return LoadedExamples(workspace.folder("examples", id_), workspace.manifest("examples", id_))
+
+
+def examples_of(workspace: Workspace, run: str) -> LoadedExamples:
+    """The examples a run was trained on; not the current ones, which may already be those of the next run."""
+    return loaded(workspace, workspace.manifest("runs", run)["parents"]["examples"])
 
 
 def splits(project: Project, task: Task, examples: LoadedExamples) -> tuple[Split, Split]:
@@ -131,7 +135,7 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
     """Train the model, or import the project's checkpoints; loads first. Returns the id of the run."""
     examples = load(workspace, project, progress=progress)
     task = Task(project)
-    train_split, test_split = splits(project, task, loaded(workspace))
+    train_split, test_split = splits(project, task, loaded(workspace, examples))
     if project.checkpoints:
         recipe, make = _import_checkpoints(workspace, project, task)
     elif project.retrain is not None:
@@ -174,7 +178,8 @@ def _import_checkpoints(workspace: Workspace, project: Project, task: Task) -> t
     recipe = {"imported": [[h, r, s] for h, r, s in zip(hashes, rates, steps, strict=True)]}
 
     def make(target: Path) -> Mapping[str, Any]:
-        saved = [save_checkpoint(m, target, i, s, r) for i, (m, s, r) in enumerate(zip(models, steps, rates, strict=True))]
+        described = enumerate(zip(models, steps, rates, strict=True))
+        saved = [save_checkpoint(model, target, i, step, rate) for i, (model, step, rate) in described]
         return {"checkpoints": [asdict(c) for c in saved], "history": []}
 
     return recipe, make
@@ -200,7 +205,7 @@ def embed_recipe(project: Project, *, projection: str = "eigenbasis", dimension:
     spec = PROJECTIONS[projection]
     if dimension is not None and spec.__dataclass_fields__.get("dimension") is None:
         raise InvalidInput(f"The {projection} projection has no single dimension.", "Leave --dimension away.")
-    options = {} if dimension is None else {"dimension": dimension}
+    options: dict[str, Any] = {} if dimension is None else {"dimension": dimension}
     return EmbedRecipe(spec(**options), tuple(project.layers) if project.layers else None)
 
 
@@ -214,7 +219,7 @@ def embed(
     recipe = recipe or embed_recipe(project)
     run = _current(workspace, "runs")
     task = Task(project)
-    train_split, test_split = splits(project, task, loaded(workspace))
+    train_split, test_split = splits(project, task, examples_of(workspace, run))
     saved = saved_checkpoints(workspace, run)
     weights = checkpoint_files(workspace, run)
     _check_weights(saved, weights)
@@ -254,7 +259,7 @@ def _predict(
 
 def _withdraw_if_damaged(workspace: Workspace, id_: str) -> None:
     """Make a damaged store a draft again, with the damaged blocks struck from what is finished."""
-    n = workspace.manifest("examples", _current(workspace, "examples"))["facts"]["train"]
+    n = len(examples_of(workspace, workspace.manifest("gradients", id_)["parents"]["runs"]).train)
     folders = sorted(workspace.folder("gradients", id_).glob("checkpoint-*"))
     damaged = {folder.name: store.damaged_blocks(folder, n) for folder in folders}
     if any(damaged.values()):
@@ -313,9 +318,9 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str) -> OpenGra
     opened = GradientStore(workspace.folder("gradients", id_), manifest)
     opened.verify()
     run = manifest["parents"]["runs"]
-    task, examples = Task(project), loaded(workspace)
+    task, examples = Task(project), examples_of(workspace, run)
     train_split, test_split = splits(project, task, examples)
-    folder = workspace.folder("predictions", _current(workspace, "predictions"))
+    folder = workspace.folder("predictions", recipe_id("predictions", {}, {"runs": run}))
     source = IndexedRun(task, checkpoint_files(workspace, run), train_split, opened, _stored_recipe(manifest))
     said = {split: predictions.load(folder, split) for split in ("train", "test")}
     return OpenGradients(task, examples, train_split, test_split, said, opened, source)
@@ -389,15 +394,17 @@ def _find_or_make(
 def _current(workspace: Workspace, kind: str) -> str:
     id_ = workspace.current(kind)
     if id_ is None:
-        raise Missing(f"The workspace {workspace.path} has no {NAMES[kind]} yet.", f"Run `{VERBS[kind]}` first.")
+        raise missing(workspace.path, kind)
     return id_
 
 
-NAMES = {
-    "examples": "loaded data",
-    "runs": "trained model",
-    "predictions": "predictions",
-    "gradients": "gradients",
-    "indexes": "index",
-}
-VERBS = {"examples": "train", "runs": "train", "predictions": "embed", "gradients": "embed", "indexes": "index"}
+def status(path):  # type: ignore[no-untyped-def]  # shim until the pages call status.workspace_status
+    from attribution.status import workspace_status
+
+    return workspace_status(path)
+
+
+def checks(path):  # type: ignore[no-untyped-def]  # shim until the pages call doctor.workspace_checks
+    from attribution.doctor import workspace_checks
+
+    return workspace_checks(path)

@@ -78,7 +78,7 @@ class Eigenbasis:
 
     def restore(self, shapes: Sequence[BlockShape], tensors: dict[str, Tensor]) -> FittedEigenbasis:
         """The fitted projection from what `tensors()` gave; raises `StoreError` when it fits another model."""
-        parts = [tuple(tensors[f"{side}.{b}"] for side in ("left", "right", "rows", "columns")) for b in range(len(shapes))]
+        parts = [tuple(tensors[f"{name}.{b}"] for name in _PARTS) for b in range(len(shapes))]
         for (name, rows, columns), (left, right, *_) in zip(shapes, parts, strict=True):
             if (len(left), len(right)) != (rows, columns):
                 raise StoreError(
@@ -140,9 +140,7 @@ def _leading(moment: Tensor, count: int) -> Tensor:
     return (vectors * largest.sign()).float().contiguous()  # eigh leaves the sign free: make it reproducible
 
 
-def _keep_largest(
-    bases: Sequence[tuple[Tensor, Tensor]], energy: Sequence[Tensor], dimension: int
-) -> FittedEigenbasis:
+def _keep_largest(bases: Sequence[tuple[Tensor, Tensor]], energy: Sequence[Tensor], dimension: int) -> FittedEigenbasis:
     """Of all blocks' coordinates together, the `dimension` with the largest second moment."""
     flat = torch.cat([e.flatten() for e in energy])
     kept = torch.sort(flat, descending=True, stable=True).indices[:dimension].sort().values
@@ -157,8 +155,11 @@ def _keep_largest(
     return FittedEigenbasis(parts)
 
 
+_PARTS = ("left", "right", "rows", "columns")
+
+
 class FittedEigenbasis:
-    """Per block: the used columns of Q_S and Q_A, and which (row, column) of the rotated gradient is each coordinate."""
+    """Per block: the used columns of Q_S and Q_A, and the (row, column) of the rotated gradient that is each number."""
 
     def __init__(self, parts: Sequence[tuple[Tensor, ...]]) -> None:
         self._parts = [tuple(t.contiguous() for t in part) for part in parts]
@@ -173,8 +174,7 @@ class FittedEigenbasis:
         return torch.cat(kept, 1)
 
     def tensors(self) -> dict[str, Tensor]:
-        names = ("left", "right", "rows", "columns")
-        return {f"{n}.{b}": t for b, part in enumerate(self._parts) for n, t in zip(names, part, strict=True)}
+        return {f"{n}.{b}": t for b, part in enumerate(self._parts) for n, t in zip(_PARTS, part, strict=True)}
 
     def to(self, device: torch.device | str) -> FittedEigenbasis:
         """The same projection on another device."""
@@ -245,7 +245,7 @@ class FittedDense:
 
 @dataclass(frozen=True)
 class TwoSided:
-    """Seeded two-sided projection of every block: G (R, C) → Lᵀ G R with Gaussian entries of variance 1/rows, 1/columns.
+    """Seeded two-sided projection of every block, G → Lᵀ G R with Gaussian entries of variance 1/rows and 1/columns.
 
     A side no larger than its target is kept exact (identity), which costs nothing and removes its variance.
     D = Σ over blocks of min(R, rows) · min(C, columns).

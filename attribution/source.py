@@ -46,8 +46,10 @@ class IndexedRun:
     @cached_property
     def _opened(self) -> list[tuple[GradientEngine, Projection]]:
         """Engine and projection of every checkpoint, loaded at the first question."""
-        folders = [self._store.folder / f"checkpoint-{c}" for c in range(len(self._weights))]
-        return [prepare(self._task, w, self._train, self._recipe, f) for w, f in zip(self._weights, folders, strict=True)]
+        return [
+            prepare(self._task, weights, self._train, self._recipe, self._store.folder / f"checkpoint-{c}")
+            for c, weights in enumerate(self._weights)
+        ]
 
     @property
     def layers(self) -> Sequence[str]:

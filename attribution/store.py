@@ -117,9 +117,7 @@ def _rows(split: Split, rows: NDArray[np.int64] | slice) -> tuple[Any, torch.Ten
     return split.inputs(rows), split.labels(rows)
 
 
-def _embed_checkpoint(
-    engine: GradientEngine, projection: Projection, train: Split, folder: Path, report: Any
-) -> None:
+def _embed_checkpoint(engine: GradientEngine, projection: Projection, train: Split, folder: Path, report: Any) -> None:
     arrays = _open_arrays(folder, len(train), projection.dimension, len(engine.blocks))
     finished = {start for start, _, _ in _finished(folder)}
     for start in range(0, len(train), ROWS_AT_ONCE):
@@ -285,7 +283,7 @@ def forget_blocks(folder: Path, damaged: Sequence[tuple[int, int]]) -> None:
     kept = [line for line in _finished(folder) if line[0] not in starts]
     draft = folder / "finished.part"
     draft.write_text("".join(json.dumps({"start": a, "stop": b, "crc32": crc}) + "\n" for a, b, crc in kept))
-    os.replace(draft, folder / "finished.jsonl")
+    draft.replace(folder / "finished.jsonl")
 
 
 def engine_of(task: Task, model: nn.Module, probe: Split, layers: tuple[str, ...] | None) -> GradientEngine:

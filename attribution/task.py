@@ -100,6 +100,7 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise InvalidInput(f"There is no checkpoint at {path}.", "Check the path; it is relative to the project file.")
     try:
+        state: Any
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
@@ -186,9 +187,9 @@ def input_hash(value: Any) -> str:
     if isinstance(value, str):
         return content_hash(np.frombuffer(value.encode(), np.uint8))
     if isinstance(value, dict):
-        return content_hash(np.frombuffer("".join(f"{k}={input_hash(v)};" for k, v in value.items()).encode(), np.uint8))
+        return input_hash("".join(f"{k}={input_hash(v)};" for k, v in value.items()))
     if isinstance(value, list | tuple):
-        return content_hash(np.frombuffer("".join(input_hash(v) + ";" for v in value).encode(), np.uint8))
+        return input_hash("".join(f"{input_hash(v)};" for v in value))
     return content_hash(np.asarray(value))
 
 

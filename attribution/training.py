@@ -182,7 +182,9 @@ def save_checkpoint(model: nn.Module, folder: Path, number: int, step: int, rate
 class _State:
     """What is needed to go on after the last finished epoch: weights, momenta, checkpoints and history so far."""
 
-    def __init__(self, momenta: dict[str, Tensor], checkpoints: Sequence[SavedCheckpoint], history: Sequence[EpochRecord]):
+    def __init__(
+        self, momenta: dict[str, Tensor], checkpoints: Sequence[SavedCheckpoint], history: Sequence[EpochRecord]
+    ) -> None:
         self.momenta, self.checkpoints, self.history = momenta, list(checkpoints), list(history)
 
     @property

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -30,6 +29,21 @@ from attribution.files import write_json, writing
 FORMAT = 1
 FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 1, "indexes": 1}
 Manifest = dict[str, Any]
+
+# kind -> (what a person calls it, the verb that makes it)
+KINDS = {
+    "examples": ("loaded data", "train"),
+    "runs": ("trained model", "train"),
+    "predictions": ("predictions", "embed"),
+    "gradients": ("gradients", "embed"),
+    "indexes": ("index", "index"),
+}
+
+
+def missing(path: Path, kind: str) -> Missing:
+    """The error for an artefact that has not been made yet, naming the command that makes it."""
+    name, verb = KINDS[kind]
+    return Missing(f"There is no {name} in {path} yet.", f"Run `python -m attribution {verb} --workspace {path}`.")
 
 
 def canonical(value: Any) -> str:
@@ -104,7 +118,7 @@ class Workspace:
     def manifest(self, kind: str, id_: str) -> Manifest:
         """The manifest of a published artefact; raises `Missing`, or `StoreError` for a newer format."""
         if not self.has(kind, id_):
-            raise Missing(f"The workspace {self.path} has no {kind}/{id_}.", f"Run `{_VERB[kind]}` first.")
+            raise missing(self.path, kind)
         manifest = _read_json(self.folder(kind, id_) / "manifest.json", f"Remove {kind}/{id_} and build it again.")
         if manifest.get("format", 0) > FORMATS[kind]:
             raise StoreError(
@@ -136,7 +150,7 @@ class Workspace:
         write_json(draft / "manifest.json", full)
         target = self.folder(kind, id_)
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(draft, target)
+        draft.rename(target)
 
     def withdraw(self, kind: str, id_: str) -> None:
         """Turn a published artefact back into a draft, to be mended and published again."""
@@ -145,7 +159,7 @@ class Workspace:
             if draft.exists():
                 shutil.rmtree(draft)
             draft.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(self.folder(kind, id_), draft)
+            self.folder(kind, id_).rename(draft)
             (draft / "manifest.json").unlink()
 
     def has_draft(self, kind: str) -> bool:
@@ -159,9 +173,6 @@ class Workspace:
         with (folder / f"{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-_VERB = {"examples": "train", "runs": "train", "predictions": "embed", "gradients": "embed", "indexes": "index"}
 
 
 def _read_json(path: Path, hint: str) -> dict[str, Any]:

@@ -104,7 +104,8 @@ class TracInScorer:
     def score(self, queries: Queries, *, progress: Progress = silent) -> Scores:
         vectors = self.query_vectors(self._source.query_gradients(queries))
         unit = "loss" if queries.measure == "loss" else queries.measure
-        return Scores(self.score_vectors(vectors, progress=progress), queries.ids, self._source.train_ids, "tracin", unit)
+        values = self.score_vectors(vectors, progress=progress)
+        return Scores(values, queries.ids, self._source.train_ids, TracIn.name, unit)
 
     def score_vectors(self, vectors: NDArray[np.float32], *, progress: Progress = silent) -> NDArray[np.float32]:
         """Dense scores (Q, N) of query vectors (Q, C·D)."""
@@ -123,5 +124,7 @@ class TracInScorer:
     @cached_property
     def _self_scores(self) -> NDArray[np.float32]:
         chosen = self._chosen[:-1]
-        parts = [w * (self._source.train_squared_norms(c) @ chosen) for c, w in enumerate(self.weights) if w]
-        return np.sum(parts, axis=0, dtype=np.float64).astype(np.float32)
+        total = np.zeros(len(self._source.train_ids))
+        for c, weight in enumerate(self.weights):
+            total += weight * (self._source.train_squared_norms(c) @ chosen)
+        return total.astype(np.float32)

@@ -30,7 +30,7 @@ def picture_vector(preview: Preview) -> NDArray[np.uint8] | None:
     """Pixels of a preview at 32 × 32 or less, as one vector; None for a text or a row."""
     if preview.kind != "image":
         return None
-    picture = Image.open(io.BytesIO(preview.image))
+    picture: Image.Image = Image.open(io.BytesIO(preview.image))
     if max(picture.size) > _DISTANCE_SIDE:
         picture = picture.convert("RGB").resize((_DISTANCE_SIDE, _DISTANCE_SIDE), Image.Resampling.BOX)
     return np.asarray(picture, np.uint8).reshape(-1)

@@ -1,0 +1,5 @@
+"""`python -m attribution`: the command line."""
+
+from attribution.cli import run
+
+run()

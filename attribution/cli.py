@@ -1,0 +1,449 @@
+"""The command line: one sub-command per verb, over the same functions the pages use.
+
+Results go to standard output, as a table or with --json as JSON; progress and errors go to standard error. Exit codes:
+0 done, 2 the user's input is wrong (one sentence, no traceback), 1 a bug, 130 stopped by the user.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attribution.errors import AttributionError, Cancelled, InvalidInput
+from attribution.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from attribution.answers import EvidenceRow, Item
+    from attribution.debugger import Debugger
+    from attribution.project import Project
+    from attribution.workspace import Workspace
+
+app = typer.Typer(
+    help="Which training examples taught a model its mistakes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ProjectFile = Annotated[
+    Path | None, typer.Argument(help="Project file; without it, the project recorded in the workspace.")
+]
+WorkspaceOption = Annotated[
+    Path | None, typer.Option("--workspace", help="Folder of all results.  [default: work/<project>]")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JobOption = Annotated[str | None, typer.Option("--job", hidden=True)]
+TargetOption = Annotated[
+    str, typer.Option(help="Ask about the loss of the 'label' of the test example, or of the 'predicted' class.")
+]
+MethodOption = Annotated[str, typer.Option(help="Attribution method.")]
+_DEFAULT_WORKSPACE = Path("work/fashion")
+
+
+def run() -> None:
+    """Entry point: run a verb and turn what a user can cause into one sentence and exit code 2."""
+    try:
+        app()
+    except Cancelled as stopped:
+        _say(str(stopped))
+        sys.exit(130)
+    except AttributionError as error:
+        _say(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _say("Stopped. The same command goes on from here.")
+        sys.exit(130)
+
+
+# --- verbs that make something ----------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    name: Annotated[str, typer.Argument(help="fashion")],
+    workspace: WorkspaceOption = None,
+    full: Annotated[bool, typer.Option("--full", help="All 70,000 pictures, where they are found.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Let --full download them.")] = False,
+    noise: Annotated[float, typer.Option(help="Share of training labels to flip on purpose; 0 for none.")] = 0.05,
+    noise_kind: Annotated[str, typer.Option(help="uniform or hardest (most likely wrong class).")] = "uniform",
+    noise_seed: Annotated[int, typer.Option(help="Which labels are flipped.")] = 0,
+    epochs: Annotated[int, typer.Option(min=5, help="Passes over the training data.")] = 10,
+    seed: Annotated[int, typer.Option(help="Initial weights and order of the data.")] = 0,
+    as_json: JsonOption = False,
+    job: JobOption = None,
+) -> None:
+    """Make or find a demo workspace: load, train, embed, index."""
+    from attribution import pipeline
+    from attribution.demos import DemoOptions
+    from attribution.workspace import Workspace
+
+    target = Workspace(workspace or Path("work") / name)
+    options = DemoOptions(full, download, noise, noise_kind, noise_seed, epochs, seed)
+
+    def steps(progress: Progress) -> None:
+        project = pipeline.record_demo(target, name, options)
+        pipeline.train(target, project, progress=progress)
+        pipeline.embed(target, project, progress=progress)
+        pipeline.index(target, project, progress=progress)
+
+    _work(target, "demo", job, steps)
+    _print_status(target, as_json)
+
+
+@app.command()
+def check(project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Check a project: data, model, loss, gradients, cost; exit code 2 when something must be mended."""
+    from attribution import doctor, pipeline
+
+    opened, target = _project(project, workspace)
+    folder = project.parent if project else pipeline.project_folder(target)
+    found = doctor.checks(opened, pipeline.embed_recipe(opened), folder)
+    rows = [{"check": c.name, "ok": c.ok, "finding": c.sentence, "fix": c.fix} for c in found]
+    _print_rows(rows, as_json)
+    failed = [c for c in found if not c.ok]
+    if failed:
+        raise InvalidInput(f"{len(failed)} of {len(found)} checks failed; first {failed[0].name}.", failed[0].fix)
+
+
+@app.command()
+def train(
+    project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False, job: JobOption = None
+) -> None:
+    """Load the data and train the model, or import the project's checkpoints."""
+    from attribution import pipeline
+
+    opened, target = _project(project, workspace)
+    _work(target, "train", job, lambda progress: pipeline.train(target, opened, progress=progress))
+    _print_status(target, as_json)
+
+
+@app.command()
+def embed(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    projection: Annotated[str, typer.Option(help="eigenbasis, dense or two-sided.")] = "eigenbasis",
+    dimension: Annotated[int | None, typer.Option(min=1, help="Numbers kept per example and checkpoint.")] = None,
+    as_json: JsonOption = False,
+    job: JobOption = None,
+) -> None:
+    """Compute and project the training gradients; resumes, and mends damaged blocks."""
+    from attribution import pipeline
+
+    opened, target = _project(project, workspace)
+    recipe = pipeline.embed_recipe(opened, projection=projection, dimension=dimension)
+    _work(target, "embed", job, lambda progress: pipeline.embed(target, opened, recipe, progress=progress))
+    _print_status(target, as_json)
+
+
+@app.command()
+def index(
+    project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False, job: JobOption = None
+) -> None:
+    """Index the projected gradients for searching."""
+    from attribution import pipeline
+
+    opened, target = _project(project, workspace)
+    _work(target, "index", job, lambda progress: pipeline.index(target, opened, progress=progress))
+    _print_status(target, as_json)
+
+
+@app.command()
+def build(
+    project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False, job: JobOption = None
+) -> None:
+    """Every step that is still missing: load, train, embed, index."""
+    from attribution import pipeline
+
+    opened, target = _project(project, workspace)
+
+    def steps(progress: Progress) -> None:
+        pipeline.train(target, opened, progress=progress)
+        pipeline.embed(target, opened, progress=progress)
+        pipeline.index(target, opened, progress=progress)
+
+    _work(target, "build", job, steps)
+    _print_status(target, as_json)
+
+
+@app.command()
+def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Where a workspace stands."""
+    from attribution.workspace import Workspace
+
+    _print_status(Workspace(workspace or _DEFAULT_WORKSPACE), as_json)
+
+
+# --- verbs that ask something -----------------------------------------------------------------------------------------
+
+
+@app.command()
+def mistakes(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    sort: Annotated[str, typer.Option(help="loss, margin, confidence or random.")] = "loss",
+    as_json: JsonOption = False,
+) -> None:
+    """Test examples that the model gets wrong, worst first."""
+    debugger = _debugger(project, workspace)
+    rows = [
+        {
+            "id": item.id,
+            "position": item.position,
+            "given": debugger.classes[item.label],
+            "predicted": debugger.classes[item.predicted],
+            "probability": float(item.probabilities[item.predicted]),
+            "loss": item.loss,
+            "margin": item.margin,
+        }
+        for item in debugger.mistakes(sort=sort)[:limit]
+    ]
+    _print_rows(rows, as_json)
+
+
+@app.command()
+def query(
+    test: Annotated[str, typer.Option("--test", help="Id of a test (or training) example, or a row of the test set.")],
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    method: MethodOption = "tracin",
+    top: Annotated[int, typer.Option(min=1, help="Proponents, and as many opponents.")] = 20,
+    target: TargetOption = "label",
+    as_json: JsonOption = False,
+) -> None:
+    """The training examples that support and oppose one prediction.
+
+    A positive score: training on the example is estimated to have lowered the loss asked about. `distance` is between
+    features; `distances` has the others.
+    """
+    debugger = _debugger(project, workspace)
+    id_ = debugger.id_at("test", int(test)) if test.lstrip("-").isdigit() else test
+    evidence = debugger.evidence(id_, target=target, k=top, method=method)
+    answer: dict[str, Any] = {
+        "query": _described(debugger, evidence.query),
+        "target": target,
+        "asked": debugger.classes[evidence.target_label],
+        "method": method,
+        "unit": evidence.unit,
+        "index": evidence.index_id,
+        "kept_share": evidence.kept_share,
+        "zero_gradient": evidence.is_zero,
+        "stands_out": evidence.standout.sentence,
+        "proponents": [_evidence_row(debugger, row) for row in evidence.proponents],
+        "opponents": [_evidence_row(debugger, row) for row in evidence.opponents],
+    }
+    if as_json:
+        _print_json(answer)
+        return
+    asked = f"{id_}: labelled {answer['query']['label_name']}, predicted {answer['query']['predicted_name']}"
+    typer.echo(f"{asked}; asking about “{answer['asked']}” by {method}. {evidence.standout.sentence}")
+    if evidence.is_zero:
+        typer.echo("The gradient of this loss is zero, so there is nothing to rank. Try the other --target.")
+    for title in ("proponents", "opponents"):
+        typer.echo(f"\n{title}")
+        keys = ("id", "label_name", "score", "percentile", "distance")
+        _print_rows([{key: row[key] for key in keys} for row in answer[title]], False)
+
+
+@app.command()
+def score(
+    out: Annotated[Path, typer.Option("--out", help="A .npy file: float32 (test, training).")],
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    method: MethodOption = "tracin",
+    measure: Annotated[str, typer.Option(help="loss or margin.")] = "loss",
+    target: TargetOption = "label",
+    as_json: JsonOption = False,
+) -> None:
+    """Scores of every training example for every test example; rows in test order, columns in training order."""
+    import numpy as np
+
+    from attribution.files import allocate, writing
+
+    debugger = _debugger(project, workspace)
+    draft = out.with_suffix(out.suffix + ".part")
+    shape = (debugger.n_test, debugger.n_train)
+    with writing(out):
+        values = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)
+        allocate(draft)
+        done, unit = 0, ""
+        with _progress_bar() as progress:
+            for part in debugger.score_test_set(target=target, method=method, measure=measure):  # type: ignore[arg-type]
+                values[done : done + len(part.values)] = part.values
+                done, unit = done + len(part.values), part.unit
+                progress(done, debugger.n_test, "scores")
+        values.flush()
+        draft.replace(out)
+    summary = {"out": str(out), "shape": list(shape), "method": method, "unit": unit, "target": target}
+    _print_json(summary) if as_json else typer.echo(f"{shape[0]:,} × {shape[1]:,} scores ({unit}) in {out}.")
+
+
+@app.command("app")
+def run_app(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 8501,
+    address: Annotated[str, typer.Option(help="Address to listen on; only this machine unless told otherwise.")] = (
+        "127.0.0.1"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Open the browser app on a workspace."""
+    from attribution import jobs
+
+    folder = _project(project, workspace)[1].path if project else workspace or _DEFAULT_WORKSPACE
+    entry = Path(__file__).resolve().parent.parent / "app.py"
+    _refuse_used_port(address, port)
+    url = f"http://{address}:{port}"
+    _print_json({"url": url, "workspace": str(folder)}) if as_json else typer.echo(f"Whence is at {url}")
+    sys.stdout.flush()
+    environment = jobs.default_environment() | {"WHENCE_WORKSPACE": str(folder.resolve())}
+    arguments = ["--server.address", address, "--server.port", str(port), "--server.headless", "true"]
+    os.chdir(entry.parent)  # Streamlit reads .streamlit/config.toml from where it is started
+    os.execve(sys.executable, [sys.executable, "-m", "streamlit", "run", str(entry), *arguments], environment)
+
+
+def _refuse_used_port(address: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise InvalidInput(
+                f"Port {port} on {address} cannot be used: {error.strerror}.", f"Choose another: --port {port + 1}."
+            ) from error
+
+
+# --- shared by the verbs ----------------------------------------------------------------------------------------------
+
+
+def _project(path: Path | None, workspace: Path | None) -> tuple[Project, Workspace]:
+    """The project and its workspace; a project file is recorded in the workspace."""
+    from attribution import pipeline
+    from attribution.project import read_project
+    from attribution.workspace import Workspace
+
+    if path is None:
+        target = Workspace(workspace or _DEFAULT_WORKSPACE)
+        return pipeline.recorded_project(target), target
+    target = Workspace(workspace or Path("work") / read_project(path).name)
+    return pipeline.record_project(target, path), target
+
+
+def _debugger(project: Path | None, workspace: Path | None) -> Debugger:
+    from attribution.debugger import Debugger
+
+    if project is not None:
+        return Debugger.open(_project(project, workspace)[1].path)
+    return Debugger.open(workspace or _DEFAULT_WORKSPACE)
+
+
+def _work(workspace: Workspace, verb: str, job: str | None, do: Callable[[Progress], Any]) -> None:
+    """Run a long step with a progress bar, or as the job a page started."""
+    from attribution import jobs
+
+    if job is None:
+        with _progress_bar() as progress:
+            do(progress)
+    else:
+        with jobs.reporting(workspace.path, verb, job) as reporter:
+            do(reporter)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    """A bar on a terminal, one line per stage elsewhere is noise: nothing."""
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(done: int, total: int, what: str) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield progress
+
+
+def _described(debugger: Debugger, item: Item) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "position": item.position,
+        "label": item.label,
+        "label_name": debugger.classes[item.label],
+        "predicted": item.predicted,
+        "predicted_name": debugger.classes[item.predicted],
+        "probability": float(item.probabilities[item.predicted]),
+        "loss": item.loss,
+    } | ({} if item.truth is None else {"truth": item.truth, "truth_name": debugger.classes[item.truth]})
+
+
+def _evidence_row(debugger: Debugger, row: EvidenceRow) -> dict[str, Any]:
+    return _described(debugger, row.item) | {
+        "score": row.score,
+        "percentile": row.percentile,
+        "distance": row.distances["feature"],
+        "distances": dict(row.distances),
+        "copies": list(row.copies),
+    }
+
+
+def _print_status(workspace: Workspace, as_json: bool) -> None:
+    from attribution.status import workspace_status
+
+    found = workspace_status(workspace.path)
+    if found.error is not None:
+        raise found.error
+    rows = [
+        {"step": s.step, "state": s.state, "id": s.id, "seconds": s.seconds, "says": s.sentence} for s in found.steps
+    ]
+    if as_json:
+        _print_json({"workspace": found.path, "project": found.project, "steps": rows})
+    else:
+        _print_rows(rows, False)
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        _print_json(rows)
+        return
+    if not rows:
+        typer.echo("none")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))  # Text: what data says is never markup
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)

@@ -1,0 +1,169 @@
+"""The doctor: whether a project can be debugged as it is, what each failure means, and what the work will cost.
+
+Each check is one sentence; a failed one says what to do. The same checks are printed by `check` and drawn on Setup.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from attribution import loading
+from attribution.errors import AttributionError
+from attribution.examples import Examples
+from attribution.gradients import GradientEngine
+from attribution.pipeline import embed_recipe, project_folder, recorded_project
+from attribution.project import Project
+from attribution.store import BATCH, EmbedRecipe
+from attribution.task import Split, Task, input_hash
+from attribution.workspace import Workspace
+
+_SAMPLE = 64
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `fix` says what to do where it is not ok."""
+
+    name: str
+    ok: bool
+    sentence: str
+    fix: str = ""
+
+
+def checks(project: Project, recipe: EmbedRecipe, folder: Path = Path()) -> tuple[Check, ...]:
+    """All checks, in the order in which one depends on another; what follows a failure it rests on is left out."""
+    return tuple(_run(project, recipe, folder))
+
+
+def workspace_checks(path: str | Path) -> tuple[Check, ...]:
+    """The checks of the project that a workspace was made for; none where no project is recorded."""
+    workspace = Workspace(path)
+    if not workspace.record().get("project"):
+        return ()
+    project = recorded_project(workspace)
+    return checks(project, embed_recipe(project), project_folder(workspace))
+
+
+def _run(project: Project, recipe: EmbedRecipe, folder: Path) -> Iterator[Check]:
+    data, train = _attempt("data", lambda: _read(project))
+    yield data
+    order = _order(project)
+    yield order
+    built, model = _attempt("model", lambda: _model(project, folder))
+    yield built
+    if train is None or model is None or not order.ok:
+        return
+    task = Task(project)
+    split = Split(train, project.train, task)
+    yield _loss(task, model, split, np.arange(min(_SAMPLE, len(split))))
+    yield _modes(model)
+    gradients, engine = _attempt("gradients", lambda: _engine(task, model, split, recipe))
+    yield gradients
+    if engine is not None:
+        yield _cost(engine, split, recipe, len(project.checkpoints) or _retrained(project))
+
+
+T = TypeVar("T")
+
+
+def _attempt(name: str, do: Callable[[], tuple[str, T]]) -> tuple[Check, T | None]:
+    """The finding of a check that may raise, and what it made."""
+    try:
+        sentence, value = do()
+    except AttributionError as error:
+        return Check(name, False, error.message, error.hint), None
+    except Exception as error:  # the user's code runs in here: say what it raised
+        return Check(name, False, f"{type(error).__name__}: {error}", "Run the project file by itself."), None
+    return Check(name, True, sentence), value
+
+
+def _read(project: Project) -> tuple[str, Examples]:
+    train, test = loading.read_split(project, "train"), loading.read_split(project, "test")
+    return (
+        f"{len(train):,} training and {len(test):,} test examples, labels within the {len(project.classes)} classes, "
+        "all inputs finite.",
+        train,
+    )
+
+
+def _order(project: Project) -> Check:
+    rows = range(min(8, len(project.train)))
+    first = [input_hash(project.train[i][0]) for i in rows]
+    if first == [input_hash(project.train[i][0]) for i in rows]:
+        return Check("order", True, "The same row gives the same example twice.")
+    return Check(
+        "order",
+        False,
+        "Reading a training row twice gives two different inputs.",
+        "Take random augmentation out of the data set that Whence reads.",
+    )
+
+
+def _model(project: Project, folder: Path) -> tuple[str, nn.Module]:
+    task = Task(project)
+    model = task.model()
+    for checkpoint in project.checkpoints:
+        model = task.model(folder / checkpoint.path)
+    count = sum(p.numel() for p in model.parameters())
+    fits = f"; all {len(project.checkpoints)} checkpoints fit" if project.checkpoints else ""
+    return f"{type(model).__name__} with {count:,} parameters{fits}.", model
+
+
+def _loss(task: Task, model: nn.Module, split: Split, rows: NDArray[np.int64]) -> Check:
+    with torch.no_grad():
+        losses = task.losses(model, split.inputs(rows), split.labels(rows))
+    if bool(torch.isfinite(losses).all()):
+        return Check("loss", True, f"One finite loss per example; mean {float(losses.mean()):.3f} on {len(rows)}.")
+    i = int((~torch.isfinite(losses)).nonzero()[0])
+    return Check("loss", False, f"The loss of training row {i} is {float(losses[i])}.", "Look at that example.")
+
+
+def _modes(model: nn.Module) -> Check:
+    kinds = sorted({type(m).__name__ for m in model.modules() if _differs_in_training(m)})
+    if not kinds:
+        return Check("eval mode", True, "No layer behaves differently in training.")
+    return Check("eval mode", True, f"{', '.join(kinds)} are used in eval mode, as when the model predicts.")
+
+
+def _differs_in_training(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd)
+
+
+def _engine(task: Task, model: nn.Module, split: Split, recipe: EmbedRecipe) -> tuple[str, GradientEngine]:
+    rows = slice(0, 8)
+    engine = GradientEngine(task, model, (split.inputs(rows), split.labels(rows)), recipe.layers)
+    hooked = [b for b in engine.blocks if b.hooked]
+    others = [b.name for b in engine.blocks if not b.hooked]
+    slower = f"; {len(others)} parameters through torch.func (slower): {', '.join(others[:6])}" if others else ""
+    more = " …" if len(others) > 6 else ""
+    return f"{len(hooked)} layers through hooks, equal to autograd{slower}{more}.", engine
+
+
+def _cost(engine: GradientEngine, split: Split, recipe: EmbedRecipe, checkpoints: int) -> Check:
+    n = min(BATCH, len(split))
+    inputs, labels = split.inputs(slice(0, n)), split.labels(slice(0, n))
+    start = time.perf_counter()
+    engine.gradients(inputs, labels).squared_norms()
+    per_example = (time.perf_counter() - start) / n
+    dimension = getattr(recipe.projection, "dimension", 512)
+    minutes = per_example * len(split) * checkpoints / 60
+    n_bytes = 4 * dimension * len(split) * checkpoints
+    return Check(
+        "cost",
+        True,
+        f"About {max(minutes, 0.1):.1f} minutes and {2 * n_bytes / 2**20:,.0f} MB of disk for {checkpoints} "
+        f"checkpoints; searching holds {n_bytes / 2**20:,.0f} MB in memory.",
+    )
+
+
+def _retrained(project: Project) -> int:
+    return project.retrain.checkpoints if project.retrain else 1

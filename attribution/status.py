@@ -1,0 +1,104 @@
+"""Where a workspace stands: for each step whether it is done, missing, begun or stale, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from attribution.errors import AttributionError
+from attribution.pipeline import recorded_project
+from attribution.workspace import Manifest, Workspace, missing
+
+STEPS = {"load": "examples", "train": "runs", "embed": "gradients", "index": "indexes"}
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """One step. state: "done", "missing", "partial" (begun and resumable) or "stale" (made for another run)."""
+
+    step: str
+    state: str
+    sentence: str
+    seconds: float | None = None
+    n_bytes: int | None = None
+    id: str | None = None
+    facts: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class WorkspaceStatus:
+    """A workspace and its four steps; `error` says what keeps it from being read at all."""
+
+    path: str
+    name: str
+    project: str
+    steps: tuple[StepStatus, ...]
+    error: AttributionError | None = None
+
+
+def workspace_status(path: str | Path) -> WorkspaceStatus:
+    """Never raises for what a person can cause: that is part of the answer."""
+    try:
+        workspace = Workspace(path)
+        name, described = _project(workspace)
+        steps = tuple(_step(workspace, step, kind) for step, kind in STEPS.items())
+        return WorkspaceStatus(str(path), name, described, steps)
+    except AttributionError as error:
+        return WorkspaceStatus(str(path), "", "", (), error)
+
+
+def _project(workspace: Workspace) -> tuple[str, str]:
+    record = workspace.record().get("project")
+    if not record:
+        return "", ""
+    if "demo" in record:
+        return str(record["demo"]), f"demo {record['demo']}"
+    return recorded_project(workspace).name, str(record["file"])
+
+
+def _step(workspace: Workspace, step: str, kind: str) -> StepStatus:
+    id_ = workspace.current(kind)
+    if id_ is None:
+        if workspace.has_draft(kind):
+            return StepStatus(step, "partial", "Begun and not finished; starting it again goes on where it stopped.")
+        error = missing(workspace.path, kind)
+        return StepStatus(step, "missing", error.message)
+    manifest = workspace.manifest(kind, id_)
+    facts = _DESCRIBED[kind](manifest["facts"])
+    made_for, run = manifest["parents"].get("runs"), workspace.current("runs")
+    common = {"seconds": manifest["seconds"], "n_bytes": manifest["n_bytes"], "id": id_, "facts": facts}
+    if made_for not in (None, run):
+        return StepStatus(step, "stale", f"Made for another checkpoint ({made_for} vs {run}).", **common)  # type: ignore[arg-type]
+    return StepStatus(step, "done", "; ".join(f"{v} {k}" for k, v in facts.items()) + ".", **common)  # type: ignore[arg-type]
+
+
+def _describe_examples(facts: Manifest) -> dict[str, str]:
+    described = {"training examples": f"{facts['train']:,}", "test examples": f"{facts['test']:,}"}
+    return described | ({"labels flipped on purpose": f"{facts['planted']:,}"} if facts["planted"] else {})
+
+
+def _describe_run(facts: Manifest) -> dict[str, str]:
+    described = {"checkpoints": str(len(facts["checkpoints"]))}
+    history = facts["history"]
+    return described | ({"test accuracy": f"{history[-1]['test_accuracy']:.3f}"} if history else {})
+
+
+def _describe_gradients(facts: Manifest) -> dict[str, str]:
+    return {
+        "numbers per example and checkpoint": f"{facts['dimension']:,}",
+        "parameters tracked": f"{facts['parameters']:,}",
+        "layers": str(len(facts["blocks"])),
+    }
+
+
+def _describe_index(facts: Manifest) -> dict[str, str]:
+    return {"rows": f"{facts['rows']:,}", "search": facts["search"]}
+
+
+_DESCRIBED = {
+    "examples": _describe_examples,
+    "runs": _describe_run,
+    "gradients": _describe_gradients,
+    "indexes": _describe_index,
+}
