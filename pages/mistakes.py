@@ -20,7 +20,8 @@ from pages.shared.theme import FLAG_GLYPH
 from pages.shared.wording import counted, noun, number, share
 
 if TYPE_CHECKING:
-    from attribution.debugger import Debugger, Item
+    from attribution.answers import Item
+    from attribution.debugger import Debugger
 
 PER_PAGE = 60
 BARS = 5
@@ -115,18 +116,18 @@ def controls(debugger: Debugger, filters: Filters) -> None:
     for name, value in {**shown, "sort": filters.sort, "split": filters.split}.items():
         st.session_state[f"filter_{name}"] = value
     columns = st.container(key="two-columns").columns([3, 3, 3, 2, 2], vertical_alignment="bottom")
-    choose = partial(st.selectbox, on_change=to_address, index=None, placeholder="Any")
-    classes = list(debugger.classes)
+    choose = partial(st.selectbox, on_change=to_address)
+    classes = partial(choose, options=list(debugger.classes), index=None, placeholder="Any")
     with columns[0]:
-        choose("Given label", classes, key="filter_true")
+        classes("Given label", key="filter_true")
     with columns[1]:
-        choose("Predicted as", classes, key="filter_pred")
+        classes("Predicted as", key="filter_pred")
     with columns[2]:
         st.slider("Probability of the prediction, %", 0, 100, step=STEP, key="filter_conf", on_change=to_address)
     with columns[3]:
-        choose("Sort by", links.SORTS, key="filter_sort", required=True)
+        choose("Sort by", links.SORTS, key="filter_sort")
     with columns[4]:
-        choose("Examples", SPLITS, key="filter_split", required=True)
+        choose("Examples", SPLITS, key="filter_split")
 
 
 def to_address() -> None:
@@ -199,8 +200,9 @@ def pager(filters: Filters, page: int, pages: int) -> Element:
 
 
 def _page_link(filters: Filters, n: int, here: bool) -> Element:
-    more = {"aria_current": "page"} if here else {}
-    return el("a", str(n), href=filters.href(page=n), cls="pill here" if here else "pill", **more)
+    if here:
+        return el("span", str(n), cls="pill here", aria_current="page")
+    return el("a", str(n), href=filters.href(page=n), cls="pill")
 
 
 def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
@@ -217,7 +219,7 @@ def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
         predicted=predicted,
         percent=percent,
         facts=f"loss {item.loss:.3g}, margin {number(item.margin)}",
-        planted=f"Label flipped on purpose, was {debugger.classes[item.truth]}" if item.is_planted else "",
+        planted="" if item.truth is None else f"{FLAG_GLYPH} flipped on purpose, was {debugger.classes[item.truth]}",
         bars=bars(debugger, item),
     )
 

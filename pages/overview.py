@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from attribution import pipeline
+from attribution.status import workspace_status
 from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, thumb
 from pages.shared.matrix import confusion_matrix
@@ -18,15 +18,16 @@ from pages.shared.pipeline_strip import pipeline_strip
 from pages.shared.wording import noun, size
 
 if TYPE_CHECKING:
-    from attribution.debugger import Cluster, Debugger
-    from attribution.pipeline import WorkspaceStatus
+    from attribution.answers import Cluster
+    from attribution.debugger import Debugger
+    from attribution.status import WorkspaceStatus
 
 THUMBS = 5
 
 
 def main() -> None:
-    status = pipeline.status(state.workspace_path())
     debugger = state.debugger()
+    status = workspace_status(state.workspace_path())
     chrome.header(debugger, [])
     st.title(f"{debugger.n_mistakes:,} of {debugger.n_test:,} test {noun(debugger)} are wrong", anchor=False)
     chrome.planted_banner(debugger)
@@ -43,7 +44,7 @@ def main() -> None:
 def numbers(debugger: Debugger, status: WorkspaceStatus) -> None:
     """Test accuracy, mistakes, training examples, index."""
     planted = debugger.planted
-    index = {step.step: step for step in status.steps}.get("embed")
+    index = {step.step: step for step in status.steps}.get("index")
     cells = (
         ("Test accuracy", f"{100 * debugger.accuracy:.1f} %", f"of {debugger.n_test:,} {noun(debugger)}"),
         ("Mistakes", f"{debugger.n_mistakes:,}", "wrong test predictions"),

@@ -1,4 +1,4 @@
-"""A stand-in for `attribution.debugger` and its neighbours while they are being written.
+"""A stand-in for the debugger, for tests of the pages: it opens in half a second where the real one needs a training.
 
 `FakeDebugger` answers the whole contract from a ridge classifier on 2,000 of the bundled Fashion-MNIST pictures, with
 the closed-form TracIn of a linear softmax model. Deterministic, opens in about a second, needs no workspace.
@@ -12,176 +12,40 @@ import gzip
 import io
 import os
 import sys
-import types
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+import attribution.debugger
+import attribution.jobs
+import attribution.pipeline
+import attribution.status
+from attribution.answers import (
+    Breakdown,
+    Cluster,
+    DistancePlot,
+    Evidence,
+    EvidenceRow,
+    Item,
+    NamedCheckpoint,
+    Planted,
+)
+from attribution.doctor import Check
 from attribution.errors import AttributionError, InvalidInput, Missing, StoreError
 from attribution.examples import Preview
+from attribution.explain import Share
+from attribution.jobs import Job
+from attribution.standout import Standout
+from attribution.status import StepStatus, WorkspaceStatus
 
 ASSETS = Path(__file__).parent.parent / "assets" / "fashion-mnist"
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-MISTAKE_SORTS = ("loss", "margin", "confidence", "random")
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    id: str
-    split: str
-    position: int
-    label: int
-    truth: int | None
-    predicted: int
-    probabilities: NDArray[np.float32]
-    loss: float
-    margin: float
-
-    @property
-    def is_mistake(self) -> bool:
-        return self.predicted != self.label
-
-    @property
-    def is_planted(self) -> bool:
-        return self.truth is not None and self.truth != self.label
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    step: int
-    learning_rate: float
-    sha256: str
-    name: str
-
-
-@dataclass(frozen=True)
-class Planted:
-    share: float
-    kind: str
-    count: int
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Cluster:
-    label: int
-    predicted: int
-    count: int
-    ids: tuple[str, ...]
-    sentence: str
-
-
-@dataclass(frozen=True)
-class EvidenceRow:
-    item: Item
-    score: float
-    percentile: float
-    distances: Mapping[str, float]
-    copies: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Standout:
-    stands_out: bool
-    ratio: float
-    percentile: float
-    sentence: str
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    query: Item
-    target: str
-    target_label: int
-    method: str
-    unit: str
-    index_id: str
-    scores: NDArray[np.float32]
-    proponents: tuple[EvidenceRow, ...]
-    opponents: tuple[EvidenceRow, ...]
-    standout: Standout
-    kept_share: float
-    is_zero: bool
-    exact_copies: tuple[str, ...]
-    seconds_gradient: float
-    seconds_search: float
-
-
-@dataclass(frozen=True, eq=False)
-class DistancePlot:
-    kind: str
-    positions: NDArray[np.int64]
-    distance: NDArray[np.float32]
-    score: NDArray[np.float32]
-    label: NDArray[np.int64]
-    correlation: float
-    caption: str
-
-
-@dataclass(frozen=True)
-class Share:
-    name: str
-    value: float
-
-
-@dataclass(frozen=True, eq=False)
-class Breakdown:
-    total: float
-    by_checkpoint: tuple[Share, ...]
-    by_layer: tuple[Share, ...]
-    train_map: NDArray[np.float32] | None
-    query_map: NDArray[np.float32] | None
-    train_pixels: NDArray[np.uint8] | None
-    query_pixels: NDArray[np.uint8] | None
-
-
-@dataclass(frozen=True)
-class StepStatus:
-    step: str
-    state: str
-    sentence: str
-    seconds: float | None
-    n_bytes: int | None
-    id: str | None
-    facts: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class WorkspaceStatus:
-    path: str
-    name: str
-    project: str
-    steps: tuple[StepStatus, ...]
-    error: AttributionError | None
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    ok: bool
-    sentence: str
-    fix: str
-
-
-@dataclass(frozen=True)
-class Job:
-    id: str
-    verb: str
-    state: str
-    stage: str
-    done: int
-    total: int
-    seconds_left: float | None
-    sentence: str
-    error: str = ""
-    hint: str = ""
 
 
 def _idx(name: str) -> NDArray[np.uint8]:
@@ -202,8 +66,10 @@ class FakeDebugger:
     data_hash: str = "9c8b7a6d5e4f"
     method_names: tuple[str, ...] = ("tracin",)
     distance_kinds: tuple[str, ...] = ("pixel", "feature", "gradient")
-    checkpoints: tuple[Checkpoint, ...] = field(
-        default_factory=lambda: tuple(Checkpoint(94 * i, 0.05, f"{i:064x}", f"step {94 * i}") for i in (1, 2, 4, 8))
+    checkpoints: tuple[NamedCheckpoint, ...] = field(
+        default_factory=lambda: tuple(
+            NamedCheckpoint(f"step {94 * i}", 94 * i, 0.05, f"{i:064x}") for i in (1, 2, 4, 8)
+        )
     )
 
     @staticmethod
@@ -350,7 +216,7 @@ class FakeDebugger:
     def distance_plot(self, evidence: Evidence, kind: str) -> DistancePlot:
         distance = self._distances(kind, evidence.query)
         ranks = [np.argsort(np.argsort(values)) for values in (distance, evidence.scores)]
-        correlation = float(np.corrcoef(*ranks)[0, 1])
+        correlation = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
         caption = f"Rank correlation of influence with {kind} distance: {correlation:.2f}."
         positions = np.arange(self.n_train)
         return DistancePlot(kind, positions, distance, evidence.scores, self.labels["train"], correlation, caption)
@@ -390,7 +256,7 @@ _STATES: dict[str, AttributionError] = {
 }
 
 
-def status(workspace: str | Path) -> WorkspaceStatus:
+def status(path: str | Path) -> WorkspaceStatus:
     state = os.environ.get("WHENCE_FAKE_STATE", "")
     last = {"": "done", "zero": "done", "stale": "stale", "corrupt": "stale", "partial": "partial"}.get(
         state, "missing"
@@ -402,7 +268,7 @@ def status(workspace: str | Path) -> WorkspaceStatus:
                    "77aa88bb99cc", {}),
         StepStatus("index", last, "exact index over 12,000 rows", 0.8, 98_000_000, "0f1e2d3c4b5a", {}),
     )  # fmt: skip
-    return WorkspaceStatus(str(workspace), "fashion", "demo fashion", steps, _STATES.get(state))
+    return WorkspaceStatus(str(path), "fashion", "demo fashion", steps, _STATES.get(state))
 
 
 def checks(workspace: str | Path) -> tuple[Check, ...]:
@@ -428,32 +294,22 @@ def latest(workspace: str | Path) -> Job | None:
     return None
 
 
-def cancel(workspace: str | Path, id: str) -> None:
+def cancel(workspace: str | Path, id_: str) -> None:
     return None
 
 
 def install() -> None:
     """Put the fakes where the pages look for the library."""
-    here = sys.modules[__name__]
-    for name, given in {
-        "attribution.debugger": ("Item", "Evidence", "EvidenceRow", "Cluster", "Breakdown", "Share", "DistancePlot", "MISTAKE_SORTS",
-                                 "Planted", "Checkpoint", "Standout"),
-        "attribution.pipeline": ("status", "checks", "WorkspaceStatus", "StepStatus", "Check"),
-        "attribution.jobs": ("start", "latest", "cancel", "Job"),
-    }.items():  # fmt: skip
-        module: Any = types.ModuleType(name)
-        for each in given:
-            setattr(module, each, getattr(here, each))
-        module.Debugger = FakeDebugger
-        sys.modules[name] = module
+    attribution.debugger.Debugger = FakeDebugger  # type: ignore[misc, assignment]
+    attribution.status.workspace_status = status
+    attribution.pipeline.status, attribution.pipeline.checks = status, checks
+    attribution.jobs.latest, attribution.jobs.start, attribution.jobs.cancel = latest, start, cancel
 
 
 if __name__ == "__main__":
-    import tests.fakes
     from streamlit.web.cli import main
 
-    tests.fakes.install()
+    install()
     port = sys.argv[1] if len(sys.argv) > 1 else "8701"
-    sys.argv = ["streamlit", "run", "app.py", "--server.port", port, "--server.headless", "true", "--server.address",
-                "127.0.0.1", "--browser.gatherUsageStats", "false"]  # fmt: skip
+    sys.argv = ["streamlit", "run", "app.py", "--server.port", port, "--server.headless", "true"]
     main()

@@ -1,1 +1,1 @@
-"""What every page shares: colours, links, the opened debugger, the frame around a page, and the two hand-made components."""
+"""What the pages share: colours, links, the opened debugger, the frame around a page, and hand-made components."""

@@ -42,8 +42,8 @@ nav a,nav span{display:inline-flex;align-items:center;min-height:32px;padding:0 
 nav a{text-underline-offset:3px}
 nav [aria-current]{font-weight:600}
 .dot{width:10px;height:10px;border-radius:50%;background:var(--supports)}
-button{font:inherit;color:inherit;min-height:32px;min-width:32px;padding:0 10px;border:1px solid var(--border);border-radius:6px;
-       background:var(--background);cursor:pointer}
+button{font:inherit;color:inherit;min-height:32px;min-width:32px;padding:0 10px;border:1px solid var(--border);
+       border-radius:6px;background:var(--background);cursor:pointer}
 button:hover{border-color:var(--st-primary-color)}
 dialog{font:inherit;color:var(--text);background:var(--background);border:1px solid var(--border);border-radius:10px;
        padding:20px 24px;max-width:30rem;width:calc(100% - 32px)}
@@ -55,7 +55,9 @@ dt{font-weight:600}dd{margin:0}
 )
 _HTML = """
 <div class="root"><div id="bar"></div>
-<dialog aria-labelledby="keys-title"><h2 id="keys-title">Keys</h2><dl></dl><button type="button" id="close">Close</button></dialog>
+<dialog aria-labelledby="keys-title">
+<h2 id="keys-title">Keys</h2><dl></dl><button type="button" id="close">Close</button>
+</dialog>
 </div>
 """
 # The document's key handler is replaced, not added, each time: this function runs again whenever `data` changes.
@@ -76,7 +78,10 @@ export default function({ parentElement, data }) {
     const dt = document.createElement('dt'), dd = document.createElement('dd');
     dt.textContent = key; dd.textContent = does; return [dt, dd];
   }));
-  const typing = e => { const t = e.composedPath()[0]; return t.isContentEditable || (!/^(checkbox|radio|range)$/.test(t.type) && /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName || '')); };
+  const typing = e => {
+    const t = e.composedPath()[0], field = /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName || '');
+    return t.isContentEditable || (field && !/^(checkbox|radio|range)$/.test(t.type));
+  };
   let went = 0;
   const onKey = e => {
     if (e.ctrlKey || e.metaKey || e.altKey || typing(e)) return;

@@ -59,7 +59,8 @@ a{color:inherit}
       border-radius:16px;text-decoration:none;background:var(--surface)}
 .pill:hover,.button:hover{border-color:var(--st-primary-color);color:var(--st-primary-color)}
 .button{display:inline-flex;align-items:center;justify-content:center;gap:8px;min-height:40px;padding:4px 16px;
-        border:1px solid var(--border);border-radius:8px;text-decoration:none;background:var(--background);font-size:1rem}
+        border:1px solid var(--border);border-radius:8px;text-decoration:none;font-size:1rem;
+        background:var(--background)}
 .pill.here{background:var(--text);color:var(--background);border-color:var(--text)}
 .button.main{background:var(--action);border-color:var(--action);color:var(--on-action)}
 .button.main:hover{color:var(--on-action);filter:brightness(1.1)}
@@ -77,7 +78,8 @@ img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;bo
 .state h2{font-size:1.375rem}
 .strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:20px}
 .strip li{position:relative}
-.strip li+li::before{content:"\\203A";position:absolute;left:-14px;top:50%;transform:translateY(-50%);color:var(--muted)}
+.strip li+li::before{content:"\\203A";position:absolute;left:-14px;top:50%;transform:translateY(-50%);
+                     color:var(--muted)}
 .step{display:grid!important;height:100%;align-content:start}
 .step b{font-weight:600}
 .step.stale,.step.partial,.step.missing{border:1.5px dashed var(--text)}
@@ -91,6 +93,7 @@ ul,ol{list-style:none}
 BUILD_JS = (
     f"const TAGS = new Set({list(TAGS)}), ATTRIBUTES = new Set({list(ATTRIBUTES)});"
     + r"""
+const ADDRESS = /^(\.\/|[a-z]+(\?|$)|data:image\/)/;          // this app's pages, and pictures that came along
 function build(node) {
   if (typeof node === 'string') return document.createTextNode(node);
   if (!TAGS.has(node.tag)) throw new Error('element not allowed: ' + node.tag);
@@ -98,10 +101,12 @@ function build(node) {
   if (node.class) made.className = node.class;
   for (const [name, value] of Object.entries(node.attributes || {})) {
     if (!ATTRIBUTES.has(name)) throw new Error('attribute not allowed: ' + name);
-    if ((name === 'href' || name === 'src') && !/^(\.\/|[a-z]+(\?|$)|data:image\/)/.test(value)) throw new Error('address not allowed');
+    if ((name === 'href' || name === 'src') && !ADDRESS.test(value)) throw new Error('address not allowed');
     made.setAttribute(name, value);
   }
-  for (const [name, value] of Object.entries(node.style || {})) if (name.startsWith('--')) made.style.setProperty(name, value);
+  for (const [name, value] of Object.entries(node.style || {})) {
+    if (name.startsWith('--')) made.style.setProperty(name, value);
+  }
   made.append(...(node.children || []).map(build));
   return made;
 }

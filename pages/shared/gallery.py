@@ -19,7 +19,10 @@ from pages.shared.elements import CSS
 
 @dataclass(frozen=True)
 class Tile:
-    """One example. `src` is a data URL, or "" and then `text` is shown; bars are (class name, per cent, the same in words, role)."""
+    """One example. `src` is a data URL, or "" and then `text` is shown.
+
+    bars: (class name, per cent, the same in words, "given" or "pred" or "").
+    """
 
     id: str
     href: str
@@ -40,14 +43,15 @@ _CSS = (
 .root{container-type:inline-size;scroll-margin-top:240px}
 .split{display:grid;grid-template-columns:minmax(0,1fr) 272px;gap:20px;align-items:start}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(124px,1fr));gap:8px;padding:4px}
-.tile{display:block;border:2px solid var(--border);border-radius:8px;padding:6px;text-decoration:none;background:var(--background);
-      font-size:.875rem;line-height:1.3}
+.tile{display:block;border:2px solid var(--border);border-radius:8px;padding:6px;text-decoration:none;
+      background:var(--background);font-size:.875rem;line-height:1.3}
 .tile:hover{border-color:var(--muted)}
 .tile.planted{border-style:dashed;border-color:var(--flag)}
 .tile:focus-visible,.tile.here{border:2px solid var(--st-primary-color)}
 .tile .picture{position:relative;height:96px;display:grid;place-items:center;overflow:hidden}
 .tile img{height:96px;max-width:100%;object-fit:contain;image-rendering:pixelated;display:block}
-.tile .words{height:96px;width:100%;overflow:hidden;display:-webkit-box;-webkit-line-clamp:5;-webkit-box-orient:vertical}
+.tile .words{height:96px;width:100%;overflow:hidden;white-space:pre-line;overflow-wrap:anywhere;
+             display:-webkit-box;-webkit-line-clamp:5;-webkit-box-orient:vertical}
 .tile .percent{position:absolute;right:0;bottom:0;background:var(--background);border-radius:4px 0 0 0;padding:0 4px}
 .tile .picture{margin-bottom:4px}
 .tile .line{display:block;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
@@ -57,7 +61,8 @@ aside img{width:100%;max-height:244px;object-fit:contain;image-rendering:pixelat
 aside .words{max-height:16rem;overflow:auto;white-space:pre-wrap}
 aside h2{font-size:1rem}
 aside .rest{display:grid;gap:12px;align-content:start}
-.bars{display:grid;gap:2px 8px;grid-template-columns:minmax(0,auto) minmax(40px,1fr) max-content;align-items:center;font-size:.875rem}
+.bars{display:grid;gap:2px 8px;grid-template-columns:minmax(0,auto) minmax(40px,1fr) max-content;
+      align-items:center;font-size:.875rem}
 .bars .name{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .bars .strong{font-weight:600}
 .bars .bar{height:10px;border-radius:2px;background:var(--muted);width:max(1px,var(--share))}
@@ -73,10 +78,16 @@ aside .rest{display:grid;gap:12px;align-content:start}
 _JS = (
     links.FOLLOW_JS
     + """
-const el = (tag, cls, ...children) => { const e = document.createElement(tag); e.className = cls; e.append(...children); return e; };
+function el(tag, cls, ...children) {
+  const made = document.createElement(tag);
+  made.className = cls; made.append(...children);            // strings become text nodes: labels are data, never markup
+  return made;
+}
 function picture(tile, eager) {
   if (!tile.src) return el('div', 'words', tile.text);
-  const img = el('img', ''); img.src = tile.src; img.alt = tile.alt; if (!eager) img.loading = 'lazy'; img.decoding = 'async'; return img;
+  const img = el('img', '');
+  img.alt = tile.alt; img.decoding = 'async'; img.loading = eager ? 'eager' : 'lazy'; img.src = tile.src;
+  return img;
 }
 function tileElement(tile, n) {
   const a = el('a', tile.planted ? 'tile planted' : 'tile',
@@ -96,21 +107,29 @@ function bars(tile) {
 }
 function fill(aside, tile) {
   const open = el('a', 'button main', 'Open evidence'); open.href = tile.href;
-  const given = el('span', 'chip given', tile.given), predicted = el('span', 'chip predicted', 'pred ' + tile.predicted);
+  const given = el('span', 'chip given', tile.given);
+  const predicted = el('span', 'chip predicted', 'pred ' + tile.predicted);
   const planted = tile.planted ? [el('p', 'flagged', tile.planted)] : [];
-  aside.replaceChildren(picture(tile, true), el('div', 'rest', el('h2', '', tile.id), el('div', 'row', given, predicted),
-    ...planted, bars(tile), el('p', 'muted', tile.facts), open));
+  const chips = el('div', 'row', given, predicted), facts = el('p', 'muted', tile.facts);
+  const rest = el('div', 'rest', el('h2', '', tile.id), chips, ...planted, bars(tile), facts, open);
+  aside.replaceChildren(picture(tile, true), rest);
 }
 export default function({ parentElement, data }) {
-  const root = parentElement.querySelector('.root'), grid = root.querySelector('.grid'), aside = root.querySelector('aside');
+  const [root, grid, aside] = ['.root', '.grid', 'aside'].map(name => parentElement.querySelector(name));
   grid.setAttribute('aria-label', data.label);
   const remembered = 'whence:' + data.page;
   const built = root.dataset.page !== data.page;
-  if (built) { grid.replaceChildren(...data.tiles.map(tileElement)); root.dataset.page = data.page; root.dataset.here = 0; }
+  if (built) {
+    grid.replaceChildren(...data.tiles.map(tileElement));
+    root.dataset.page = data.page; root.dataset.here = 0;
+  }
   const tiles = [...grid.children];
   const show = n => {
     root.dataset.here = n;
-    tiles.forEach((t, i) => { t.tabIndex = i === n ? 0 : -1; t.classList.toggle('here', i === n); t.setAttribute('aria-selected', String(i === n)); });
+    tiles.forEach((t, i) => {
+      t.tabIndex = i === n ? 0 : -1;
+      t.classList.toggle('here', i === n); t.setAttribute('aria-selected', String(i === n));
+    });
     if (tiles[n]) fill(aside, data.tiles[n]);
   };
   const go = n => { n = Math.min(tiles.length - 1, Math.max(0, n)); show(n); tiles[n].focus(); };
@@ -124,10 +143,14 @@ export default function({ parentElement, data }) {
   root.onclick = e => {
     const tile = e.target.closest('.tile');
     if (tile) show(+tile.dataset.n);
-    if (e.target.closest('a[href]') && tiles[+root.dataset.here]) sessionStorage.setItem(remembered, tiles[+root.dataset.here].dataset.id);
+    const here = tiles[+root.dataset.here];
+    if (here && e.target.closest('a[href]')) sessionStorage.setItem(remembered, here.dataset.id);
     follow(e);
   };
-  grid.onmouseover = e => { const t = e.target.closest('.tile'); if (t && !grid.contains(parentElement.activeElement)) show(+t.dataset.n); };
+  grid.onmouseover = e => {
+    const t = e.target.closest('.tile'), focused = grid.querySelector(':focus');
+    if (t && !focused) show(+t.dataset.n);
+  };
   grid.onkeydown = e => {
     const t = e.target.closest('.tile'); if (!t || e.ctrlKey || e.metaKey || e.altKey) return;
     const i = +t.dataset.n, k = e.key; let done = true;

@@ -24,7 +24,8 @@ function navigate(href) {
 }
 function follow(event) {
   const a = event.target.closest('a[href]');
-  if (!a || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  const plain = !(event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+  if (!a || !plain || event.defaultPrevented) return;
   event.preventDefault();
   if (a.href !== window.location.href) navigate(a.href);
 }

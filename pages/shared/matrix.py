@@ -20,7 +20,8 @@ _CSS = (
     CSS
     + """
 .scroll{overflow:auto;margin:0 -4px;padding:4px}
-table{border-collapse:separate;border-spacing:2px;width:100%;table-layout:fixed;max-width:760px;min-width:calc(7rem + var(--columns)*34px);font-size:.875rem}
+table{border-collapse:separate;border-spacing:2px;table-layout:fixed;font-size:.875rem;
+      width:100%;max-width:760px;min-width:calc(7rem + var(--columns)*34px)}
 caption{text-align:left;color:var(--muted);padding-bottom:4px}
 td{height:36px;padding:0;text-align:center;border-radius:4px;background:var(--surface);color:var(--muted)}
 .root{--full:light-dark(#00507D,#7CC8F5)}
@@ -29,9 +30,10 @@ td.middle{color:#000}td.deep{color:light-dark(#fff,#000)}
 td.right{background:none;border:1px solid var(--border)}
 td a{display:grid;place-items:center;height:100%;text-decoration:none;font-weight:600;border-radius:4px}
 td a:hover,th a:hover{outline:2px solid var(--text);outline-offset:-2px}
-th{font-weight:400;text-align:right;padding:0 8px 0 0;white-space:nowrap;max-width:12rem;overflow:hidden;text-overflow:ellipsis}
+th{font-weight:400;text-align:right;padding:0 8px 0 0;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 th a{text-decoration:none}th a:hover{outline:none;text-decoration:underline}
-thead td,tbody th{width:7rem}thead th{height:6.5rem;text-align:center!important;vertical-align:bottom;padding:0 0 6px;text-align:left}
+thead td,tbody th{width:7rem}
+thead th{height:6.5rem;text-align:center;vertical-align:bottom;padding:0 0 6px}
 thead th>*{writing-mode:vertical-rl;transform:rotate(180deg);max-height:6.5rem;overflow:hidden;text-overflow:ellipsis}
 """
 )
@@ -44,7 +46,11 @@ function element(tag, text, href, label) {
   if (href) { inner.href = href; inner.title = label; inner.setAttribute('aria-label', label); inner.tabIndex = -1; }
   made.append(inner); return made;
 }
-function header(name, href, label, scope) { const th = element('th', name, href, label); th.scope = scope; th.title = name; return th; }
+function header(name, href, label, scope) {
+  const th = element('th', name, href, label);
+  th.scope = scope; th.title = name;
+  return th;
+}
 function cell(data, i, j) {
   const count = data.counts[i][j];
   if (i === j) {
@@ -56,7 +62,10 @@ function cell(data, i, j) {
   // Black and white text change sides where both have 4.57:1, the one place that keeps 4.5:1 for every shade:
   // at 75 % in the light theme and at 60 % in the dark one.
   const shade = data.shades[i][j];
-  if (count) { td.className = `shaded ${shade > 0.75 ? 'deep' : shade > 0.6 ? 'middle' : ''}`; td.style.setProperty('--share', shade * 100 + '%'); }
+  if (count) {
+    td.className = `shaded ${shade > 0.75 ? 'deep' : shade > 0.6 ? 'middle' : ''}`;
+    td.style.setProperty('--share', shade * 100 + '%');
+  }
   return td;
 }
 export default function({ parentElement, data }) {
@@ -81,7 +90,9 @@ export default function({ parentElement, data }) {
     if (!step) return;
     e.preventDefault(); e.stopPropagation();
     let r = td.parentElement.rowIndex, c = td.cellIndex, to = null;
-    while (!to && table.rows[r += step[0]]?.cells[c += step[1]] && r > 0 && c > 0) to = table.rows[r].cells[c].querySelector('a');
+    while (!to && (r += step[0]) > 0 && (c += step[1]) > 0 && table.rows[r]?.cells[c]) {
+      to = table.rows[r].cells[c].querySelector('a');
+    }
     if (to) { all().forEach(a => { a.tabIndex = -1; }); to.tabIndex = 0; to.focus(); }
   };
 }

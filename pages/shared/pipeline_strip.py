@@ -9,7 +9,7 @@ from pages.shared.elements import Element, draw, el, row
 from pages.shared.wording import duration
 
 if TYPE_CHECKING:
-    from attribution.pipeline import StepStatus, WorkspaceStatus
+    from attribution.status import StepStatus, WorkspaceStatus
 
 _NAMES = {"load": "Data", "train": "Model", "embed": "Gradients", "index": "Index"}
 _SIGNS = {"done": "✓", "missing": "○", "stale": "!", "partial": "◐"}
@@ -17,7 +17,8 @@ _SIGNS = {"done": "✓", "missing": "○", "stale": "!", "partial": "◐"}
 
 def pipeline_strip(status: WorkspaceStatus) -> None:
     """Data > Model > Gradients > Index; each leads to Setup."""
-    draw(el("ol", *[_step(step) for step in status.steps], cls="strip"), key="strip")
+    if status.steps:  # none where the workspace cannot be read at all
+        draw(el("ol", *[_step(step) for step in status.steps], cls="strip"), key="strip")
 
 
 def _step(step: StepStatus) -> Element:

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from attribution import jobs, pipeline
+from attribution import jobs, status
 from attribution.errors import AttributionError, Missing
 from pages.shared import chrome, links
-from pages.shared.elements import button, draw, el
+from pages.shared.elements import button, draw, el, row
+from pages.shared.jobs import time_left
 from pages.shared.pipeline_strip import pipeline_strip
 
 if TYPE_CHECKING:
     from attribution.debugger import Debugger
+    from attribution.jobs import Job
 
 # What is published below a workspace: a folder appears there whole, by a rename, so names and times tell of a change.
-_PUBLISHED = ("examples", "runs", "gradients", "indexes")
+_PUBLISHED = ("examples", "runs", "predictions", "gradients", "indexes")
 
 
 def workspace_path() -> Path:
@@ -59,13 +61,13 @@ def debugger() -> Debugger:
     except AttributionError as error:
         chrome.header(None, [])
         draw_not_ready(error)
-        pipeline_strip(pipeline.status(path))
+        pipeline_strip(status.workspace_status(path))
         st.stop()
 
 
 @contextmanager
 def drawn_errors() -> Iterator[None]:
-    """Around every call into the library that reads the store: what goes wrong is drawn, not raised, and the page stops."""
+    """Around every call that reads the store: what goes wrong is drawn, not raised, and the page stops."""
     try:
         yield
     except AttributionError as error:
@@ -75,27 +77,25 @@ def drawn_errors() -> Iterator[None]:
 
 def draw_not_ready(error: AttributionError) -> None:
     """Why there are no scores, and the one next step."""
-    status = pipeline.status(workspace_path())
-    states = {step.state for step in status.steps}
+    states = {step.state for step in status.workspace_status(workspace_path()).steps}
     job = jobs.latest(workspace_path())
     running = job is not None and job.state == "running"
-    lines = [str(error)]
-    if running and job is not None:
-        lines = [job.sentence]
-    elif "stale" in states and "Scores are hidden" not in lines[0]:
+    lines = [progress(job)] if job is not None and running else [error.message, error.hint]
+    if "stale" in states and not running:
         lines.append("Scores are hidden until you rebuild.")
-    step = "Watch the progress in Setup" if running else "Open Setup"
+    button_ = button("Watch the progress in Setup" if running else "Open Setup", links.setup(), main=True)
+    told = [el("p", line) for line in lines if line]
     draw(
-        el(
-            "div",
-            el("h2", _headline(error, states, running)),
-            *[el("p", line) for line in lines],
-            el("div", button(step, links.setup(), main=True), cls="row"),
-            cls="card state",
-            role="status",
-        ),
+        el("div", el("h2", _headline(error, states, running)), *told, row(button_), cls="card state", role="status"),
         key="not_ready",
     )
+
+
+def progress(job: Job) -> str:
+    """How far a running job is: "embed: 18,200 of 50,000, about 4 min left."."""
+    doing = job.sentence.rstrip(".") or f"{job.verb}: {job.stage}"
+    counted = f"{job.done:,} of {job.total:,}" if job.total else ""
+    return ", ".join(part for part in (doing, counted, time_left(job.seconds_left)) if part) + "."
 
 
 def _headline(error: AttributionError, states: set[str], running: bool) -> str:
