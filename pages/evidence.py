@@ -21,7 +21,8 @@ from pages.shared import evidence_columns as columns
 from pages.shared.elements import el
 
 if TYPE_CHECKING:
-    from attribution.debugger import Breakdown, Debugger, Evidence, EvidenceRow, Item
+    from attribution.answers import Breakdown, Evidence, EvidenceRow, Item
+    from attribution.debugger import Debugger
 
 TARGETS = ("predicted", "label")
 SIZES = (6, 12, 24, 48)
@@ -175,7 +176,7 @@ def _face(debugger: Debugger, id: str) -> columns.Face:
     if src:
         return {"src": src}
     preview = debugger.preview(id)
-    if preview.kind == "row":
+    if preview.row:
         return {"row": [[name, str(value)] for name, value in list(preview.row.items())[:SHOWN_COLUMNS]]}
     return {"text": preview.text}
 

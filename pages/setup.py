@@ -20,7 +20,8 @@ from pages.shared.theme import RIGHT_GLYPH, WRONG_GLYPH
 from pages.shared.wording import duration, size
 
 if TYPE_CHECKING:
-    from attribution.pipeline import Check, StepStatus, WorkspaceStatus
+    from attribution.doctor import Check
+    from attribution.status import StepStatus, WorkspaceStatus
 
 DOES = {
     "load": "read the data",
@@ -71,7 +72,6 @@ def _step(number: int, step: StepStatus) -> Element:
         *([size(step.n_bytes)] if step.n_bytes is not None else []),
         *([step.id] if step.id else []),
     ]
-    facts = [elements.chip(f"{name}: {value}") for name, value in step.facts.items()]
     return el(
         "li",
         elements.row(
@@ -84,7 +84,6 @@ def _step(number: int, step: StepStatus) -> Element:
             cls="between",
         ),
         el("p", step.sentence),
-        *([elements.row(*facts)] if facts else []),
         cls="card",
     )
 

@@ -21,7 +21,7 @@ from pages.shared.links import FOLLOW_JS
 from pages.shared.theme import OPPOSES_GLYPH, RIGHT_GLYPH, SUPPORTS_GLYPH, WRONG_GLYPH
 
 if TYPE_CHECKING:
-    from attribution.debugger import Evidence, EvidenceRow, Item
+    from attribution.answers import Evidence, EvidenceRow, Item
 
 SHOWN_COPIES = 12
 SNIPPET = 160

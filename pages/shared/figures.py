@@ -21,7 +21,8 @@ from plotly.subplots import make_subplots
 from pages.shared.theme import OPPOSES_GLYPH, SUPPORTS_GLYPH, Tokens
 
 if TYPE_CHECKING:
-    from attribution.debugger import DistancePlot, Evidence, EvidenceRow, Share
+    from attribution.answers import DistancePlot, Evidence, EvidenceRow
+    from attribution.explain import Share
 
 DISTANCE_NAMES = {
     "pixel": "distance between the pictures (pixels)",
@@ -118,7 +119,7 @@ def _cloud(
     return go.Scattergl(
         x=plot.distance[mask],
         y=plot.score[mask],
-        customdata=[[ids[i]] for i in np.flatnonzero(mask)],
+        customdata=[[id] for id, drawn in zip(ids, mask, strict=True) if drawn],
         mode="markers",
         name=name,
         marker=marker,

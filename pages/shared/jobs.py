@@ -64,17 +64,12 @@ def _watch(workspace: Path) -> None:
     if job is None or job.state != "running":
         st.rerun()  # once: the page that follows does not watch
     assert job is not None
-    elements.draw(
-        el(
-            "div",
-            el("b", job.sentence or f"{job.verb} is running"),
-            el("span", " · ".join(part for part in (job.stage, time_left(job.seconds_left)) if part), cls="muted"),
-            cls="row",
-            role="status",
-        ),
-        key="job_words",
+    left = [el("span", time_left(job.seconds_left), cls="muted")] if job.seconds_left is not None else []
+    doing = el("b", job.sentence or f"{job.verb}: {job.stage}")
+    elements.draw(el("div", doing, *left, cls="row", role="status"), key="job_words")
+    st.progress(
+        share_done(job), text=f"{job.done:,} / {job.total:,} ({100 * share_done(job):.0f} %)" if job.total else None
     )
-    st.progress(share_done(job), text=f"{job.done:,} / {job.total:,} ({100 * share_done(job):.0f} %)")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Cancel", key="cancel", on_click=_cancel, args=(workspace, job.id))
         st.caption("You can close this tab: the work goes on, and this page shows it again when you come back.")
