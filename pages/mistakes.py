@@ -86,8 +86,8 @@ def asked(address: Mapping[str, Sequence[str]], classes: Sequence[str]) -> tuple
         for value in address.get(name, ())
         if value not in usable[name]
     ]
-    bounds = sorted(int(percent) for percent in usable["conf"]) or [0]
-    low, high = bounds[0], bounds[-1] if len(bounds) > 1 else 100
+    bounds = sorted(int(percent) for percent in usable["conf"])
+    low, high = (bounds[0], bounds[-1]) if len(bounds) == 2 else (0, 100)
     last = {name: values[-1] for name, values in usable.items() if values and name != "conf"}
     return Filters(**last, low=low, high=high), notes
 

@@ -246,9 +246,7 @@ class FakeDebugger:
 _STATES: dict[str, AttributionError] = {
     "missing": Missing("Gradients are not computed yet.", "Start the embed step: python -m attribution embed"),
     "partial": Missing("The index is half built: 18,200 of 50,000 gradients.", "Go on: python -m attribution embed"),
-    "stale": StoreError(
-        "This index was built for another checkpoint (a1b2 vs c3d4).", "Scores are hidden until you rebuild."
-    ),
+    "stale": StoreError("This index was built for another checkpoint (a1b2 vs c3d4).", "Run `embed`, then `index`."),
     "newer": StoreError("workspace.json has format 9; this Whence knows formats up to 1.", "Install a newer Whence."),
     "corrupt": StoreError("block 3 of gradients 0f1e2d has 100 bytes, expected 4,096.", "Rebuild the gradients."),
     "running": Missing("Gradients are not computed yet.", "They are being computed now."),
