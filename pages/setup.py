@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from attribution import jobs, pipeline
+from attribution import jobs, status
 from attribution.errors import AttributionError, Missing
 from pages.shared import chrome, elements, links, state
 from pages.shared.elements import Element, el
@@ -61,8 +61,8 @@ python -m attribution app   --workspace work/pets          # this app
 # ── the steps ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_steps(status: WorkspaceStatus) -> None:
-    steps = [_step(number, step) for number, step in enumerate(status.steps, 1)]
+def draw_steps(found: WorkspaceStatus) -> None:
+    steps = [_step(number, step) for number, step in enumerate(found.steps, 1)]
     elements.draw(el("ol", *steps, cls="stack"), key="steps")
 
 
@@ -91,26 +91,26 @@ def _step(number: int, step: StepStatus) -> Element:
 # ── the one next step ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_next_step(workspace: Path, status: WorkspaceStatus) -> None:
+def draw_next_step(workspace: Path, found: WorkspaceStatus) -> None:
     job = jobs.latest(workspace)
-    ready = all(step.state == "done" for step in status.steps) and status.error is None
+    ready = found.error is None and all(step.state == "done" for step in found.steps)
     if job is not None and (job.state in ("running", "failed") or (job.state == "cancelled" and not ready)):
         draw_job(workspace, job)
     if job is not None and job.state == "running":
         return
     if ready:
-        _draw_ready(status)
-    elif can_start(status):
-        words, verb, arguments = start_of(status)
+        _draw_ready(found)
+    elif can_start(found):
+        words, verb, arguments = start_of(found)
         draw_start(workspace, words, verb, arguments)
         st.caption("It runs in its own process. You can close this tab and come back.")
 
 
-def _draw_ready(status: WorkspaceStatus) -> None:
+def _draw_ready(found: WorkspaceStatus) -> None:
     elements.draw(
         el(
             "div",
-            el("b", f"“{status.name}” is ready: every step is done."),
+            el("b", f"“{found.name}” is ready: every step is done."),
             elements.button("Open the Overview", links.overview(), main=True),
             cls="card row between",
             role="status",
@@ -119,21 +119,21 @@ def _draw_ready(status: WorkspaceStatus) -> None:
     )
 
 
-def can_start(status: WorkspaceStatus) -> bool:
+def can_start(found: WorkspaceStatus) -> bool:
     """A job makes what is missing, stale or half done; it does not repair what cannot be read, nor the user's file."""
-    states = {step.state for step in status.steps}
-    readable = status.error is None or isinstance(status.error, Missing) or bool(states & {"stale", "partial"})
+    states = {step.state for step in found.steps}
+    readable = found.error is None or isinstance(found.error, Missing) or bool(states & {"stale", "partial"})
     return readable and states != {"done"}
 
 
-def start_of(status: WorkspaceStatus) -> tuple[str, str, tuple[str, ...]]:
+def start_of(found: WorkspaceStatus) -> tuple[str, str, tuple[str, ...]]:
     """Words on the button, verb and arguments of the job that makes what is missing."""
-    states = {step.state for step in status.steps}
+    states = {step.state for step in found.steps}
     words = "Resume" if "partial" in states else "Rebuild" if "stale" in states else "Start"
-    kind, _, name = status.project.partition(" ")
-    if not status.project or kind == "demo":
+    kind, _, name = found.project.partition(" ")
+    if not found.project or kind == "demo":
         return f"{words}: make the demo", "demo", (name or "fashion",)
-    return f"{words}: make the index", "index", (status.project,)
+    return f"{words}: make the index", "index", (found.project,)
 
 
 # ── the doctor, and your own model ───────────────────────────────────────────────────────────────────────────────────
@@ -141,7 +141,9 @@ def start_of(status: WorkspaceStatus) -> tuple[str, str, tuple[str, ...]]:
 
 @st.cache_data(max_entries=4, show_spinner="Checking the model and the data")
 def _checks(workspace: str, fingerprint: tuple[tuple[str, int], ...]) -> tuple[Check, ...]:
-    return pipeline.checks(workspace)
+    from attribution.doctor import workspace_checks  # brings torch: only here
+
+    return workspace_checks(workspace)
 
 
 def draw_checks(workspace: Path) -> None:
@@ -150,6 +152,9 @@ def draw_checks(workspace: Path) -> None:
         found = _checks(str(workspace), state.fingerprint(workspace))
     except AttributionError as error:
         elements.draw(el("p", str(error), cls="card", role="status"), key="checks_not_run")
+        return
+    if not found:
+        st.caption("They run once the workspace has a project.")
         return
     passed = sum(check.ok for check in found)
     st.caption(f"{passed} of {len(found)} pass.")
@@ -184,13 +189,13 @@ def draw_error(error: AttributionError) -> None:
 def draw_page() -> None:
     workspace = state.workspace_path()
     chrome.header(None, [("Setup", None)])
-    status = pipeline.status(workspace)
-    st.title(f"Setup of {status.name or workspace.name}", anchor=False)
-    st.caption(f"Workspace: {status.path}")
-    if status.error is not None and not isinstance(status.error, Missing):
-        draw_error(status.error)
-    draw_next_step(workspace, status)
-    draw_steps(status)
+    found = status.workspace_status(workspace)
+    st.title(f"Setup of {found.name or workspace.name}", anchor=False)
+    st.caption(f"Workspace: {found.path}")
+    if found.error is not None and not isinstance(found.error, Missing):
+        draw_error(found.error)
+    draw_next_step(workspace, found)
+    draw_steps(found)
     draw_checks(workspace)
     draw_own_model()
 

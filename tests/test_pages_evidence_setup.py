@@ -17,9 +17,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import attribution.debugger
+import attribution.doctor
 import attribution.jobs
-import attribution.pipeline
+import attribution.status
 from attribution.errors import InvalidInput
+from attribution.standout import Standout
 from pages.shared import evidence_columns as columns
 from pages.shared import jobs as shown_jobs
 from tests import fakes
@@ -57,12 +59,10 @@ def app(monkeypatch: pytest.MonkeyPatch, debugger: fakes.FakeDebugger) -> AppTes
     Stand.made = debugger
     monkeypatch.setattr(attribution.debugger, "Debugger", Stand)
     monkeypatch.setattr(fakes.FakeDebugger, "id_at", lambda _, split, i: f"{split}:{i}", raising=False)
-    for module, names in (
-        (attribution.pipeline, ("status", "checks")),
-        (attribution.jobs, ("latest", "start", "cancel")),
-    ):
-        for name in names:
-            monkeypatch.setattr(module, name, getattr(fakes, name))
+    monkeypatch.setattr(attribution.status, "workspace_status", fakes.status)
+    monkeypatch.setattr(attribution.doctor, "workspace_checks", fakes.checks)
+    for name in ("latest", "start", "cancel"):
+        monkeypatch.setattr(attribution.jobs, name, getattr(fakes, name))
     st.cache_resource.clear()
     st.cache_data.clear()
     return AppTest.from_file("../app.py", default_timeout=60).run()
@@ -223,7 +223,7 @@ def test_weak_evidence_is_a_caution_and_strong_evidence_is_not(app: AppTest, cha
     kinds = []
     for stands_out in (True, False):
         st.cache_resource.clear()
-        changed.update(standout=fakes.Standout(stands_out, 3.0, 71.0, "So it is."))
+        changed.update(standout=Standout(stands_out, 3.0, 71.0, "So it is."))
         (note,) = view(evidence_page(app, q=MISTAKE))["notes"]
         kinds.append(note["kind"])
         assert note["text"] == "So it is."
@@ -372,7 +372,7 @@ def test_checks_that_cannot_run_are_a_sentence(app: AppTest, monkeypatch: pytest
     def refuse(_: Any) -> None:
         raise InvalidInput("pets.py has no project().", "Write one.")
 
-    monkeypatch.setattr(attribution.pipeline, "checks", refuse)
+    monkeypatch.setattr(attribution.doctor, "workspace_checks", refuse)
     assert "pets.py has no project(). Write one." in words(setup_page(app, monkeypatch, ""))
 
 
