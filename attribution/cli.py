@@ -297,15 +297,13 @@ def run_app(
     as_json: JsonOption = False,
 ) -> None:
     """Open the browser app on a workspace."""
-    from attribution import jobs
-
     folder = _project(project, workspace)[1].path if project else workspace or _DEFAULT_WORKSPACE
     entry = Path(__file__).resolve().parent.parent / "app.py"
     _refuse_used_port(address, port)
     url = f"http://{address}:{port}"
     _print_json({"url": url, "workspace": str(folder)}) if as_json else typer.echo(f"Whence is at {url}")
     sys.stdout.flush()
-    environment = jobs.default_environment() | {"WHENCE_WORKSPACE": str(folder.resolve())}
+    environment = os.environ | {"WHENCE_WORKSPACE": str(folder.resolve())}
     arguments = ["--server.address", address, "--server.port", str(port), "--server.headless", "true"]
     os.chdir(entry.parent)  # Streamlit reads .streamlit/config.toml from where it is started
     os.execve(sys.executable, [sys.executable, "-m", "streamlit", "run", str(entry), *arguments], environment)

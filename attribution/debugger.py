@@ -37,7 +37,7 @@ from attribution.distances import Distances
 from attribution.errors import InvalidInput
 from attribution.evidence import collapse, describe_distance, percentile, plotted_rows
 from attribution.examples import Examples, Preview
-from attribution.index import VectorIndex
+from attribution.index import Extremes, VectorIndex
 from attribution.methods import METHODS
 from attribution.methods.protocol import Queries, QueryGradients
 from attribution.methods.tracin import TracInScorer
@@ -256,9 +256,19 @@ class Debugger:
             seconds_search=seconds_search,
         )
 
+    def query_vector(self, id_: str, *, target: str = "predicted", method: str = "tracin") -> NDArray[np.float32]:
+        """What the index is searched with for a query, (C·D,)."""
+        item = self.item(id_)
+        gradients = self._source.query_gradients(self._queries([item], [self._asked(item, target)], "loss"))
+        return self._scorer(method).query_vectors(gradients)[0]
+
+    def search(self, vector: NDArray[np.float32], k: int) -> Extremes:
+        """Both ends of the ranking of a query vector."""
+        return self._index.extremes(vector, k)
+
     def _ends(self, item: Item, vector: NDArray[np.float32], k: int) -> tuple[list[Any], list[Any]]:
         """The strongest k of both signs, near-identical ones collapsed: (row, rows it stands for)."""
-        found = self._index.extremes(vector, 2 * k + 1)  # more than k, for those that collapse and the query itself
+        found = self.search(vector, 2 * k + 1)  # more than k, for those that collapse and the query itself
         self_row = item.position if item.split == "train" else -1
         ends = (found.proponents, found.proponent_scores > 0), (found.opponents, found.opponent_scores < 0)
         supports, opposes = (

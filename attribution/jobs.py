@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -159,11 +158,3 @@ def _is_alive(workspace: str | Path, job: Job) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-def default_environment() -> dict[str, str]:
-    """Environment for processes that hold both torch and faiss.
-
-    Each brings its own OpenMP threads; spinning while they wait, they slow each other down threefold on few cores.
-    """
-    return {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", **os.environ}

@@ -27,6 +27,7 @@ class MatrixGradient(Protocol):
     """Per-example gradients of one block of parameters: B matrices of shape (R, C)."""
 
     device: torch.device
+    n_values: int  # numbers held for the batch
 
     def dense(self) -> Tensor:
         """The gradients themselves, (B, R, C)."""
@@ -49,7 +50,7 @@ class Dense:
 
     def __init__(self, values: Tensor) -> None:
         self.values = values
-        self.device = values.device
+        self.device, self.n_values = values.device, values.numel()
 
     def dense(self) -> Tensor:
         return self.values
@@ -76,7 +77,7 @@ class Outer:
 
     def __init__(self, inputs: Tensor, deltas: Tensor) -> None:
         self.inputs, self.deltas = inputs, deltas
-        self.device = inputs.device
+        self.device, self.n_values = inputs.device, inputs.numel() + deltas.numel()
 
     def dense(self) -> Tensor:
         return self.deltas[:, :, None] * self.inputs[:, None, :]
@@ -104,7 +105,7 @@ class Positions:
 
     def __init__(self, inputs: Tensor, deltas: Tensor, *, bias: bool) -> None:
         self.inputs, self.deltas, self.bias = inputs, deltas, bias
-        self.device = inputs.device
+        self.device, self.n_values = inputs.device, inputs.numel() + deltas.numel()
         self._formed: Dense | None = None
 
     def dense(self) -> Tensor:

@@ -67,7 +67,7 @@ class Eigenbasis:
         _check_positive(self.directions, "directions")
 
     def fit(self, shapes: Sequence[BlockShape], sample: SampleBatches) -> FittedEigenbasis:
-        """Fit on the sample; two passes over it, three when a block is wide enough to be sketched."""
+        """Fit on the sample, which is passed over three times, four when a block is wide enough to be sketched."""
         bases = _block_bases(shapes, sample, self.directions, self.seed)
         energy = [torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64) for left, right in bases]
         for gradients in sample():
@@ -89,48 +89,48 @@ class Eigenbasis:
         return FittedEigenbasis(parts)
 
 
-# A side of a block with more columns than this is not decomposed whole: its leading directions come from a sketch.
-_WIDEST_EXACT = 2048
+# The input side of a block wider than this is not decomposed whole: its leading directions come from a sketch.
+_WIDEST_EXACT = 1024
+_OVERSAMPLED = 32
 
 
 def _block_bases(
     shapes: Sequence[BlockShape], sample: SampleBatches, directions: int, seed: int
 ) -> list[tuple[Tensor, Tensor]]:
     """Leading eigenvectors (Q_S, Q_A) of both gradient moments of every block."""
-    sketches = [
-        _normal(seed, b, columns * (directions + 32)).reshape(columns, -1) if columns > _WIDEST_EXACT else None
-        for b, (_, _, columns) in enumerate(shapes)
-    ]
-    left, right = _moments(sample, sketches)
-    if any(sketch is not None for sketch in sketches):
-        # One subspace iteration, then Rayleigh-Ritz inside its span: right = A·Ω spans the leading directions.
-        spans = [None if s is None else torch.linalg.qr(m)[0].float() for s, m in zip(sketches, right, strict=True)]
-        _, products = _moments(sample, spans)
-        right = [m if q is None else q.double().T @ p for m, q, p in zip(right, spans, products, strict=True)]
-    else:
-        spans = sketches
+    wide = {b: columns for b, (_, _, columns) in enumerate(shapes) if columns > _WIDEST_EXACT}
+    width = directions + _OVERSAMPLED
+    sketches = {b: _normal(seed, b, columns * width).reshape(columns, width) for b, columns in wide.items()}
+    left = _sums(sample, range(len(shapes)), lambda b, gradient: gradient.left_moment())
+    right = _sums(sample, range(len(shapes)), lambda b, gradient: _right_moment(gradient, sketches.get(b)))
+    # A·Ω spans the leading directions; Rayleigh-Ritz inside that span finds them in order.
+    spans = {b: torch.linalg.qr(right[b])[0].float() for b in wide}
+    products = _sums(sample, wide, lambda b, gradient: _right_moment(gradient, spans[b]))
     bases = []
-    for s, a, span in zip(left, right, spans, strict=True):
-        columns = _leading(a, directions)
-        bases.append((_leading(s, directions), columns if span is None else span @ columns))
+    for b in range(len(shapes)):
+        if b in wide:
+            columns = spans[b] @ _leading(spans[b].double().T @ products[b], directions)
+        else:
+            columns = _leading(right[b], directions)
+        bases.append((_leading(left[b], directions), columns))
     return bases
 
 
-def _moments(sample: SampleBatches, sketches: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-    """Σ G Gᵀ and Σ Gᵀ G (times the sketch where there is one) of every block, over the sample, in float64."""
-    left: list[Tensor] = []
-    right: list[Tensor] = []
-    for gradients in sample():
-        for b, (gradient, sketch) in enumerate(zip(gradients, sketches, strict=True)):
-            sketch = None if sketch is None else sketch.to(gradient.device)
-            s, a = gradient.left_moment().double().cpu(), gradient.right_moment(sketch).double().cpu()
-            if b == len(left):
-                left.append(s)
-                right.append(a)
-            else:
-                left[b] += s
-                right[b] += a
-    return left, right
+def _right_moment(gradient: MatrixGradient, sketch: Tensor | None) -> Tensor:
+    return gradient.right_moment(None if sketch is None else sketch.to(gradient.device))
+
+
+def _sums(
+    sample: SampleBatches, blocks: Iterable[int], moment: Callable[[int, MatrixGradient], Tensor]
+) -> dict[int, Tensor]:
+    """Σ over the sample of a moment of some blocks, in float64; no pass is made for no blocks."""
+    totals: dict[int, Tensor] = {}
+    wanted = list(blocks)
+    for gradients in sample() if wanted else ():
+        for b in wanted:
+            part = moment(b, gradients[b]).double().cpu()
+            totals[b] = totals[b] + part if b in totals else part
+    return totals
 
 
 def _leading(moment: Tensor, count: int) -> Tensor:

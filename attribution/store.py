@@ -35,11 +35,12 @@ from attribution.files import allocate, write_tensors
 from attribution.gradients import Batch, GradientEngine
 from attribution.layers import MatrixGradient
 from attribution.progress import Progress, silent
-from attribution.projection import Projection, ProjectionSpec
+from attribution.projection import Projection, ProjectionSpec, SampleBatches
 from attribution.task import Split, Task
 
 ROWS_AT_ONCE = 2048  # rows of one block: the unit that is finished, checked and resumed
 BATCH = 256  # rows of one forward and backward pass inside a block
+_SAMPLE_IN_MEMORY = 2**26  # numbers: 256 MB of gradients of the fitting sample
 _PROBE = 8  # rows the engine checks itself on
 
 _ARRAYS = ("vectors", "squared_norms", "losses")
@@ -100,9 +101,16 @@ def prepare(
     saved = folder / "projection.safetensors"
     if not saved.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        fitted = recipe.projection.fit(engine.shapes, lambda: _sample(engine, train, recipe.projection))
+        fitted = recipe.projection.fit(
+            engine.shapes, _kept_if_small(lambda: sample_of(engine, train, recipe.projection))
+        )
         write_tensors(saved, fitted.tensors())
     return engine, recipe.projection.restore(engine.shapes, load_file(saved)).to(task.device)
+
+
+def fit(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Projection:
+    """A projection fitted on the seeded sample of training gradients that it asks for."""
+    return spec.fit(engine.shapes, _kept_if_small(lambda: _sample(engine, train, spec)))
 
 
 def _sample(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Iterator[list[MatrixGradient]]:
@@ -111,6 +119,18 @@ def _sample(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Itera
     rows = np.sort(np.random.default_rng(spec.seed).choice(len(train), size, replace=False))
     for start in range(0, size, BATCH):
         yield engine.gradients(*_rows(train, rows[start : start + BATCH])).gradients
+
+
+def _kept_if_small(passes: SampleBatches) -> SampleBatches:
+    """Passes over the sample that compute its gradients once where they fit in memory, and anew each time elsewhere."""
+    kept: list[Sequence[MatrixGradient]] = []
+    size = 0
+    for batch in passes():
+        size += sum(gradient.n_values for gradient in batch)
+        if size > _SAMPLE_IN_MEMORY:
+            return passes
+        kept.append(batch)
+    return lambda: kept
 
 
 def _rows(split: Split, rows: NDArray[np.int64] | slice) -> tuple[Any, torch.Tensor]:

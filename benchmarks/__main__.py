@@ -1,0 +1,31 @@
+"""`python -m benchmarks [name …]`: run the named measurements, or all of them, and record what they found."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
+
+from benchmarks import (
+    demo_from_nothing,
+    embed_cost,
+    fidelity,
+    page_time,
+    planted_labels,
+    query_time,
+)
+
+ALL = {
+    "embed_cost": embed_cost.main,
+    "fidelity": fidelity.main,
+    "query_time": query_time.main,
+    "planted_labels": planted_labels.main,
+    "demo_from_nothing": demo_from_nothing.main,
+    "page_time": page_time.main,
+}
+
+for name in sys.argv[1:] or ALL:
+    if name not in ALL:
+        sys.exit(f"There is no benchmark “{name}”; there are {', '.join(ALL)}.")
+    ALL[name]()

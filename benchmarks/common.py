@@ -1,0 +1,73 @@
+"""What the benchmarks share: the demo workspace, timing in turns, and recording results beside the code."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import faiss
+import torch
+
+from attribution import pipeline
+from attribution.demos import DemoOptions
+from attribution.project import Project
+from attribution.workspace import Workspace
+
+RESULTS = Path(__file__).parent / "results"
+WORKSPACE = Path(__file__).parent.parent / "work" / "fashion"
+
+
+def demo() -> tuple[Workspace, Project]:
+    """The demo workspace, built if it is not there yet."""
+    workspace = Workspace(WORKSPACE)
+    project = pipeline.record_demo(workspace, "fashion", DemoOptions())
+    pipeline.train(workspace, project)
+    pipeline.embed(workspace, project)
+    pipeline.index(workspace, project)
+    return workspace, project
+
+
+def in_turns(first: Callable[[], Any], second: Callable[[], Any], *, rounds: int = 5) -> dict[str, float]:
+    """Seconds of two functions run in turn, A B A B …, after one warm-up each, and the ratio A/B pair by pair.
+
+    Pairs share the machine's mood, so the median ratio holds where single times do not.
+    """
+    first(), second()
+    pairs = [(_seconds(first), _seconds(second)) for _ in range(rounds)]
+    ratios = [a / b for a, b in pairs]
+    return {
+        "first_seconds": round(statistics.median(a for a, _ in pairs), 4),
+        "second_seconds": round(statistics.median(b for _, b in pairs), 4),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_low": round(min(ratios), 3),
+        "ratio_high": round(max(ratios), 3),
+    }
+
+
+def _seconds(do: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    do()
+    return time.perf_counter() - start
+
+
+def record(name: str, result: dict[str, Any]) -> None:
+    """Print a result and keep it in `results/<name>.json` with what it was measured on."""
+    full = {
+        "measured": datetime.now(UTC).date().isoformat(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "faiss": faiss.__version__,
+        **result,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(full, indent=1) + "\n")
+    print(json.dumps({name: result}, indent=1))

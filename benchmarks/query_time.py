@@ -1,0 +1,56 @@
+"""What a question costs: the query's gradient, the search for both ends, and the dense scores behind the plots.
+
+The floor of the search is reading every stored number once.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+
+from attribution.debugger import Debugger
+from benchmarks.common import WORKSPACE, demo, record
+
+_QUERIES = 50
+_TOP = 100
+
+
+def main() -> None:
+    demo()
+    debugger = Debugger.open(WORKSPACE)
+    ids = [item.id for item in debugger.mistakes(sort="random")[:_QUERIES]]
+    vectors = [debugger.query_vector(id_) for id_ in ids]  # also warms up
+    gradient = [_milliseconds(lambda id_=id_: debugger.query_vector(id_)) for id_ in ids]
+    search = [_milliseconds(lambda v=v: debugger.search(v, _TOP)) for v in vectors]
+    whole = [_milliseconds(lambda id_=id_: debugger.evidence(id_)) for id_ in ids]
+    rows = np.ones((debugger.n_train, len(vectors[0])), np.float32)
+    floor = [_milliseconds(lambda v=v: rows @ v) for v in vectors]
+    record(
+        "query_time",
+        {
+            "what": f"milliseconds, median (and 95th percentile) of {_QUERIES} queries",
+            "rows": debugger.n_train,
+            "width": len(vectors[0]),
+            "query_gradient": _summary(gradient),
+            f"top_{_TOP}_both_ways": _summary(search),
+            "evidence_with_scores_and_distances": _summary(whole),
+            "one_pass_over_the_same_numbers": _summary(floor),
+            "search_over_floor": round(statistics.median(search) / statistics.median(floor), 2),
+        },
+    )
+
+
+def _milliseconds(do) -> float:  # type: ignore[no-untyped-def]
+    start = time.perf_counter()
+    do()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _summary(values: list[float]) -> list[float]:
+    return [round(statistics.median(values), 2), round(float(np.percentile(values, 95)), 2)]
+
+
+if __name__ == "__main__":
+    main()
