@@ -58,8 +58,12 @@ def describe_distance(
 
     rows (n,), distance (n,), scores (N,).
     """
-    correlation = float(np.nan_to_num(spearmanr(distance, np.abs(scores[rows])).statistic))
+    strength = np.abs(scores[rows])
+    has_ranks = np.ptp(distance) > 0 and np.ptp(strength) > 0
+    correlation = float(spearmanr(distance, strength).statistic) if has_ranks else 0.0
     listed = sorted((*evidence.proponents, *evidence.opponents), key=lambda row: -abs(row.score))[:_STRONGEST]
+    if not listed:
+        return correlation, "No training example has any influence here, so there is nothing to compare with distance."
     positions = [row.item.position for row in listed]
     nearest = set(rows[np.argsort(distance, kind="stable")[:_NEAREST]].tolist())
     among = sum(position in nearest for position in positions)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attribution.task import Functional, Inputs
 
@@ -69,8 +70,8 @@ def pair_influence(
     by_checkpoint: list[Share] = []
     by_layer: dict[str, float] = {}
     for model, weight, name in zip(models, weights, names, strict=True):
-        products = _products(model, tracked, Point(x_train, train.label, train.functional),
-                             Point(x_query, query.label, query.functional))  # fmt: skip
+        products = _products(model, tracked, Point(_copied(x_train), train.label, train.functional),
+                             Point(_copied(x_query), query.label, query.functional))  # fmt: skip
         total = weight * torch.stack(list(products.values())).sum()
         by_checkpoint.append(Share(name, float(total.detach())))
         for parameter, product in products.items():
@@ -98,7 +99,8 @@ def _products(model: nn.Module, tracked: Sequence[str], train: Point, query: Poi
         def call(*args: Inputs, **kwargs: Inputs) -> Tensor:
             return torch.func.functional_call(model, copies, args, kwargs)
 
-        value = point.functional(call, point.inputs, point.label).sum()  # type: ignore[arg-type]
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+            value = point.functional(call, point.inputs, point.label).sum()  # type: ignore[arg-type]
         found = torch.autograd.grad(value, variables, create_graph=True, allow_unused=True)
         return tuple(torch.zeros_like(v) if g is None else g for v, g in zip(variables, found, strict=True))
 
@@ -108,6 +110,11 @@ def _products(model: nn.Module, tracked: Sequence[str], train: Point, query: Poi
 
 def _differentiable(inputs: Inputs) -> Inputs:
     return inputs.detach().clone().requires_grad_() if _is_float(inputs) else inputs
+
+
+def _copied(inputs: Inputs) -> Inputs:
+    """For a model that changes its input in place: that of a leaf is forbidden, and the caller's is not ours."""
+    return torch.utils._pytree.tree_map(lambda value: value.clone(), inputs)
 
 
 def _is_float(inputs: Inputs) -> bool:

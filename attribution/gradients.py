@@ -3,8 +3,8 @@
 Linear and Conv2d are read through hooks: the layer's input from its forward pass, the loss gradient of its output
 from one backward pass to the activations. No weight gradient is ever asked of autograd; `layers` turns the two into
 whatever is wanted. Every other parameter goes through `torch.func` (vmap of grad), so nothing is silently left out.
-At construction the engine compares the sum of its gradients over a probe batch with autograd's; a layer that does not
-agree (weights used behind the layer's back) is moved to `torch.func` too.
+At construction the engine compares a weighted sum of its gradients over a probe batch with autograd's; a layer that
+does not agree (weights used behind the layer's back) is moved to `torch.func` too.
 
     GradientEngine.gradients(inputs, labels) -> Batch: one MatrixGradient per block, losses (B,)
     GradientStore: (C, N, D) projected gradients, read as memory maps, with exact squared norms (C, N, blocks)
@@ -120,48 +120,95 @@ def _tracked(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
 def _agreeing_blocks(
     task: Task, model: nn.Module, tracked: list[str], probe: tuple[Inputs, Tensor]
 ) -> tuple[Block, ...]:
-    """Blocks whose gradients, summed over the probe, equal autograd's; hooked where they do, torch.func elsewhere."""
+    """Blocks whose gradients over the probe are autograd's; hooked where that holds, torch.func elsewhere.
+
+    Compared is Σ_b w_b G_b with another weight for every example. The plain sum would agree even where a layer's rows
+    are not the examples (a sequence-first input), and where examples of a batch influence each other.
+    """
+    _refuse_coupling(task, model, probe)
     inputs, labels = probe
-    expected = _autograd_sum(task, model, tracked, inputs, labels)
+    weights = torch.linspace(0.5, 1.5, len(labels), device=labels.device)
+    expected = _autograd_sum(task, model, tracked, inputs, labels, weights)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     blocks = _propose(model, tracked)
-    found = _gradients(task, model, blocks, inputs, labels, task.losses)
-    wrong = [b for b, g in zip(blocks, found.gradients, strict=True) if b.hooked and not _agrees(b, g, expected)]
-    if not wrong:
-        return blocks
-    blocks = _propose(model, tracked, not_hooked={name for block in wrong for name in block.parameters})
-    found = _gradients(task, model, blocks, inputs, labels, task.losses)
-    for block, gradient in zip(blocks, found.gradients, strict=True):
-        if not _agrees(block, gradient, expected):
+    found = _gradients(task, model, blocks, inputs, labels, task.losses).gradients
+    pairs = zip(blocks, found, strict=True)
+    wrong = {name for b, g in pairs if b.hooked and not _agrees(b, g, weights, expected) for name in b.parameters}
+    if wrong:
+        blocks = _propose(model, tracked, not_hooked=wrong)
+        found = _gradients(task, model, blocks, inputs, labels, task.losses).gradients
+    for block, gradient in zip(blocks, found, strict=True):
+        if not _agrees(block, gradient, weights, expected):
             raise Unsuited(
                 f"The gradients of single examples do not add up to the gradient of a batch in {block.name}: "
                 "examples of a batch influence each other there.",
-                "Put the layer in eval mode, or leave it out with layers=….",
+                _NO_COUPLING,
             )
     return blocks
 
 
+_NO_COUPLING = "Use layers that treat every example by itself in eval mode, such as BatchNorm with running statistics."
+
+
+@torch.no_grad()
+def _refuse_coupling(task: Task, model: nn.Module, probe: tuple[Inputs, Tensor]) -> None:
+    """Raise `Unsuited` unless the losses of half the probe are the same without the other half."""
+    inputs, labels = probe
+    half = len(labels) // 2
+    among_all = task.losses(model, _copied(inputs), labels)[:half]
+    among_half = task.losses(model, torch.utils._pytree.tree_map(lambda t: t[:half].clone(), inputs), labels[:half])
+    same = torch.isclose(among_all, among_half, rtol=1e-3, atol=1e-4, equal_nan=True)
+    if not bool(same.all()):
+        i = int((~same).nonzero()[0])
+        raise Unsuited(
+            f"The loss of one and the same example is {float(among_all[i]):.4f} in a batch of {len(labels)} and "
+            f"{float(among_half[i]):.4f} in a batch of {half}: examples of a batch influence each other, or the model "
+            "draws random numbers.",
+            _NO_COUPLING,
+        )
+
+
 def _autograd_sum(
-    task: Task, model: nn.Module, tracked: list[str], inputs: Inputs, labels: Tensor
+    task: Task, model: nn.Module, tracked: list[str], inputs: Inputs, labels: Tensor, weights: Tensor
 ) -> dict[str, Tensor]:
-    """Gradient of the summed losses by parameter, from ordinary autograd."""
+    """Gradient of Σ_b w_b ℓ_b by parameter, from ordinary autograd."""
     parameters = dict(model.named_parameters())
-    with torch.enable_grad():
-        total = task.losses(model, inputs, labels).sum()
-        found = torch.autograd.grad(total, [parameters[name] for name in tracked], allow_unused=True)
+    try:
+        with torch.enable_grad():
+            total = (task.losses(model, _copied(inputs), labels) * weights).sum()
+            found = torch.autograd.grad(total, [parameters[name] for name in tracked], allow_unused=True)
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        found_by_torch = str(error).split("; ")[0]
+        raise Unsuited(
+            f"The model changes a tensor in place after a layer has read it: {found_by_torch}.", _OUT_OF_PLACE
+        ) from error
     return {
         name: torch.zeros_like(parameters[name]) if g is None else g for name, g in zip(tracked, found, strict=True)
     }
 
 
-def _agrees(block: Block, gradient: MatrixGradient, expected: dict[str, Tensor]) -> bool:
-    """Whether Σ_b G equals autograd's gradient of the same parameters, within float32."""
-    total = gradient.dense().sum(0)
-    parts = [expected[name].reshape(block.rows, -1) for name in block.parameters]
-    wanted = torch.cat(parts, 1)
+_OUT_OF_PLACE = "Use the out-of-place form of the operation that follows the layer, such as ReLU(inplace=False)."
+
+
+def _copied(inputs: Inputs) -> Inputs:
+    """For a model that changes its input in place: what is passed in may be a view of the data itself."""
+    return torch.utils._pytree.tree_map(lambda value: value.clone(), inputs)
+
+
+def _agrees(block: Block, gradient: MatrixGradient, weights: Tensor, expected: dict[str, Tensor]) -> bool:
+    """Whether Σ_b w_b G_b equals autograd's gradient of the same parameters, within float32."""
+    values = gradient.dense()
+    wanted = torch.cat([expected[name].reshape(block.rows, -1) for name in block.parameters], 1)
+    if len(values) != len(weights):
+        return False  # the layer's rows are not the examples: their number differs
+    if not bool(torch.isfinite(wanted).all()):
+        return True  # nothing to compare; the pass over the data names the example
+    difference = torch.tensordot(weights.to(values.dtype), values, 1) - wanted
     scale = wanted.norm() + gradient.squared_norms().sum().sqrt()
-    return bool((total - wanted).norm() <= 1e-3 * scale + 1e-12)
+    return bool(difference.norm() <= 1e-3 * scale + 1e-12)
 
 
 def _propose(model: nn.Module, tracked: list[str], not_hooked: set[str] = frozenset()) -> tuple[Block, ...]:  # type: ignore[assignment]
@@ -199,9 +246,9 @@ def _gradients(
 ) -> Batch:
     hooked = [block for block in blocks if block.hooked]
     with _recording(model, [block.name for block in hooked]) as record, torch.enable_grad():
-        values = functional(model, inputs, labels)
-        if record.anchors:
-            torch.autograd.grad(values.sum(), record.anchors)
+        values = functional(model, _copied(inputs), labels)
+        if record.anchors and values.requires_grad:
+            torch.autograd.grad(values.sum(), record.anchors, allow_unused=True)  # a layer may feed no loss
     others = _vmapped(task, model, [b for b in blocks if not b.hooked], inputs, labels, functional)
     modules = dict(model.named_modules())
     found = []
@@ -234,7 +281,7 @@ class _Record:
             if value._version != version:
                 raise Unsuited(
                     f"The input of layer {name} is changed in place after the layer has read it.",
-                    "Use the out-of-place form of the operation that follows, such as ReLU(inplace=False).",
+                    _OUT_OF_PLACE,
                 )
             pairs.append((value, self.deltas[name][call]))
         return pairs
@@ -249,9 +296,11 @@ def _recording(model: nn.Module, names: Sequence[str]):  # type: ignore[no-untyp
     def watch(name: str) -> Callable[..., Tensor]:
         record.inputs[name], record.deltas[name] = [], {}
 
-        def hook(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            call = len(record.inputs[name])
-            record.inputs[name].append((arguments[0].detach(), arguments[0]._version))
+        def hook(module: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
+            if not torch.is_grad_enabled():  # the model runs this call without gradients
+                return output
+            call, value = len(record.inputs[name]), arguments[0] if arguments else named["input"]
+            record.inputs[name].append((value.detach(), value._version))
             if not output.requires_grad:
                 # With frozen weights the first layers' outputs need no gradient: make them where backward ends.
                 record.anchors.append(output.requires_grad_())
@@ -261,7 +310,7 @@ def _recording(model: nn.Module, names: Sequence[str]):  # type: ignore[no-untyp
 
         return hook
 
-    handles = [modules[name].register_forward_hook(watch(name)) for name in names]
+    handles = [modules[name].register_forward_hook(watch(name), with_kwargs=True) for name in names]
     try:
         yield record
     finally:
@@ -291,8 +340,26 @@ def _vmapped(
         batch_of_one = torch.utils._pytree.tree_map(lambda t: t.unsqueeze(0), one)
         return functional(call, batch_of_one, label.unsqueeze(0))[0]  # type: ignore[arg-type]
 
-    gradients = vmap(grad(loss_of_one), in_dims=(None, 0, 0))(chosen, inputs, labels)
+    gradient_of_one = grad(loss_of_one)
+    try:
+        gradients = vmap(gradient_of_one, in_dims=(None, 0, 0))(chosen, _copied(inputs), labels)
+    except (RuntimeError, ValueError):  # vmap has no rule for some layers (LSTM) and for some in-place changes
+        gradients = _one_by_one(gradient_of_one, chosen, _copied(inputs), labels)
     return {
         block.name: Dense(gradients[block.parameters[0]].reshape(len(labels), block.rows, block.columns))
         for block in blocks
     }
+
+
+def _one_by_one(
+    gradient_of_one: Callable[..., dict[str, Tensor]], chosen: dict[str, Tensor], inputs: Inputs, labels: Tensor
+) -> dict[str, Tensor]:
+    """What vmap gives, by a loop. Raises `Unsuited` when the model does not take a single example."""
+    try:
+        rows = [
+            gradient_of_one(chosen, torch.utils._pytree.tree_map(lambda t, i=i: t[i], inputs), labels[i])
+            for i in range(len(labels))
+        ]
+    except (RuntimeError, ValueError) as error:
+        raise Unsuited(f"The gradient of a single example cannot be computed: {error}", _NO_COUPLING) from error
+    return {name: torch.stack([row[name] for row in rows]) for name in chosen}

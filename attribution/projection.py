@@ -78,6 +78,12 @@ class Eigenbasis:
 
     def restore(self, shapes: Sequence[BlockShape], tensors: dict[str, Tensor]) -> FittedEigenbasis:
         """The fitted projection from what `tensors()` gave; raises `StoreError` when it fits another model."""
+        blocks = len(tensors) // len(_PARTS)
+        if blocks != len(shapes):
+            raise StoreError(
+                f"The stored basis is for {blocks} blocks of parameters, the model has {len(shapes)}.",
+                "Embed again for this model.",
+            )
         parts = [tuple(tensors[f"{name}.{b}"] for name in _PARTS) for b in range(len(shapes))]
         for (name, rows, columns), (left, right, *_) in zip(shapes, parts, strict=True):
             if (len(left), len(right)) != (rows, columns):
