@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import nn
 
 from attribution.errors import StoreError
 from attribution.files import allocate, write_tensors
@@ -97,15 +96,17 @@ def prepare(
     task: Task, weights: Path, train: Split, recipe: EmbedRecipe, folder: Path
 ) -> tuple[GradientEngine, Projection]:
     """The engine of one checkpoint and its projection, fitted once and then read back from `folder`."""
-    engine = GradientEngine(task, task.model(weights), _rows(train, slice(0, _PROBE)), recipe.layers)
+    engine = engine_of(task, weights, train, recipe.layers)
     saved = folder / "projection.safetensors"
     if not saved.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        fitted = recipe.projection.fit(
-            engine.shapes, _kept_if_small(lambda: sample_of(engine, train, recipe.projection))
-        )
-        write_tensors(saved, fitted.tensors())
+        write_tensors(saved, fit(engine, train, recipe.projection).tensors())
     return engine, recipe.projection.restore(engine.shapes, load_file(saved)).to(task.device)
+
+
+def engine_of(task: Task, weights: Path, probe: Split, layers: tuple[str, ...] | None = None) -> GradientEngine:
+    """An engine at a checkpoint, checked on the first rows of a split."""
+    return GradientEngine(task, task.model(weights), _rows(probe, slice(0, _PROBE)), layers)
 
 
 def fit(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Projection:
@@ -304,8 +305,3 @@ def forget_blocks(folder: Path, damaged: Sequence[tuple[int, int]]) -> None:
     draft = folder / "finished.part"
     draft.write_text("".join(json.dumps({"start": a, "stop": b, "crc32": crc}) + "\n" for a, b, crc in kept))
     draft.replace(folder / "finished.jsonl")
-
-
-def engine_of(task: Task, model: nn.Module, probe: Split, layers: tuple[str, ...] | None) -> GradientEngine:
-    """An engine over an already loaded model, checked on the first rows of `probe`."""
-    return GradientEngine(task, model, _rows(probe, slice(0, _PROBE)), layers)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from attribution import pipeline, store
+from attribution.gradients import GradientEngine
 from attribution.layers import MatrixGradient
 from attribution.projection import DenseRandom, Eigenbasis, ProjectionSpec, TwoSided
 from attribution.task import Split, Task
@@ -34,7 +35,7 @@ def main() -> None:
     weights = pipeline.checkpoint_files(workspace, run)
     rows = {name: [] for name in _PROJECTIONS}  # type: dict[str, list[tuple[float, float, float]]]
     for path in weights:
-        engine = store.engine_of(task, task.model(path), train)
+        engine = store.engine_of(task, path, train)
         held_out = _held_out(train)
         a, q = _gradients(engine, train, held_out), _gradients(engine, test, np.arange(_PAIRED))
         exact_a, exact_q = _dense(a), _dense(q)
@@ -72,7 +73,7 @@ def _held_out(train: Split) -> np.ndarray:
     return np.setdiff1d(np.arange(len(train)), used)[:_PAIRED]
 
 
-def _gradients(engine: store.GradientEngine, split: Split, rows: np.ndarray) -> list[MatrixGradient]:
+def _gradients(engine: GradientEngine, split: Split, rows: np.ndarray) -> list[MatrixGradient]:
     return engine.gradients(split.inputs(rows), split.labels(rows)).gradients
 
 
