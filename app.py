@@ -5,6 +5,8 @@ Started by `python -m attribution app`, which sets WHENCE_WORKSPACE; or by `stre
 
 import streamlit as st
 
+from pages.shared import entrance
+
 # Drawn here and not named from a set: Streamlit fetches its own icons for the browser tab from the internet.
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#0072B2"/>'
@@ -32,4 +34,6 @@ st.html(
     "@media (max-width:1000px){.st-key-one-column .stColumn{min-width:100%}"
     ".st-key-two-columns .stColumn{min-width:calc(50% - 1rem)}}</style>"
 )
-st.navigation(PAGES).run()
+here = st.navigation(PAGES)
+entrance.mark()
+here.run()

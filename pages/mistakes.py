@@ -15,6 +15,7 @@ import streamlit as st
 
 from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, row
+from pages.shared.entrance import enter
 from pages.shared.gallery import Tile, gallery
 from pages.shared.theme import FLAG_GLYPH
 from pages.shared.wording import counted, noun, number, share
@@ -254,4 +255,4 @@ def nothing_found(debugger: Debugger, filters: Filters) -> None:
     draw(el("div", el("h2", sentence), row(*buttons), cls="card state", role="status"), key="empty")
 
 
-main()
+enter(main)

@@ -13,6 +13,7 @@ import streamlit as st
 from attribution.status import workspace_status
 from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, thumb
+from pages.shared.entrance import enter
 from pages.shared.matrix import confusion_matrix
 from pages.shared.pipeline_strip import pipeline_strip
 from pages.shared.wording import noun, size
@@ -96,4 +97,4 @@ def example(debugger: Debugger, id: str, alt: str) -> Element:
     return thumb(src, f"{id}: {alt}") if src else el("p", debugger.preview(id).text[:80], cls="muted")
 
 
-main()
+enter(main)

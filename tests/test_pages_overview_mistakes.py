@@ -1,19 +1,27 @@
 """The Overview, the Mistakes page and the shared frame, run through the app's own router on the stand-in debugger.
 
-No browser runs here: what a person reads is checked in the data that the components are given, and what a click does
-in the addresses that the links carry. Every address is followed, so that none opens an empty view.
+Mostly without a browser: what a person reads is checked in the data that the components are given, and what a click
+does in the addresses that the links carry. What only a browser knows (history, focus, keys) is tested at the end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import streamlit as st
+from playwright.sync_api import Page, sync_playwright
 from streamlit.testing.v1 import AppTest
 
 import attribution.debugger
@@ -352,3 +360,110 @@ def test_defaults_are_left_out_of_the_address() -> None:
 )
 def test_a_probability_is_never_rounded_to_certainty(probability: float, shown: str) -> None:
     assert wording.share(probability) == shown
+
+
+# ── in a browser ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
+FOCUSED = "(() => { let a = document.activeElement; while (a.shadowRoot) a = a.shadowRoot.activeElement; return a })()"
+
+
+COUNT_SENT = """() => {
+  const send = WebSocket.prototype.send;
+  window.__sent = 0;
+  WebSocket.prototype.send = function (...message) { window.__sent++; return send.apply(this, message); };
+}"""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The app on the stand-in debugger, in a process of its own that nobody has visited yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.fakes", str(port)], cwd=Path(APP).parent, stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(300):
+            time.sleep(0.1)
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(scope="module")
+def tab(address: str) -> Iterator[Page]:
+    if not CHROMIUM:
+        pytest.skip("there is no Chromium here")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-quic"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(30_000)
+        yield page
+        browser.close()
+
+
+@pytest.mark.browser
+def test_links_move_inside_the_app_and_back_returns_to_the_tile(tab: Page, address: str) -> None:
+    loads: list[Any] = []
+    tab.on("load", lambda page: loads.append(page))
+    tab.goto(f"{address}/mistakes?true=Pullover&pred=Coat")  # the first visit of the process is a deep link
+    tile = tab.locator(".tile").nth(2)
+    tile.wait_for()
+    menu = [words.split("\n")[-1] for words in tab.get_by_test_id("stSidebarNavLink").all_inner_texts()]
+    assert menu == ["Overview", "Mistakes", "Evidence", "Setup"]
+    id_ = tile.get_attribute("data-id")
+    entries = tab.evaluate("history.length")
+    tile.click()
+    tab.wait_for_url(f"{address}/evidence?q={id_}&true=Pullover&pred=Coat")
+    assert tab.evaluate("history.length") == entries + 1
+    tab.get_by_text("Supports this prediction").wait_for()
+    tab.go_back()
+    tab.locator(".tile").first.wait_for()
+    assert tab.evaluate(f"{FOCUSED}.dataset.id") == id_
+    assert len(loads) == 1
+
+
+@pytest.mark.browser
+def test_the_gallery_is_walked_by_keys_without_a_message_to_the_server(tab: Page, address: str) -> None:
+    tab.goto(f"{address}/mistakes")
+    first = tab.locator(".tile").first
+    first.wait_for()
+    first.focus()
+    time.sleep(1)  # what the page still has to say
+    tab.evaluate(COUNT_SENT)
+    walked = []
+    for key in ("ArrowRight", "End", "ArrowLeft", "r", "c", "Home", "ArrowDown"):
+        tab.keyboard.press(key)
+        walked.append(tab.evaluate(f"+{FOCUSED}.dataset.n"))
+    assert walked[:6] == [1, 59, 58, 58, 58, 0]
+    assert walked[6] > 1  # a row down
+    assert tab.locator("aside h2").inner_text() == tab.evaluate(f"{FOCUSED}.dataset.id")
+    assert not tab.get_by_role("dialog").count()  # c opened nothing
+    assert tab.evaluate("window.__sent") == 0
+    tab.keyboard.press("Enter")
+    tab.wait_for_url(f"{address}/evidence?*")
+
+
+@pytest.mark.browser
+def test_a_label_is_text_and_never_markup(tab: Page, address: str) -> None:
+    tab.goto(f"{address}/mistakes?true=%3Cimg%20src%3Dx%20onerror%3D%22window.__broken%3D1%22%3E")
+    tab.get_by_text("which does not exist here").wait_for()
+    assert tab.evaluate("window.__broken") is None
+
+
+@pytest.mark.browser
+def test_the_keys_of_the_frame_work_on_every_page(tab: Page, address: str) -> None:
+    tab.goto(f"{address}/")
+    tab.locator("td a").first.wait_for()
+    tab.keyboard.press("?")
+    assert tab.get_by_role("dialog").is_visible()
+    tab.keyboard.press("Escape")
+    tab.keyboard.press("g")
+    tab.keyboard.press("m")
+    tab.wait_for_url(f"{address}/mistakes")
+    tab.locator(".tile").first.wait_for()
