@@ -260,14 +260,20 @@ def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
     id = st.selectbox("Training example", list(names), format_func=names.__getitem__, key=f"of {evidence.query.id}")
     with state.drawn_errors():
         found = _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target)
-    verb = "supports" if found.total > 0 else "opposes"
-    target = debugger.classes[evidence.target_label]
-    total = figures.signed(found.total)
-    st.text(f"{id} {verb} “{target}” with an exact influence of {total}. Where it comes from:")
+    st.text(_total_sentence(debugger, evidence, id, found))
     st.html("<style>.st-key-breakdown .stColumn{min-width:min(100%,400px)}</style>")  # one column where it is narrow
     with st.container(key="breakdown"):
         draw_maps(evidence, id, found)
         draw_shares(found)
+
+
+def _total_sentence(debugger: Debugger, evidence: Evidence, id: str, found: Breakdown) -> str:
+    verb = "supports" if found.total > 0 else "opposes"
+    indexed = figures.signed(float(evidence.scores[debugger.item(id).position]))
+    return (
+        f"{id} {verb} “{debugger.classes[evidence.target_label]}” with an influence of {figures.signed(found.total)}, "
+        f"computed exactly for this pair (the index estimates {indexed}). Where it comes from:"
+    )
 
 
 def _listed(evidence: Evidence) -> list[tuple[str, int, EvidenceRow]]:

@@ -6,6 +6,7 @@ workspace yet, half built, stale, damaged, or written by a newer Whence. There i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,19 +92,22 @@ def _step(number: int, step: StepStatus) -> Element:
 # ── the one next step ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_next_step(workspace: Path, found: WorkspaceStatus) -> None:
+def draw_progress(workspace: Path, found: WorkspaceStatus) -> None:
+    """The job, the button, or the way on; then the steps, which follow a running job."""
     job = jobs.latest(workspace)
-    ready = found.error is None and all(step.state == "done" for step in found.steps)
-    if job is not None and (job.state in ("running", "failed") or (job.state == "cancelled" and not ready)):
-        draw_job(workspace, job)
-    if job is not None and job.state == "running":
+    is_ready = found.error is None and _states(found) == {"done"}
+    is_running = job is not None and job.state == "running"
+    if job is not None and (is_running or not is_ready):
+        draw_job(workspace, job, beside=lambda: draw_steps(status.workspace_status(workspace)))
+    if is_running:
         return
-    if ready:
+    if is_ready:
         _draw_ready(found)
     elif can_start(found):
         words, verb, arguments = start_of(found)
         draw_start(workspace, words, verb, arguments)
         st.caption("It runs in its own process. You can close this tab and come back.")
+    draw_steps(found)
 
 
 def _draw_ready(found: WorkspaceStatus) -> None:
@@ -120,20 +124,46 @@ def _draw_ready(found: WorkspaceStatus) -> None:
 
 
 def can_start(found: WorkspaceStatus) -> bool:
-    """A job makes what is missing, stale or half done; it does not repair what cannot be read, nor the user's file."""
-    states = {step.state for step in found.steps}
-    readable = found.error is None or isinstance(found.error, Missing) or bool(states & {"stale", "partial"})
-    return readable and states != {"done"}
+    """A job makes what is missing, stale or half done and mends a damaged store; it cannot read a newer format."""
+    states = _states(found)
+    if states == {"done"} or states & {"stale", "partial"}:
+        return True
+    return found.error is None or isinstance(found.error, Missing)
 
 
 def start_of(found: WorkspaceStatus) -> tuple[str, str, tuple[str, ...]]:
     """Words on the button, verb and arguments of the job that makes what is missing."""
-    states = {step.state for step in found.steps}
+    states = _states(found)
     words = "Resume" if "partial" in states else "Rebuild" if "stale" in states else "Start"
+    words = "Repair" if states == {"done"} else words
     kind, _, name = found.project.partition(" ")
     if not found.project or kind == "demo":
         return f"{words}: make the demo", "demo", (name or "fashion",)
     return f"{words}: make the index", "index", (found.project,)
+
+
+def _states(found: WorkspaceStatus) -> set[str]:
+    return {step.state for step in found.steps}
+
+
+@st.cache_data(max_entries=4, ttl=60, show_spinner="Opening the index")
+def _opening_error(workspace: str, fingerprint: tuple[tuple[str, int], ...]) -> AttributionError | None:
+    """What keeps a finished workspace from being opened: damage shows only when the store is read."""
+    from attribution.debugger import Debugger  # brings torch: only here
+
+    try:
+        Debugger.open(workspace)
+    except AttributionError as error:
+        return error
+    return None
+
+
+def status_of(workspace: Path) -> WorkspaceStatus:
+    """The status with what opening the index says, where every step claims to be done."""
+    found = status.workspace_status(workspace)
+    if found.error is None and _states(found) == {"done"}:
+        return replace(found, error=_opening_error(str(workspace), state.fingerprint(workspace)))
+    return found
 
 
 # ── the doctor, and your own model ───────────────────────────────────────────────────────────────────────────────────
@@ -189,13 +219,12 @@ def draw_error(error: AttributionError) -> None:
 def draw_page() -> None:
     workspace = state.workspace_path()
     chrome.header(None, [("Setup", None)])
-    found = status.workspace_status(workspace)
+    found = status_of(workspace)
     st.title(f"Setup of {found.name or workspace.name}", anchor=False)
     st.caption(f"Workspace: {found.path}")
     if found.error is not None and not isinstance(found.error, Missing):
         draw_error(found.error)
-    draw_next_step(workspace, found)
-    draw_steps(found)
+    draw_progress(workspace, found)
     draw_checks(workspace)
     draw_own_model()
 

@@ -7,7 +7,7 @@ whole, because what it may show has changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,26 +15,24 @@ import streamlit as st
 
 from attribution import jobs
 from attribution.errors import AttributionError
-from pages.shared import elements, links
-from pages.shared.elements import Element, el
+from pages.shared import elements
+from pages.shared.elements import el
 
 if TYPE_CHECKING:
     from attribution.jobs import Job
 
 POLL_SECONDS = 1.5
+Draw = Callable[[], None]
 
 
-def draw_job(workspace: Path, job: Job) -> None:
+def draw_job(workspace: Path, job: Job, *, beside: Draw) -> None:
+    """The job as it is now; while it runs, `beside` is drawn below it and again at every look."""
     if job.state == "running":
-        st.fragment(_watch, run_every=POLL_SECONDS)(workspace)
+        st.fragment(_watch, run_every=POLL_SECONDS)(workspace, beside)
     elif job.state == "failed":
         _draw_ended(f"The {job.verb} job failed", [job.error or job.sentence, job.hint], role="alert")
     elif job.state == "cancelled":
-        kept = "What was finished is kept: the next start goes on from there."
-        _draw_ended(f"The {job.verb} job was cancelled", [job.sentence, kept])
-    else:
-        button = elements.button("Open the Overview", links.overview(), main=True)
-        _draw_ended(f"The {job.verb} job is done", [job.sentence], button)
+        _draw_ended(f"The {job.verb} job was cancelled", [job.sentence])
 
 
 def draw_start(workspace: Path, words: str, verb: str, arguments: Sequence[str]) -> None:
@@ -59,7 +57,7 @@ def share_done(job: Job) -> float:
     return min(max(job.done / job.total, 0.0), 1.0) if job.total else 0.0
 
 
-def _watch(workspace: Path) -> None:
+def _watch(workspace: Path, beside: Draw) -> None:
     job = jobs.latest(workspace)
     if job is None or job.state != "running":
         st.rerun()  # once: the page that follows does not watch
@@ -70,9 +68,12 @@ def _watch(workspace: Path) -> None:
     st.progress(
         share_done(job), text=f"{job.done:,} / {job.total:,} ({100 * share_done(job):.0f} %)" if job.total else None
     )
+    stopping = st.session_state.get("cancelled_job") == job.id
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Cancel", key="cancel", on_click=_cancel, args=(workspace, job.id))
+        words = "Stopping…" if stopping else "Cancel"
+        st.button(words, key="cancel", on_click=_cancel, args=(workspace, job.id), disabled=stopping)
         st.caption("You can close this tab: the work goes on, and this page shows it again when you come back.")
+    beside()
 
 
 def _start(workspace: Path, verb: str, arguments: Sequence[str]) -> None:
@@ -83,10 +84,10 @@ def _start(workspace: Path, verb: str, arguments: Sequence[str]) -> None:
 
 
 def _cancel(workspace: Path, id: str) -> None:
+    st.session_state["cancelled_job"] = id
     jobs.cancel(workspace, id)
 
 
-def _draw_ended(headline: str, lines: Sequence[str], button: Element | None = None, *, role: str = "status") -> None:
+def _draw_ended(headline: str, lines: Sequence[str], *, role: str = "status") -> None:
     told = [el("p", line) for line in lines if line]
-    buttons = [el("div", button, cls="row")] if button else []
-    elements.draw(el("div", el("h3", headline), *told, *buttons, cls="card", role=role), key=f"job_{role}_{headline}")
+    elements.draw(el("div", el("h3", headline), *told, cls="card", role=role), key=f"job_{role}_{headline}")
