@@ -56,7 +56,7 @@ class Eigenbasis:
     """
 
     dimension: int = 512
-    sample: int = 512
+    sample: int = 1024
     directions: int = 256
     seed: int = 0
     kind: Literal["eigenbasis"] = "eigenbasis"
