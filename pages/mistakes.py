@@ -215,7 +215,7 @@ def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
         href=links.evidence(item.id, true=filters.true, pred=filters.pred, sort=filters.sort),
         src=src,
         alt=f"{item.id}: given {given}, predicted {predicted}, {percent}",
-        text="" if src else words(debugger, item),
+        text="" if src else state.preview_words(debugger, item.id, between="\n"),
         given=given,
         predicted=predicted,
         percent=percent,
@@ -223,12 +223,6 @@ def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
         planted="" if item.truth is None else f"{FLAG_GLYPH} flipped on purpose, was {debugger.classes[item.truth]}",
         bars=bars(debugger, item),
     )
-
-
-def words(debugger: Debugger, item: Item) -> str:
-    """A text, or the row's columns one under the other."""
-    preview = debugger.preview(item.id)
-    return preview.text or "\n".join(f"{name}: {value}" for name, value in (preview.row or {}).items())
 
 
 def bars(debugger: Debugger, item: Item) -> tuple[tuple[str, float, str, str], ...]:

@@ -6,6 +6,7 @@ number and every group leads to the mistakes behind it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from attribution.status import WorkspaceStatus
 
 THUMBS = 5
+LINES = 3
 
 
 def main() -> None:
@@ -86,15 +88,18 @@ def cluster_card(debugger: Debugger, cluster: Cluster) -> Element:
     return el(
         "a",
         el("h3", cluster.sentence),
-        el("div", *[example(debugger, id, alt) for id in cluster.ids[:THUMBS]], cls="thumbs"),
+        examples(debugger, cluster.ids, alt),
         href=links.mistakes(true=true, pred=pred),
         cls="card",
     )
 
 
-def example(debugger: Debugger, id: str, alt: str) -> Element:
-    src = state.preview_src(debugger, id)
-    return thumb(src, f"{id}: {alt}") if src else el("p", debugger.preview(id).text[:80], cls="muted")
+def examples(debugger: Debugger, ids: Sequence[str], alt: str) -> Element:
+    """The first few, as pictures side by side or as one line of text each."""
+    pictures = [(state.preview_src(debugger, id), f"{id}: {alt}") for id in ids[:THUMBS]]
+    if all(src for src, _ in pictures):
+        return el("div", *[thumb(*picture) for picture in pictures], cls="thumbs")
+    return el("div", *[el("p", state.preview_words(debugger, id), cls="muted line") for id in ids[:LINES]])
 
 
 enter(main)

@@ -47,6 +47,8 @@ CSS = (
 a{color:inherit}
 :focus-visible{outline:3px solid var(--st-primary-color);outline-offset:2px;border-radius:4px}
 .muted{color:var(--muted)}
+code{font-family:var(--st-code-font,monospace);font-size:.875rem;
+     background:var(--surface);padding:1px 5px;border-radius:4px}
 .row{display:flex;flex-wrap:wrap;gap:8px;align-items:center}
 .between{justify-content:space-between}
 .chip{display:inline-flex;align-items:center;gap:6px;min-height:28px;padding:2px 10px;border:1px solid var(--border);
@@ -69,6 +71,7 @@ a{color:inherit}
 a.card{display:block;text-decoration:none}
 a.card:hover{border-color:var(--st-primary-color)}
 .supports{color:var(--supports)}.opposes{color:var(--opposes)}.flagged{color:var(--flag)}
+.line{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 .thumbs{display:grid;grid-template-columns:repeat(5,minmax(0,64px));gap:8px}
 .thumbs img.thumb{width:100%;height:auto;aspect-ratio:1}
 img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}
@@ -76,7 +79,7 @@ img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;bo
 .card h3{font-size:1rem;font-weight:600;margin-bottom:8px}
 .state{display:grid;gap:12px;max-width:46rem;padding:24px}
 .state h2{font-size:1.375rem}
-.strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:20px}
+.strip{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:20px}
 .strip li{position:relative}
 .strip li+li::before{content:"\\203A";position:absolute;left:-14px;top:50%;transform:translateY(-50%);
                      color:var(--muted)}
@@ -85,7 +88,8 @@ img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;bo
 .step.stale,.step.partial,.step.missing{border:1.5px dashed var(--text)}
 p,h2,h3,ul,ol,figure{margin:0;padding:0}
 ul,ol{list-style:none}
-@media (max-width:1100px){.strip li+li::before{content:none}}
+@media (max-width:1000px){.strip{grid-template-columns:repeat(2,minmax(0,1fr));gap:12px}
+                          .strip li+li::before{content:none}}
 """
 )
 
@@ -143,6 +147,11 @@ def el(
 
 def draw(tree: Element, *, key: str) -> None:
     _drawn(key=key, data={"tree": tree})
+
+
+def prose(words: str) -> list[Element | str]:
+    """A sentence of the library, with what stands between backticks as code."""
+    return [el("code", part) if i % 2 else part for i, part in enumerate(words.split("`"))]
 
 
 def row(*children: Element | str, cls: str = "") -> Element:

@@ -50,8 +50,9 @@ _CSS = (
 .tile:focus-visible,.tile.here{border:2px solid var(--st-primary-color)}
 .tile .picture{position:relative;height:96px;display:grid;place-items:center;overflow:hidden}
 .tile img{height:96px;max-width:100%;object-fit:contain;image-rendering:pixelated;display:block}
-.tile .words{height:96px;width:100%;overflow:hidden;white-space:pre-line;overflow-wrap:anywhere;
-             display:-webkit-box;-webkit-line-clamp:5;-webkit-box-orient:vertical}
+.grid.texts{grid-template-columns:repeat(auto-fill,minmax(220px,1fr))}
+.tile .words{height:92px;width:100%;overflow:hidden;white-space:pre-line;overflow-wrap:anywhere;
+             display:-webkit-box;-webkit-line-clamp:4;-webkit-box-orient:vertical}
 .tile .percent{position:absolute;right:0;bottom:0;background:var(--background);border-radius:4px 0 0 0;padding:0 4px}
 .tile .picture{margin-bottom:4px}
 .tile .line{display:block;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
@@ -117,6 +118,7 @@ function fill(aside, tile) {
 export default function({ parentElement, data }) {
   const [root, grid, aside] = ['.root', '.grid', 'aside'].map(name => parentElement.querySelector(name));
   grid.setAttribute('aria-label', data.label);
+  grid.classList.toggle('texts', data.tiles.some(tile => !tile.src));
   const remembered = 'whence:' + data.page;
   const built = root.dataset.page !== data.page;
   if (built) {

@@ -19,7 +19,7 @@ import streamlit as st
 from attribution import jobs, status
 from attribution.errors import AttributionError, Missing
 from pages.shared import chrome, links
-from pages.shared.elements import button, draw, el, row
+from pages.shared.elements import button, draw, el, prose, row
 from pages.shared.jobs import time_left
 from pages.shared.pipeline_strip import pipeline_strip
 
@@ -84,7 +84,7 @@ def draw_not_ready(error: AttributionError) -> None:
     if "stale" in states and not running:
         lines.append("Scores are hidden until you rebuild.")
     button_ = button("Watch the progress in Setup" if running else "Open Setup", links.setup(), main=True)
-    told = [el("p", line) for line in lines if line]
+    told = [el("p", *prose(line)) for line in lines if line]
     draw(
         el("div", el("h2", _headline(error, states, running)), *told, row(button_), cls="card state", role="status"),
         key="not_ready",
@@ -121,3 +121,9 @@ def _data_url(_debugger: Debugger, data_hash: str, id: str) -> str:
     if preview.kind != "image":
         return ""
     return f"data:{preview.mime};base64,{base64.b64encode(preview.image).decode()}"
+
+
+def preview_words(debugger: Debugger, id: str, *, between: str = ", ") -> str:
+    """What one example says, where it is a text, or its columns, where it is a row."""
+    preview = debugger.preview(id)
+    return preview.text or between.join(f"{name}: {value}" for name, value in (preview.row or {}).items())
