@@ -54,7 +54,7 @@ def numbers(debugger: Debugger, status: WorkspaceStatus) -> None:
         (
             "Training examples",
             f"{debugger.n_train:,}",
-            f"{planted.count:,} mislabelled on purpose" if planted else None,
+            f"{planted.count:,} labels flipped" if planted else None,
         ),
         (
             "Checkpoints indexed",

@@ -23,10 +23,10 @@ Crumb = tuple[str, str | None]  # words, and where they lead (None: here)
 
 # What a key does, in the words the sheet shows. Streamlit keeps r and c for itself; the galleries swallow them.
 KEYS = (
-    ("Arrows, Home, End", "move through a gallery"),
+    ("Arrows, Home, End", "move through a gallery; arrows also through the matrix"),
     ("Enter", "open the evidence of the picture in focus"),
     ("n, p", "next and previous mistake"),
-    ("g o, g m, g s", "go to Overview, Mistakes, Setup"),
+    ("g o, g m, g e, g s", "go to Overview, Mistakes, Evidence, Setup"),
     ("?", "open and close this sheet"),
     ("Esc", "close a sheet or a dialog"),
 )
@@ -133,7 +133,7 @@ def _run(debugger: Debugger) -> list[Element]:
 
 
 def _places() -> dict[str, str]:
-    return {"o": links.overview(), "m": links.mistakes(), "s": links.setup()}
+    return {"o": links.overview(), "m": links.mistakes(), "e": links.evidence(""), "s": links.setup()}
 
 
 def planted_banner(debugger: Debugger) -> None:

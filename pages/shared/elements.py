@@ -75,7 +75,7 @@ a.card:hover{border-color:var(--st-primary-color)}
 .thumbs{display:grid;grid-template-columns:repeat(5,minmax(0,64px));gap:8px}
 .thumbs img.thumb{width:100%;height:auto;aspect-ratio:1}
 img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}
-.stack{display:grid;gap:12px}
+.stack{display:grid;gap:12px;grid-template-columns:minmax(0,1fr)}
 .card h3{font-size:1rem;font-weight:600;margin-bottom:8px}
 .state{display:grid;gap:12px;max-width:46rem;padding:24px}
 .state h2{font-size:1.375rem}

@@ -77,11 +77,14 @@ def evidence(
     pred: str | None = None,
     sort: str = "loss",
 ) -> str:
-    """What pushed the model on one example. `true`, `pred` and `sort` name the list that n and p walk through."""
+    """What pushed the model on one example, or on the worst mistake where `id` is "".
+
+    `true`, `pred` and `sort` name the list that n and p walk through.
+    """
     return _address(
         "evidence",
         [
-            ("q", id),
+            ("q", id or None),
             ("target", None if target == "predicted" else target),
             ("k", None if k == 12 else str(k)),
             ("m", None if method == "tracin" else method),
