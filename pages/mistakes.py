@@ -15,7 +15,6 @@ import streamlit as st
 
 from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, row
-from pages.shared.entrance import enter
 from pages.shared.gallery import Tile, gallery
 from pages.shared.theme import FLAG_GLYPH
 from pages.shared.wording import counted, noun, number, share
@@ -61,7 +60,7 @@ def main() -> None:
     address = {name: st.query_params.get_all(name) for name in st.query_params}
     filters, notes = asked(address, debugger.classes)
     with state.drawn_errors():
-        items = found(debugger, filters)
+        items = found(debugger, debugger.index_id, filters)
     page, pages, note = which_page(address.get("page", ["1"])[-1], len(items))
     chrome.header(debugger, trail(filters))
     st.title("Mistakes", anchor=False)
@@ -138,9 +137,11 @@ def to_address() -> None:
     st.query_params.from_dict(links.parameters(Filters(**chosen, low=low, high=high).href()))
 
 
-def found(debugger: Debugger, filters: Filters) -> tuple[Item, ...]:
-    index = debugger.classes.index
-    return debugger.mistakes(
+@st.cache_resource(max_entries=32, show_spinner=False)
+def found(_debugger: Debugger, index_id: str, filters: Filters) -> tuple[Item, ...]:
+    """The list, frozen and shared by all sessions: a page of it is drawn many times."""
+    index = _debugger.classes.index
+    return _debugger.mistakes(
         label=None if filters.true is None else index(filters.true),
         predicted=None if filters.pred is None else index(filters.pred),
         sort=filters.sort,
@@ -249,4 +250,4 @@ def nothing_found(debugger: Debugger, filters: Filters) -> None:
     draw(el("div", el("h2", sentence), row(*buttons), cls="card state", role="status"), key="empty")
 
 
-enter(main)
+main()

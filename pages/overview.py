@@ -14,7 +14,6 @@ import streamlit as st
 from attribution.status import workspace_status
 from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, thumb
-from pages.shared.entrance import enter
 from pages.shared.matrix import confusion_matrix
 from pages.shared.pipeline_strip import pipeline_strip
 from pages.shared.wording import noun, size
@@ -102,4 +101,4 @@ def examples(debugger: Debugger, ids: Sequence[str], alt: str) -> Element:
     return el("div", *[el("p", state.preview_words(debugger, id), cls="muted line") for id in ids[:LINES]])
 
 
-enter(main)
+main()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.shared import links, theme
+from pages.shared import entrance, links, theme
 from pages.shared.elements import BUILD_JS, CSS, Element, chip, draw, el, row
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ _header = st.components.v2.component("whence_header", html=_HTML, css=_CSS, js=_
 
 def header(debugger: Debugger | None, trail: Sequence[Crumb]) -> None:
     """Breadcrumb, run chip, index dot and the keys sheet. Without a debugger: the breadcrumb and the keys only."""
+    entrance.through_app()
     name = debugger.name if debugger else "Run"
     crumbs: list[Crumb] = [(name, links.overview() if trail else None), *trail]
     tree = row(
