@@ -364,6 +364,7 @@ def draw_page() -> None:
     chrome.header(debugger, [("Mistakes", trail), (f"Evidence of {item.id}", None)])
     with state.drawn_errors():
         evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
+    chrome.planted_banner(debugger)
     draw_walk(debugger, at)
     draw_columns(debugger, at, evidence)
     if not evidence.is_zero:

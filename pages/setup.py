@@ -101,6 +101,8 @@ def draw_progress(workspace: Path, found: WorkspaceStatus) -> None:
         draw_job(workspace, job, beside=lambda: draw_steps(status.workspace_status(workspace)))
     if is_running:
         return
+    if found.error is not None and not isinstance(found.error, Missing):
+        draw_error(found.error)
     if is_ready:
         _draw_ready(found)
     elif can_start(found):
@@ -133,13 +135,20 @@ def can_start(found: WorkspaceStatus) -> bool:
 
 def start_of(found: WorkspaceStatus) -> tuple[str, str, tuple[str, ...]]:
     """Words on the button, verb and arguments of the job that makes what is missing."""
-    states = _states(found)
-    words = "Resume" if "partial" in states else "Rebuild" if "stale" in states else "Start"
-    words = "Repair" if states == {"done"} else words
     kind, _, name = found.project.partition(" ")
-    if not found.project or kind == "demo":
-        return f"{words}: make the demo", "demo", (name or "fashion",)
-    return f"{words}: make the index", "index", (found.project,)
+    if not found.project:
+        return "Make the demo", "demo", ("fashion",)
+    if kind == "demo":
+        return _start_words(_states(found)), "demo", (name,)
+    return _start_words(_states(found)), "index", (found.project,)
+
+
+def _start_words(states: set[str]) -> str:
+    if states == {"done"}:
+        return "Repair what is damaged"
+    if "stale" in states:
+        return "Rebuild what is out of date"
+    return "Resume" if "partial" in states else "Make what is missing"
 
 
 def _states(found: WorkspaceStatus) -> set[str]:
@@ -222,10 +231,9 @@ def draw_page() -> None:
     found = status_of(workspace)
     st.title(f"Setup of {found.name or workspace.name}", anchor=False)
     st.caption(f"Workspace: {found.path}")
-    if found.error is not None and not isinstance(found.error, Missing):
-        draw_error(found.error)
     draw_progress(workspace, found)
-    draw_checks(workspace)
+    if found.steps:
+        draw_checks(workspace)
     draw_own_model()
 
 

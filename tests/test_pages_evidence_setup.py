@@ -20,8 +20,9 @@ import attribution.debugger
 import attribution.doctor
 import attribution.jobs
 import attribution.status
-from attribution.errors import InvalidInput
+from attribution.errors import InvalidInput, StoreError
 from attribution.standout import Standout
+from attribution.status import StepStatus
 from pages.shared import evidence_columns as columns
 from pages.shared import jobs as shown_jobs
 from tests import fakes
@@ -35,10 +36,9 @@ def debugger() -> fakes.FakeDebugger:
 
 
 class Stand(fakes.FakeDebugger):
-    """The stand-in, made once for all tests; a test may change single answers of its evidence."""
+    """The stand-in, made once for all tests."""
 
     made: fakes.FakeDebugger
-    changes: dict[str, Any]
 
     @staticmethod
     def open(workspace: Any) -> Any:
@@ -320,13 +320,13 @@ def setup_page(app: AppTest, monkeypatch: pytest.MonkeyPatch, state: str) -> App
     ("state", "said", "button"),
     [
         ("", "is ready: every step is done.", None),
-        ("missing", "not done yet", "Start: make the demo"),
-        ("partial", "half done", "Resume: make the demo"),
-        ("stale", "out of date", "Rebuild: make the demo"),
+        ("missing", "not done yet", "Make what is missing"),
+        ("partial", "half done", "Resume"),
+        ("stale", "out of date", "Rebuild what is out of date"),
         ("newer", "Install a newer Whence.", None),
-        ("corrupt", "has 100 bytes, expected 4,096.", "Rebuild: make the demo"),
+        ("corrupt", "has 100 bytes, expected 4,096.", "Rebuild what is out of date"),
         ("running", "Gradient embeddings 18,200 / 50,000", "Cancel"),
-        ("failed", "KeyError: 'fc.weight'", "Start: make the demo"),
+        ("failed", "KeyError: 'fc.weight'", "Make what is missing"),
     ],
 )
 def test_every_state_of_the_workspace_is_drawn_with_one_next_step(
@@ -337,18 +337,37 @@ def test_every_state_of_the_workspace_is_drawn_with_one_next_step(
     assert [each.label for each in app.button] == ([button] if button else [])
 
 
+def test_damage_that_only_opening_finds_can_be_repaired(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> None:
+        raise StoreError("Block 3 is damaged.", "Run `embed` again.")
+
+    monkeypatch.setattr(Stand, "open", staticmethod(refuse))
+    setup_page(app, monkeypatch, "")
+    assert "Block 3 is damaged." in words(app)
+    assert "is ready" not in words(app)
+    assert [each.label for each in app.button] == ["Repair what is damaged"]
+
+
+@pytest.mark.parametrize(
+    ("project", "verb", "arguments"),
+    [("", "demo", ("fashion",)), ("demo fashion", "demo", ("fashion",)), ("/a b/pets.py", "index", ("/a b/pets.py",))],
+)
+def test_start_makes_the_project_of_this_workspace(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch, project: str, verb: str, arguments: tuple[str, ...]
+) -> None:
+    started = []
+    missing = replace(fakes.status("w"), project=project, steps=(StepStatus("load", "missing", "Nothing is loaded."),))
+    monkeypatch.setattr(attribution.status, "workspace_status", lambda _: missing)
+    monkeypatch.setattr(attribution.jobs, "start", lambda *a: started.append(a))
+    setup_page(app, monkeypatch, "").button(key="start").click().run()
+    assert [call[1:] for call in started] == [(verb, arguments)]
+
+
 def test_every_step_and_every_check_is_listed(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     text = words(setup_page(app, monkeypatch, ""))
     for said in ("1. load", "2. train", "3. embed", "4. index", "✓ passes", "✗ fails", "Pass layers=..."):
         assert said in text
     assert "2 of 3 pass." in [caption.value for caption in app.caption]
-
-
-def test_start_begins_the_job_for_this_workspace(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    monkeypatch.setattr(attribution.jobs, "start", lambda *a: started.append(a))
-    setup_page(app, monkeypatch, "missing").button(key="start").click().run()
-    assert [(verb, arguments) for _, verb, arguments in started] == [("demo", ("fashion",))]
 
 
 def test_a_refused_start_is_a_sentence(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ li.planted>a.card{border:2px dashed var(--flag);padding:5px}
 .card .percentile{margin-top:5px}
 .card .track{height:8px;margin:4px 0 6px}.opposes .track{justify-content:flex-end}
 .supports .track>i{background:var(--supports)}.opposes .track>i{background:var(--opposes)}
-.card .chip{margin-top:3px;padding:0 8px;min-height:26px;line-height:1.25}
+.card .chip{margin:3px 4px 0 0;padding:0 8px;min-height:26px;line-height:1.25}
 .foot{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:center;margin-top:16px}.foot .question{margin:0}
 details{font-size:.875rem}summary{cursor:pointer;min-height:32px;padding:6px 0;line-height:1.3;color:var(--muted)}
 .copies{display:flex;flex-wrap:wrap;gap:6px}
@@ -160,8 +160,20 @@ function move(event, root) {
   return true;
 }
 
+// Another item that was clicked for is read from its top; one that a key (n, p) or Back brought stays where one looks.
+const pointer = window.__whencePointer ??= { at: 0, watched: false };
+function startAtTop() {
+  if (Date.now() - pointer.at < 3000) document.querySelector('[data-testid="stMain"]')?.scrollTo(0, 0);
+}
+
 export default function ({ parentElement, data }) {
   const root = parentElement.querySelector('.root');
+  if (!pointer.watched) {
+    pointer.watched = true;
+    document.addEventListener('pointerdown', () => { pointer.at = Date.now(); }, true);
+  }
+  if (root.dataset.query && root.dataset.query !== data.query.alt) startAtTop();
+  root.dataset.query = data.query.alt;
   if (root.dataset.page !== data.page) {            // the same view again: keep the focus and what is unfolded
     root.replaceChildren(build(data));
     root.dataset.page = data.page;
