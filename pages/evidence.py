@@ -28,7 +28,6 @@ TARGETS = ("predicted", "label")
 SIZES = (6, 12, 24, 48)
 TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Table")
 DEFAULTS = (None, TABS[0], "pixel")  # of tab and by: left out of the address
-SHOWN_COLUMNS = 6  # of a table row, on a card
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def _face(debugger: Debugger, id: str) -> columns.Face:
         return {"src": src}
     preview = debugger.preview(id)
     if preview.row:
-        return {"row": [[name, str(value)] for name, value in list(preview.row.items())[:SHOWN_COLUMNS]]}
+        return {"row": [[name, str(value)] for name, value in preview.row.items()]}
     return {"text": preview.text}
 
 

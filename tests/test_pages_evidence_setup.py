@@ -21,6 +21,7 @@ import attribution.doctor
 import attribution.jobs
 import attribution.status
 from attribution.errors import InvalidInput, StoreError
+from attribution.examples import Preview
 from attribution.standout import Standout
 from attribution.status import StepStatus
 from pages.shared import evidence_columns as columns
@@ -296,6 +297,23 @@ def test_names_from_the_data_stay_text(app: AppTest, monkeypatch: pytest.MonkeyP
     assert bad in json.dumps(view(app), ensure_ascii=False)
     assert not any(bad in str(each.value) for each in app.markdown)
     assert "innerHTML" not in columns._JS
+
+
+def test_a_card_holds_a_snippet_and_the_item_the_whole_text(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "word " * 100
+    monkeypatch.setattr(fakes.FakeDebugger, "preview", lambda *_: Preview("text", b"", "", text, {}))
+    data = view(evidence_page(app, q=MISTAKE))
+    assert data["query"]["face"] == {"text": text}
+    assert data["columns"][0]["cards"][0]["face"] == {"text": text[:160] + "…"}
+    assert data["columns"][0]["wide"]
+
+
+def test_a_table_row_shows_all_its_cells_and_a_card_the_first(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {f"column {i}": str(i) for i in range(9)}
+    monkeypatch.setattr(fakes.FakeDebugger, "preview", lambda *_: Preview("row", b"", "", "", row))
+    data = view(evidence_page(app, q=MISTAKE))
+    assert len(data["query"]["face"]["row"]) == 9
+    assert len(data["columns"][0]["cards"][0]["face"]["row"]) == 6
 
 
 @pytest.mark.parametrize(

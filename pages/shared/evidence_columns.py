@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from attribution.answers import Evidence, EvidenceRow, Item
 
 SHOWN_COPIES = 12
-SNIPPET = 160
+SNIPPET = 160  # characters of a text on a card
+SHOWN_CELLS = 6  # of a table row, on a card
 
 Face = dict[str, Any]  # what a person sees of an example: {"src": …} or {"text": …} or {"row": [[name, value], …]}
 Choice = Mapping[str, Any]  # {"text", "href", "current"}: one of several views of the same item
@@ -362,7 +363,7 @@ def card(
     item = row.item
     return {
         "href": link(item.id),
-        "face": show(item.id),
+        "face": brief(show(item.id)),
         "glyph": SUPPORTS_GLYPH if kind == "supports" else OPPOSES_GLYPH,
         "percentile": percentile_text(row.percentile),
         "share": min(abs(row.score) / largest, 1.0),
@@ -372,6 +373,15 @@ def card(
         "alt": f"{item.id}, {chip_words(item, classes)}, {kind}, {percentile_text(row.percentile)} percentile",
         "copies": _copies(row, show, link),
     }
+
+
+def brief(face: Face) -> Face:
+    """As much of it as a card holds."""
+    if "row" in face:
+        return {"row": face["row"][:SHOWN_CELLS]}
+    if "text" in face and len(face["text"]) > SNIPPET:
+        return {"text": face["text"][:SNIPPET] + "…"}
+    return face
 
 
 def label_chips(item: Item, classes: Sequence[str]) -> list[dict[str, str]]:
@@ -404,5 +414,5 @@ def percentile_text(percentile: float) -> str:
 def _copies(row: EvidenceRow, show: Show, link: Link) -> dict[str, Any] | None:
     if not row.copies:
         return None
-    items = [{"href": link(id), "alt": id, "face": show(id)} for id in row.copies[:SHOWN_COPIES]]
+    items = [{"href": link(id), "alt": id, "face": brief(show(id))} for id in row.copies[:SHOWN_COPIES]]
     return {"text": f"+{len(row.copies)} near-identical", "items": items}
