@@ -119,7 +119,9 @@ def _sample(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Itera
     size = min(getattr(spec, "sample", 0), len(train))
     rows = np.sort(np.random.default_rng(spec.seed).choice(len(train), size, replace=False))
     for start in range(0, size, BATCH):
-        yield engine.gradients(*_rows(train, rows[start : start + BATCH])).gradients
+        batch = engine.gradients(*_rows(train, rows[start : start + BATCH]))
+        _refuse_non_finite(train, rows[start : start + BATCH], batch)  # before it spoils what is fitted
+        yield batch.gradients
 
 
 def _kept_if_small(passes: SampleBatches) -> SampleBatches:
@@ -165,13 +167,13 @@ def _embed_rows(
         arrays["squared_norms"][rows] = batch.squared_norms().cpu().numpy()
         arrays["losses"][rows] = batch.values.cpu().numpy()
         arrays["vectors"][rows] = projection.project(batch.gradients).cpu().numpy()
-        _refuse_non_finite(train, rows, batch)
+        _refuse_non_finite(train, np.arange(a, min(a + BATCH, stop)), batch)
 
 
-def _refuse_non_finite(train: Split, rows: slice, batch: Batch) -> None:
+def _refuse_non_finite(train: Split, rows: NDArray[np.int64], batch: Batch) -> None:
     finite = torch.isfinite(batch.squared_norms()).all(1) & torch.isfinite(batch.values)
     if not bool(finite.all()):
-        i = rows.start + int((~finite).nonzero()[0])
+        i = int(rows[int((~finite).nonzero()[0])])
         raise StoreError(
             f"The gradient of training example {train.examples.ids[i]} (row {i}) is not finite.",
             "Look at that example and at the loss; leave it out, or fix its input.",
