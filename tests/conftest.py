@@ -37,8 +37,8 @@ _EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir
 
 
 def _is_in_work(path: object, cwd: object = None) -> bool:
-    if not isinstance(path, str | bytes | os.PathLike):
-        return False
+    if not isinstance(path, str | bytes | os.PathLike) or os.sep not in os.fsdecode(path):
+        return False  # a bare name may be relative to another folder (dir_fd, as in shutil.rmtree)
     start = os.fsdecode(cwd) if isinstance(cwd, str | bytes | os.PathLike) else os.getcwd()  # noqa: PTH109
     full = os.path.normpath(os.path.join(start, os.fsdecode(path)))  # noqa: PTH118
     return full == _WORK or full.startswith(_WORK + os.sep)

@@ -17,6 +17,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -206,9 +207,9 @@ class Checkpoints:
     query_labels: Tensor
 
     def gradients(self, c: int, *, of_queries: bool = False) -> Tensor:
-        """(N or Q, P) whole gradients at checkpoint c."""
+        """(N or Q, P) whole gradients at checkpoint c, parameters side by side in the model's order."""
         inputs, labels = (self.query_inputs, self.query_labels) if of_queries else (self.inputs, self.labels)
-        return self._engine(c).gradients(inputs, labels).dense()
+        return flat(engine_gradients(self._engine(c), inputs, labels))
 
     def source(self) -> ArraySource:
         """All gradients, whole: a projection that loses nothing."""
@@ -367,6 +368,13 @@ def assert_variance(draws: NDArray[np.float64], wanted: float, *, tolerance: flo
     """The variance of independent draws is as predicted, within a share of it."""
     ratio = draws.var(ddof=1) / wanted
     assert abs(ratio - 1) <= tolerance, f"the variance is {ratio:.3f} of the predicted one"
+
+
+def assert_shrinks(errors: Sequence[float], factor: float, *, tolerance: float = 0.15) -> None:
+    """Each error is the one before divided by the factor, and none has drowned in rounding."""
+    assert min(errors) > 1e-9, f"an error of {min(errors):.3g} is rounding, so nothing is compared"
+    for before, after in pairwise(errors):
+        assert abs(before / after / factor - 1) <= tolerance, f"shrank {before / after:.2f}-fold"
 
 
 def assert_orthonormal(columns: Tensor, tolerance: float = 1e-5) -> None:
