@@ -396,15 +396,3 @@ def _current(workspace: Workspace, kind: str) -> str:
     if id_ is None:
         raise missing(workspace.path, kind)
     return id_
-
-
-def status(path):  # type: ignore[no-untyped-def]  # shim until the pages call status.workspace_status
-    from attribution.status import workspace_status
-
-    return workspace_status(path)
-
-
-def checks(path):  # type: ignore[no-untyped-def]  # shim until the pages call doctor.workspace_checks
-    from attribution.doctor import workspace_checks
-
-    return workspace_checks(path)

@@ -50,11 +50,13 @@ def _clicks(url: str) -> list[float]:
         _open(page, url + "/mistakes")
         seconds = []
         for click in range(_CLICKS + 2):
-            tile = page.locator("[role=option]").nth(click)
+            tile = page.locator(".tile").nth(click)
             tile.wait_for(timeout=60_000)
+            mistake = tile.get_attribute("data-id")
             start = time.perf_counter()
             tile.click()
-            page.locator("[data-evidence-ready]").first.wait_for(timeout=60_000)
+            cards = page.locator(f'.root[data-page^="{mistake} "] section.column a.card')
+            cards.last.wait_for(timeout=60_000)
             seconds.append(time.perf_counter() - start)
             page.go_back()
         browser.close()

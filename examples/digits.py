@@ -11,9 +11,7 @@ data = TensorDataset(torch.tensor(digits.images[:, None] / 16, dtype=torch.float
 
 
 def build_model() -> torch.nn.Module:
-    return torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)
-    )
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
 
 
 def project() -> Project:

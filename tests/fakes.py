@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import attribution.debugger
+import attribution.doctor
 import attribution.jobs
-import attribution.pipeline
 import attribution.status
 from attribution.answers import (
     Breakdown,
@@ -233,6 +233,9 @@ class FakeDebugger:
         product = (a / 255 - 0.286) * (b / 255 - 0.286) * total
         return Breakdown(total, by_checkpoint, by_layer, product.astype("f4"), product.astype("f4"), a, b)
 
+    def id_at(self, split: str, position: int) -> str:
+        return f"{split}:{position}"
+
     def neighbours(
         self, id: str, *, label: int | None = None, predicted: int | None = None, sort: str = "loss"
     ) -> tuple[str | None, str | None]:
@@ -269,7 +272,7 @@ def status(path: str | Path) -> WorkspaceStatus:
     return WorkspaceStatus(str(path), "fashion", "demo fashion", steps, _STATES.get(state))
 
 
-def checks(workspace: str | Path) -> tuple[Check, ...]:
+def checks(path: str | Path) -> tuple[Check, ...]:
     return (
         Check("class count", True, "10 classes, labels run to 9.", ""),
         Check("finite loss", True, "The loss of the first 64 examples is finite.", ""),
@@ -300,7 +303,7 @@ def install() -> None:
     """Put the fakes where the pages look for the library."""
     attribution.debugger.Debugger = FakeDebugger  # type: ignore[misc, assignment]
     attribution.status.workspace_status = status
-    attribution.pipeline.status, attribution.pipeline.checks = status, checks
+    attribution.doctor.workspace_checks = checks
     attribution.jobs.latest, attribution.jobs.start, attribution.jobs.cancel = latest, start, cancel
 
 

@@ -59,7 +59,6 @@ def changed(monkeypatch: pytest.MonkeyPatch, debugger: fakes.FakeDebugger) -> di
 def app(monkeypatch: pytest.MonkeyPatch, debugger: fakes.FakeDebugger) -> AppTest:
     Stand.made = debugger
     monkeypatch.setattr(attribution.debugger, "Debugger", Stand)
-    monkeypatch.setattr(fakes.FakeDebugger, "id_at", lambda _, split, i: f"{split}:{i}", raising=False)
     monkeypatch.setattr(attribution.status, "workspace_status", fakes.status)
     monkeypatch.setattr(attribution.doctor, "workspace_checks", fakes.checks)
     for name in ("latest", "start", "cancel"):

@@ -30,7 +30,6 @@ DISTANCE_NAMES = {
     "gradient": "distance between the loss gradients (1 − cosine)",
 }
 HISTOGRAM_BINS = 80
-FONT = '"Source Sans", sans-serif'
 SHOWN_CLASSES = 10
 MODE_BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
@@ -44,7 +43,6 @@ def symmetric_limit(values: NDArray[Any] | Sequence[float], *, room: float = 1.0
 def _layout(tokens: Tokens, **more: Any) -> dict[str, Any]:
     """The theme's layout with every word at 14 px."""
     layout = tokens.plot_layout(**more)
-    layout["font"]["family"] = FONT
     for axis in ("xaxis", "yaxis"):
         layout[axis]["title"] = {"font": {"size": 14}}
     return layout

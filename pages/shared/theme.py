@@ -12,6 +12,7 @@ from typing import Any
 
 import streamlit as st
 
+FONT = '"Source Sans", sans-serif'
 SUPPORTS_GLYPH = "▲"
 OPPOSES_GLYPH = "▼"
 FLAG_GLYPH = "⚑"
@@ -65,7 +66,7 @@ class Tokens:
         return {
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"family": "Source Sans, Source Sans 3, sans-serif", "size": 14, "color": self.text},
+            "font": {"family": FONT, "size": 14, "color": self.text},
             "xaxis": dict(axis),
             "yaxis": dict(axis),
             "hoverlabel": {
