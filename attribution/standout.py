@@ -39,9 +39,15 @@ def verdict(scores: NDArray[np.float32], reference: Sequence[float]) -> Standout
     """Compare the scores (N,) of one query with the reference ratios."""
     ratio = float(ratios(scores[None])[0])
     percentile = 100.0 * float(np.mean(np.asarray(reference) < ratio)) if len(reference) else 0.0
-    place = f"{ratio:.0f} times the typical score, more than for {percentile:.0f} % of {len(reference)} random queries"
+    strength = f"{ratio:.0f} times the typical one"
     if percentile >= _CUT:
-        return Standout(True, ratio, percentile, f"One training example stands out: its score is {place}.")
-    return Standout(
-        False, ratio, percentile, f"No training example stands out: the top score is within the usual range ({place})."
-    )
+        sentence = (
+            f"The strongest training example stands out: its score is {strength}, more than for {percentile:.0f} % of "
+            f"{len(reference)} random queries."
+        )
+    else:
+        sentence = (
+            f"No training example stands out: the strongest score is {strength}, and as much or more for "
+            f"{100 - percentile:.0f} % of {len(reference)} random queries."
+        )
+    return Standout(percentile >= _CUT, ratio, percentile, sentence)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, Playwright, sync_playwright
 
 from benchmarks.common import WORKSPACE, demo, record
 
@@ -20,15 +21,8 @@ _CLICKS = 12
 
 def main() -> None:
     demo()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "attribution", "app", "--workspace", str(WORKSPACE), "--port", str(port)]
-    server = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.DEVNULL)
-    try:
-        seconds = _clicks(f"http://127.0.0.1:{port}")
-    finally:
-        server.terminate()
+    with running_app() as url, sync_playwright() as playwright:
+        seconds = _clicks(open_page(playwright, f"{url}/mistakes"))
     record(
         "page_time",
         {
@@ -40,37 +34,48 @@ def main() -> None:
     )
 
 
-def _clicks(url: str) -> list[float]:
+def _clicks(page: Page) -> list[float]:
     """Open mistake after mistake from the gallery; the first two clicks warm up and do not count."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"]
-        )
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        _open(page, url + "/mistakes")
-        seconds = []
-        for click in range(_CLICKS + 2):
-            tile = page.locator(".tile").nth(click)
-            tile.wait_for(timeout=60_000)
-            mistake = tile.get_attribute("data-id")
-            start = time.perf_counter()
-            tile.click()
-            cards = page.locator(f'.root[data-page^="{mistake} "] section.column a.card')
-            cards.last.wait_for(timeout=60_000)
-            seconds.append(time.perf_counter() - start)
-            page.go_back()
-        browser.close()
+    seconds = []
+    for click in range(_CLICKS + 2):
+        tile = page.locator(".tile").nth(click)
+        tile.wait_for()
+        mistake = tile.get_attribute("data-id")
+        start = time.perf_counter()
+        tile.click()
+        page.locator(f'.root[data-page^="{mistake} "] section.column a.card').last.wait_for()
+        seconds.append(time.perf_counter() - start)
+        page.go_back()
     return seconds[2:]
 
 
-def _open(page, url: str) -> None:  # type: ignore[no-untyped-def]
-    for _ in range(120):
-        try:
-            page.goto(url)
-            return
-        except Exception:
-            time.sleep(0.5)
-    raise TimeoutError(f"nothing answers at {url}")
+@contextmanager
+def running_app() -> Iterator[str]:
+    """The app on the demo workspace, at an address of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "attribution", "app", "--workspace", str(WORKSPACE), "--port", str(port)]
+    server = subprocess.Popen(command, cwd=WORKSPACE.parent.parent, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def open_page(playwright: Playwright, url: str, *, height: int = 900) -> Page:
+    """A page of headless Chromium, 1280 pixels wide."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-quic"])
+    page = browser.new_page(viewport={"width": 1280, "height": height}, color_scheme="light")
+    page.set_default_timeout(60_000)
+    page.goto(url)
+    return page
 
 
 if __name__ == "__main__":
