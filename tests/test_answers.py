@@ -228,10 +228,12 @@ def test_a_query_stands_out_above_nine_tenths_of_the_reference_queries(above: in
 
 
 def test_the_verdict_says_its_numbers() -> None:
-    place = "6 times the typical score, more than for 95 % of 20 random queries"
     found = verdict(LONE, [1.0] * 19 + [99.0])
-    assert found.sentence == f"One training example stands out: its score is {place}."
-    assert "No training example stands out" in verdict(LONE, [99.0] * 20).sentence
+    assert "example stands out: its score is 6 times" in found.sentence
+    assert "more than for 95 % of 20 random queries" in found.sentence
+    usual = verdict(LONE, [1.0] * 15 + [99.0] * 5)
+    assert "No training example stands out: the strongest score is 6 times" in usual.sentence
+    assert "as much or more for 25 % of 20 random queries" in usual.sentence
 
 
 def test_scores_that_are_all_zero_never_stand_out() -> None:
