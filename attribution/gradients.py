@@ -155,7 +155,7 @@ _NO_COUPLING = "Use layers that treat every example by itself in eval mode, such
 def _refuse_coupling(task: Task, model: nn.Module, probe: tuple[Inputs, Tensor]) -> None:
     """Raise `Unsuited` unless the losses of half the probe are the same without the other half."""
     inputs, labels = probe
-    half = len(labels) // 2
+    half = max(1, len(labels) // 2)
     among_all = task.losses(model, _copied(inputs), labels)[:half]
     among_half = task.losses(model, torch.utils._pytree.tree_map(lambda t: t[:half].clone(), inputs), labels[:half])
     same = torch.isclose(among_all, among_half, rtol=1e-3, atol=1e-4, equal_nan=True)

@@ -102,6 +102,7 @@ def convolutions(draw: Any) -> nn.Conv2d:
     )
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @settings(max_examples=150, deadline=None)
 @given(layer=convolutions(), height=st.integers(5, 6), width=st.integers(5, 7))
 def test_a_convolution_has_the_gradients_of_a_loop(layer: nn.Conv2d, height: int, width: int) -> None:
@@ -116,6 +117,7 @@ def test_a_depthwise_convolution_has_the_gradients_of_a_loop(mode: Any, stride: 
     check(Headed(layer), random(B, 4, 5, 6), hooked=["body"])
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("kernel", [(2, 2), (4, 1), (3, 4)])
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_padding_same_is_right_for_even_kernels(kernel: tuple[int, int], dilation: int) -> None:
@@ -447,6 +449,17 @@ def test_any_batch_size_gives_the_same_gradients(sizes: list[int]) -> None:
     whole = flat(engine_gradients(engine, inputs, labels))
     parts = zip(inputs.split(sizes), labels.split(sizes), strict=True)
     assert_close(torch.cat([flat(engine_gradients(engine, *part)) for part in parts]), whole, 1e-12)
+
+
+def test_a_single_example_is_enough_to_check_an_engine_on() -> None:
+    class NeedsExamples(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.view(len(x), -1))  # fails on an empty batch
+
+    model = shuffled_weights(NeedsExamples(nn.Linear(4, 3)))
+    engine = engine_of(model, random(1, 2, 2), labels_for(1))
+    found = engine_gradients(engine, random(B, 2, 2), labels_for(B))
+    assert_gradients(found, loop_gradients(task_of(model), model, list(found), random(B, 2, 2), labels_for(B)))
 
 
 def test_norms_by_block_are_those_of_the_loop() -> None:
