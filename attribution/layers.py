@@ -38,6 +38,9 @@ class MatrixGradient(Protocol):
     def rotated(self, left: Tensor, right: Tensor) -> Tensor:
         """leftᵀ G right, (B, r, c), for left (R, r) and right (C, c)."""
 
+    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Some entries (rows[k], columns[k]) of leftᵀ G right, (B, k); the pairs are sorted by row, then column."""
+
     def left_moment(self) -> Tensor:
         """Σ_b G Gᵀ, (R, R)."""
 
@@ -56,12 +59,22 @@ class Dense:
         return self.values
 
     def squared_norms(self) -> Tensor:
-        return self.values.flatten(1).square().sum(1)
+        return torch.linalg.vector_norm(self.values, dim=(1, 2)).square()
 
     def rotated(self, left: Tensor, right: Tensor) -> Tensor:
         if left.shape[1] * right.shape[0] < left.shape[0] * right.shape[1]:  # the side that shrinks more goes first
             return (left.T @ self.values) @ right
         return left.T @ (self.values @ right)
+
+    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        # Only the wanted columns of each rotated row: of a layer's r·c coordinates a few per cent are kept.
+        rotated = left.T @ self.values  # (B, r, C)
+        wanted, counts = right[:, columns], torch.bincount(rows, minlength=left.shape[1]).tolist()
+        pieces, start = [], 0
+        for row, count in enumerate(counts):
+            pieces.append(rotated[:, row] @ wanted[:, start : start + count])
+            start += count
+        return torch.cat(pieces, 1)
 
     def left_moment(self) -> Tensor:
         rows = self.values.transpose(0, 1).flatten(1)  # (R, B·C)
@@ -87,6 +100,9 @@ class Outer:
 
     def rotated(self, left: Tensor, right: Tensor) -> Tensor:
         return (self.deltas @ left)[:, :, None] * (self.inputs @ right)[:, None, :]
+
+    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return (self.deltas @ left)[:, rows] * (self.inputs @ right)[:, columns]
 
     def left_moment(self) -> Tensor:
         weighted = self.deltas * self.inputs.square().sum(1, keepdim=True)
@@ -133,6 +149,11 @@ class Positions:
         if self.bias:
             inputs = inputs + right[-1][:, None]
         return torch.bmm(left.T @ self.deltas, inputs.transpose(1, 2))
+
+    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        if self._formed is not None or not self._factors_are_cheaper(left.shape[1], right.shape[1]):
+            return self._form().coordinates(left, right, rows, columns)
+        return self.rotated(left, right)[:, rows, columns]
 
     def _factors_are_cheaper(self, r: int, c: int) -> bool:
         """Multiplications per example of rotating the factors, against forming G and rotating it."""

@@ -176,7 +176,7 @@ class FittedEigenbasis:
         kept = []
         for gradient, (left, right, rows, columns) in zip(gradients, self._parts, strict=True):
             if len(rows):
-                kept.append(gradient.rotated(left, right)[:, rows, columns])
+                kept.append(gradient.coordinates(left, right, rows, columns))
         return torch.cat(kept, 1)
 
     def tensors(self) -> dict[str, Tensor]:
