@@ -41,12 +41,14 @@ def check(
     hooked: Sequence[str] | None = None,
     layers: Sequence[str] | None = None,
 ) -> None:
-    """The engine's gradients are those of the loop, and exactly the blocks named are read through hooks."""
+    """Every parameter is there with the loop's gradients, and exactly the blocks named are read through hooks."""
     labels = labels_for(B) if labels is None else labels
     model = shuffled_weights(model)
     engine = engine_of(model, copy.deepcopy(inputs), labels, layers=layers)
     found = engine_gradients(engine, copy.deepcopy(inputs), labels)
-    assert_gradients(found, loop_gradients(task_of(model), model, list(found), inputs, labels))
+    every = [name for name, _ in model.named_parameters()]
+    names = every if layers is None else [name for name in every if name.rpartition(".")[0] in layers]
+    assert_gradients(found, loop_gradients(task_of(model), model, names, inputs, labels))
     if hooked is not None:
         assert [block.name for block in engine.blocks if block.hooked] == list(hooked)
 

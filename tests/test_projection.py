@@ -122,9 +122,9 @@ def test_directions_bound_the_eigenvectors_of_a_side() -> None:
 # --- a side too wide to be decomposed whole ---------------------------------------------------------------------------
 
 
-def wide_sample(rank: int, columns: int = 90) -> list[Blocks]:
-    """Gradients of 3 × columns whose rows lie in a space of few dimensions, of decaying importance."""
-    directions = random(rank, columns, seed=1) * (0.7 ** torch.arange(rank))[:, None]
+def wide_sample(rank: int, *, decay: float = 0.7) -> list[Blocks]:
+    """Gradients of 3 × 90 whose rows lie in a space of few dimensions, of decaying importance."""
+    directions = random(rank, 90, seed=1) * (decay ** torch.arange(rank))[:, None]
     return [[Dense((random(10, 3, rank, seed=s) @ directions).float())] for s in (2, 3)]
 
 
@@ -139,6 +139,15 @@ def test_a_sketched_side_spans_what_the_exact_one_spans(monkeypatch: pytest.Monk
     sketched = fit_wide(sample, 3 * 9, 9).tensors()["right.0"].double()
     assert_orthonormal(sketched.float())
     assert_close(sketched @ sketched.T, exact @ exact.T, 1e-4)
+
+
+def test_a_sketched_side_has_the_leading_eigenvalues_of_the_exact_one_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "_WIDEST_EXACT", 50)
+    sample = wide_sample(rank=80, decay=0.9)
+    columns = fit_wide(sample, 3 * 12, 12).tensors()["right.0"].double()
+    moment = sum(gradient.right_moment().double() for batch in sample for gradient in batch)
+    exact = torch.linalg.eigvalsh(moment).flip(0)[:12]  # type: ignore[arg-type]
+    assert_close((columns.T @ moment @ columns) / exact[0], torch.diag(exact / exact[0]), 1e-3)
 
 
 def test_a_sketched_side_keeps_the_inner_products_that_the_exact_one_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
