@@ -696,6 +696,19 @@ def test_every_form_can_be_rotated(form: Form, r: int, c: int) -> None:
 
 
 @every_form
+@given(form=forms(), data=st.data())
+def test_every_form_can_give_single_coordinates(form: Form, data: Any) -> None:
+    """Some entries of the rotated gradient, in the order of rows and then columns; some rows may have none."""
+    gradient, dense = form
+    r, c = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
+    kept = sorted(data.draw(st.sets(st.integers(0, r * c - 1), min_size=1)))
+    rows, columns = torch.tensor([k // c for k in kept]), torch.tensor([k % c for k in kept])
+    left, right = random(dense.shape[1], r, seed=2), random(dense.shape[2], c, seed=3)
+    wanted = torch.einsum("Rr,bRC,Cc->brc", left, dense, right)[:, rows, columns]
+    assert_close(gradient.coordinates(left, right, rows, columns), wanted, 1e-10)
+
+
+@every_form
 @given(form=forms())
 def test_every_form_has_both_moments(form: Form) -> None:
     gradient, dense = form
