@@ -32,40 +32,6 @@ settings.load_profile("whence")
 
 # --- the repository's work/ folder ------------------------------------------------------------------------------------
 
-_WORK = str(ROOT / "work")
-_EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "os.scandir", "sqlite3.connect"}
-
-
-def _is_in_work(path: object, cwd: object = None) -> bool:
-    if not isinstance(path, str | bytes | os.PathLike) or os.sep not in os.fsdecode(path):
-        return False  # a bare name may be relative to another folder (dir_fd, as in shutil.rmtree)
-    start = os.fsdecode(cwd) if isinstance(cwd, str | bytes | os.PathLike) else os.getcwd()  # noqa: PTH109
-    full = os.path.normpath(os.path.join(start, os.fsdecode(path)))  # noqa: PTH118
-    return full == _WORK or full.startswith(_WORK + os.sep)
-
-
-def _workspace_argument(command: object) -> object:
-    """What follows --workspace in a command, if anything."""
-    if not isinstance(command, list | tuple):
-        return None
-    words = [str(word) for word in command]
-    return words[words.index("--workspace") + 1] if "--workspace" in words[:-1] else None
-
-
-def _keep_off(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook: fails the test that reaches for the folder, in this process or by a command it starts."""
-    if event in _EVENTS:
-        path, cwd = (arguments or (None,))[0], None
-    elif event == "subprocess.Popen":
-        path, cwd = _workspace_argument(arguments[1]), arguments[2]
-    else:
-        return
-    if _is_in_work(path, cwd):
-        pytest.fail(f"A test reached for {path} in the repository's work/ folder; give it a workspace under tmp_path.")
-
-
-sys.addaudithook(_keep_off)
-
 
 @pytest.fixture(autouse=True)
 def _in_a_temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
