@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import StoreError
+from attribution.files import whole
 from attribution.progress import Progress, silent
 from attribution.store import ROWS_AT_ONCE, GradientStore
 
@@ -40,11 +41,9 @@ def build(store: GradientStore, folder: Path, *, progress: Progress = silent) ->
         progress(start, len(store), "index")
         index.add(store.rows(slice(start, start + ROWS_AT_ONCE)))
     progress(len(store), len(store), "index")
-    try:
-        faiss.write_index(index, str(folder / _FILE))
-    except RuntimeError as error:
-        # faiss reports a failed write with its own error; a disk without room is the one cause seen
-        raise StoreError(f"The index cannot be written: {error}.", "Free some space and run `index` again.") from error
+    with whole(folder / _FILE) as draft, draft.open("wb") as file:
+        # Through Python's file: faiss's own says on standard error only that the end did not fit on the disk.
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
 class VectorIndex:
@@ -55,7 +54,7 @@ class VectorIndex:
             index = faiss.read_index(str(folder / _FILE))
         except RuntimeError as error:
             raise StoreError(
-                f"The index file in {folder.name} cannot be read.", "Remove that folder and run `index` again."
+                f"{_FILE} of the index {folder.name} cannot be read.", f"Remove {folder} and run `index` again."
             ) from error
         if faiss.get_num_gpus() > 0:
             index = faiss.index_cpu_to_all_gpus(index)

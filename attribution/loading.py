@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import Examples, Preview, check_labels
-from attribution.files import write_json
+from attribution.files import UNREADABLE, write_array, write_json
 from attribution.modalities import picture_vector, preview
 from attribution.progress import Progress, silent
 from attribution.project import Project
@@ -127,11 +127,11 @@ def _write_split(folder: Path, project: Project, part: Examples, dataset: Any, p
             if vector is not None:
                 vectors.append(vector)
     progress(len(part), len(part), f"previews of the {part.split} set")
-    np.save(folder / f"{part.split}-previews.npy", np.array(offsets, np.int64))
-    np.save(folder / f"{part.split}-labels.npy", part.labels)
-    np.save(folder / f"{part.split}-truth.npy", part.truth)
+    write_array(folder / f"{part.split}-previews.npy", np.array(offsets, np.int64))
+    write_array(folder / f"{part.split}-labels.npy", part.labels)
+    write_array(folder / f"{part.split}-truth.npy", part.truth)
     if len(vectors) == len(part) and len({len(vector) for vector in vectors}) == 1:
-        np.save(folder / f"{part.split}-pixels.npy", np.stack(vectors))
+        write_array(folder / f"{part.split}-pixels.npy", np.stack(vectors))
     write_json(folder / f"{part.split}.json", {"ids": part.ids, "hashes": part.hashes, "kind": kind})
     return kind
 
@@ -156,8 +156,8 @@ class LoadedExamples:
             saved = json.loads((self.folder / f"{split}.json").read_text())
             labels = np.load(self.folder / f"{split}-labels.npy")
             truth = np.load(self.folder / f"{split}-truth.npy")
-        except (OSError, ValueError) as error:
-            raise StoreError(f"The loaded {split} examples cannot be read: {error}.", _AGAIN) from error
+        except UNREADABLE as error:
+            raise StoreError(f"The loaded {split} examples cannot be read: {error}.", self._again) from error
         classes = tuple(self.facts["classes"])
         return Examples(split, tuple(saved["ids"]), labels, truth, tuple(saved["hashes"]), classes)
 
@@ -175,7 +175,7 @@ class LoadedExamples:
 
     @cached_property
     def _offsets(self) -> dict[str, NDArray[np.int64]]:
-        return {split: np.load(self.folder / f"{split}-previews.npy") for split in ("train", "test")}
+        return {split: self._array(f"{split}-previews.npy") for split in ("train", "test")}
 
     @cached_property
     def _kind(self) -> str:
@@ -183,8 +183,14 @@ class LoadedExamples:
 
     def pixels(self, split: str) -> NDArray[np.uint8] | None:
         """(N, pixels) bytes to measure distances by; None where pixels mean nothing."""
-        path = self.folder / f"{split}-pixels.npy"
-        return np.load(path, mmap_mode="r") if path.exists() else None
+        return self._array(f"{split}-pixels.npy") if (self.folder / f"{split}-pixels.npy").exists() else None
 
+    def _array(self, name: str) -> NDArray[Any]:
+        try:
+            return np.load(self.folder / name, mmap_mode="r")
+        except UNREADABLE as error:
+            raise StoreError(f"{name} of the loaded examples cannot be read: {error}.", self._again) from error
 
-_AGAIN = "Remove that folder and run `train` again."
+    @property
+    def _again(self) -> str:
+        return f"Remove {self.folder} and run `train` again."

@@ -115,6 +115,7 @@ def _clean_logits(
 
 def loaded(workspace: Workspace, id_: str) -> LoadedExamples:
     """Examples that were loaded, by id."""
+    workspace.verify("examples", id_)
     return LoadedExamples(workspace.folder("examples", id_), workspace.manifest("examples", id_))
 
 
@@ -222,7 +223,7 @@ def embed(
     train_split, test_split = splits(project, task, examples_of(workspace, run))
     saved = saved_checkpoints(workspace, run)
     weights = checkpoint_files(workspace, run)
-    _check_weights(saved, weights)
+    workspace.verify("runs", run)
     _predict(workspace, run, task, train_split, test_split, weights[-1], progress)
 
     def make(folder: Path) -> Mapping[str, Any]:
@@ -232,14 +233,6 @@ def embed(
 
     described = {"projection": asdict(recipe.projection), "layers": recipe.layers}
     return _find_or_make(workspace, "gradients", described, {"runs": run}, make, mend=_withdraw_if_damaged)
-
-
-def _check_weights(saved: list[SavedCheckpoint], files: list[Path]) -> None:
-    for checkpoint, file in zip(saved, files, strict=True):
-        if not file.exists() or file_sha256(file) != checkpoint.sha256:
-            raise StoreError(
-                f"{file.name} is not what was saved: its checksum differs.", "Remove that run and train again."
-            )
 
 
 def _predict(
@@ -258,14 +251,14 @@ def _predict(
 
 
 def _withdraw_if_damaged(workspace: Workspace, id_: str) -> None:
-    """Make a damaged store a draft again, with the damaged blocks struck from what is finished."""
-    n = len(examples_of(workspace, workspace.manifest("gradients", id_)["parents"]["runs"]).train)
-    folders = sorted(workspace.folder("gradients", id_).glob("checkpoint-*"))
-    damaged = {folder.name: store.damaged_blocks(folder, n) for folder in folders}
-    if any(damaged.values()):
+    """Make a damaged store a draft again; going on with it makes anew what does not match its checksum."""
+    opened = GradientStore(workspace.folder("gradients", id_), workspace.manifest("gradients", id_))
+    for path in opened.damaged_projections():
+        path.unlink(missing_ok=True)  # before the withdrawal: a draft does not know what its checksum was
+    try:
+        opened.verify()
+    except StoreError:
         workspace.withdraw("gradients", id_)
-        for name, blocks in damaged.items():
-            store.forget_blocks(workspace.path / "drafts" / f"gradients-{id_}" / name, blocks)
 
 
 # --- index ------------------------------------------------------------------------------------------------------------
@@ -320,7 +313,10 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str) -> OpenGra
     run = manifest["parents"]["runs"]
     task, examples = Task(project), examples_of(workspace, run)
     train_split, test_split = splits(project, task, examples)
-    folder = workspace.folder("predictions", recipe_id("predictions", {}, {"runs": run}))
+    predicted = recipe_id("predictions", {}, {"runs": run})
+    workspace.verify("runs", run)
+    workspace.verify("predictions", predicted)
+    folder = workspace.folder("predictions", predicted)
     source = IndexedRun(task, checkpoint_files(workspace, run), train_split, opened, _stored_recipe(manifest))
     said = {split: predictions.load(folder, split) for split in ("train", "test")}
     return OpenGradients(task, examples, train_split, test_split, said, opened, source)
@@ -349,6 +345,7 @@ def open_index(workspace: Workspace) -> OpenIndex:
     id_ = _current(workspace, "indexes")
     manifest = workspace.manifest("indexes", id_)
     _refuse_stale(workspace, manifest)
+    workspace.verify("indexes", id_)
     gradients = _open_gradients(workspace, project, manifest["parents"]["gradients"])
     return OpenIndex(workspace.folder("indexes", id_), manifest, gradients)
 
@@ -378,7 +375,9 @@ def _find_or_make(
     id_ = recipe_id(kind, recipe, parents)
     if mend is not None and workspace.has(kind, id_):
         mend(workspace, id_)
-    if not workspace.has(kind, id_):
+    if workspace.has(kind, id_):
+        workspace.manifest(kind, id_)  # refuses one that is damaged or of a newer format
+    else:
         watch = Stopwatch()
         with workspace.draft(kind, id_) as folder:
             if not workspace.has(kind, id_):  # another process may have published it while this one waited

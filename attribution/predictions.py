@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attribution.errors import StoreError
+from attribution.files import UNREADABLE, write_array
 from attribution.progress import Progress, silent
 from attribution.task import Split, Task
 
@@ -90,14 +91,14 @@ _ARRAYS = ("logits", "features", "losses")
 def save(predictions: Predictions, folder: Path, split: str) -> None:
     """Write the arrays of one split into a folder."""
     for name in _ARRAYS:
-        np.save(folder / f"{split}-{name}.npy", getattr(predictions, name))
+        write_array(folder / f"{split}-{name}.npy", getattr(predictions, name))
 
 
 def load(folder: Path, split: str) -> Predictions:
     """Read the arrays of one split as memory maps."""
     try:
         return Predictions(*(np.load(folder / f"{split}-{name}.npy", mmap_mode="r") for name in _ARRAYS))
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise StoreError(
-            f"The predictions in {folder.name} cannot be read: {error}.", "Remove that folder and run `embed` again."
+            f"The predictions of the {split} set cannot be read: {error}.", f"Remove {folder} and run `embed` again."
         ) from error

@@ -7,8 +7,8 @@
                                    finished.jsonl           a line per finished block of rows, with its checksum
 
 A block of rows is computed by itself and written once; its line is appended only when its numbers are on disk. An
-interrupted pass goes on behind the last line and, since blocks and the batches inside them never depend on where it
-was interrupted, ends with the same bytes.
+interrupted pass goes on with the blocks that have no line, or whose numbers no longer match it, and, since blocks and
+the batches inside them never depend on where it was interrupted, ends with the same bytes.
 
 N train, C checkpoints, D projected numbers per checkpoint.
 """
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from attribution.errors import StoreError
-from attribution.files import allocate, write_tensors
+from attribution.files import UNREADABLE, allocate, file_sha256, whole, write_tensors
 from attribution.gradients import Batch, GradientEngine
 from attribution.layers import MatrixGradient
 from attribution.progress import Progress, silent
@@ -43,6 +43,8 @@ _SAMPLE_IN_MEMORY = 2**26  # numbers: 256 MB of gradients of the fitting sample
 _PROBE = 8  # rows the engine checks itself on
 
 _ARRAYS = ("vectors", "squared_norms", "losses")
+_PROJECTION = "projection.safetensors"
+_Line = tuple[int, int, int]  # start, stop and checksum of a finished block
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def embed(
     """
     total = len(weights) * len(train)
     facts: dict[str, Any] = {}
+    hashes = []
     for c, path in enumerate(weights):
         progress(c * len(train), total, "gradients")
         engine, projection = prepare(task, path, train, recipe, folder / f"checkpoint-{c}")
@@ -89,7 +92,8 @@ def embed(
             engine, projection, train, folder / f"checkpoint-{c}",
             lambda done, c=c: progress(c * len(train) + done, total, "gradients"),
         )  # fmt: skip
-    return facts
+        hashes.append(file_sha256(folder / f"checkpoint-{c}" / _PROJECTION))
+    return {**facts, "projection_sha256": hashes}
 
 
 def prepare(
@@ -97,7 +101,7 @@ def prepare(
 ) -> tuple[GradientEngine, Projection]:
     """The engine of one checkpoint and its projection, fitted once and then read back from `folder`."""
     engine = engine_of(task, weights, train, recipe.layers)
-    saved = folder / "projection.safetensors"
+    saved = folder / _PROJECTION
     if not saved.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(saved, fit(engine, train, recipe.projection).tensors())
@@ -142,15 +146,18 @@ def _rows(split: Split, rows: NDArray[np.int64] | slice) -> tuple[Any, torch.Ten
 
 def _embed_checkpoint(engine: GradientEngine, projection: Projection, train: Split, folder: Path, report: Any) -> None:
     arrays = _open_arrays(folder, len(train), projection.dimension, len(engine.blocks))
-    finished = {start for start, _, _ in _finished(folder)}
-    for start in range(0, len(train), ROWS_AT_ONCE):
-        stop = min(start + ROWS_AT_ONCE, len(train))
-        if start not in finished:
+    blocks = [(start, min(start + ROWS_AT_ONCE, len(train))) for start in range(0, len(train), ROWS_AT_ONCE)]
+    kept = [(a, b, crc) for a, b, crc in _finished(folder) if (a, b) in blocks and _crc(arrays, a, b) == crc]
+    _write_finished(folder, kept)
+    finished = {(a, b) for a, b, _ in kept}
+    for start, stop in blocks:
+        if (start, stop) not in finished:
             _embed_rows(engine, projection, train, start, stop, arrays)
             for array in arrays.values():
                 array.flush()
-            _append_line(folder / "finished.jsonl", {"start": start, "stop": stop, "crc32": _crc(arrays, start, stop)})
+            _append_finished(folder, (start, stop, _crc(arrays, start, stop)))
         report(stop)
+    _write_finished(folder, _finished(folder))
 
 
 def _embed_rows(
@@ -187,32 +194,56 @@ def _open_arrays(folder: Path, n: int, dimension: int, blocks: int) -> dict[str,
         (folder / "finished.jsonl").unlink(missing_ok=True)
         for name, shape in shapes.items():
             np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
-            allocate(folder / f"{name}.npy")
+    for name in shapes:
+        allocate(folder / f"{name}.npy")  # each time: the process that made the file may have been refused the space
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _ARRAYS}
 
 
 def _is_array(path: Path, shape: tuple[int, ...]) -> bool:
     try:
         return np.load(path, mmap_mode="r").shape == shape
-    except (OSError, ValueError):
+    except UNREADABLE:
         return False
 
 
-def _append_line(path: Path, line: Mapping[str, int]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+def _append_finished(folder: Path, line: _Line) -> None:
+    with (folder / "finished.jsonl").open("a") as file:
+        file.write(_as_text(line))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _finished(folder: Path) -> list[tuple[int, int, int]]:
-    """(start, stop, crc32) of every finished block; a line cut short by a crash does not count."""
+def _write_finished(folder: Path, lines: Sequence[_Line]) -> None:
+    """Write the list anew, in the order of the rows: a mended store is then the same as one that was never damaged."""
+    with whole(folder / "finished.jsonl") as draft:
+        draft.write_text("".join(map(_as_text, sorted(lines))))
+
+
+def _as_text(line: _Line) -> str:
+    return json.dumps(dict(zip(("start", "stop", "crc32"), line, strict=True))) + "\n"
+
+
+def _finished(folder: Path) -> list[_Line]:
+    """Every finished block; a line cut short by a crash does not count."""
     path = folder / "finished.jsonl"
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
-    found = [json.loads(line) for line in lines[:-1]]
-    return [(line["start"], line["stop"], line["crc32"]) for line in found]
+    found = []
+    for text in path.read_text(errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+            found.append((int(line["start"]), int(line["stop"]), int(line["crc32"])))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _read_arrays(folder: Path) -> dict[str, NDArray[np.float32]] | None:
+    """Memory maps to read from; None where one cannot be read."""
+    try:
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    except UNREADABLE:
+        return None
 
 
 def _crc(arrays: Mapping[str, NDArray[np.float32]], start: int, stop: int) -> int:
@@ -236,6 +267,7 @@ class GradientStore:
         self.checkpoints = [StoredCheckpoint(**c) for c in facts["checkpoints"]]
         self.dimension: int = facts["dimension"]
         self.n_parameters: int = facts["parameters"]
+        self._projection_hashes: list[str] = facts.get("projection_sha256", [])
 
     def __len__(self) -> int:
         return len(self.losses(0))
@@ -249,7 +281,7 @@ class GradientStore:
             path = self.folder / f"checkpoint-{c}" / f"{name}.npy"
             try:
                 self._maps[c, name] = np.load(path, mmap_mode="r")
-            except (OSError, ValueError) as error:
+            except UNREADABLE as error:
                 raise StoreError(f"{path.name} of checkpoint {c} cannot be read: {error}.", _REPAIR) from error
         return self._maps[c, name]
 
@@ -274,7 +306,13 @@ class GradientStore:
         return np.concatenate([self.vectors(c)[rows] for c in range(len(self.checkpoints))], 1)
 
     def verify(self) -> None:
-        """Compare every block with its checksum; raises `StoreError` naming the first that differs."""
+        """Compare every file with its checksums; raises `StoreError` naming the first block that differs."""
+        if damaged_files := self.damaged_projections():
+            raise StoreError(
+                f"{_PROJECTION} in {damaged_files[0].parent.name} of the gradient store is damaged: its checksum "
+                "differs.",
+                _REPAIR,
+            )
         for c in range(len(self.checkpoints)):
             damaged = damaged_blocks(self.folder / f"checkpoint-{c}", len(self))
             if damaged:
@@ -285,25 +323,26 @@ class GradientStore:
                     _REPAIR,
                 )
 
+    def damaged_projections(self) -> list[Path]:
+        """Files of projections that are gone or are not what the store was made with."""
+        paths = [self.folder / f"checkpoint-{c}" / _PROJECTION for c in range(len(self._projection_hashes))]
+        expected = zip(paths, self._projection_hashes, strict=True)
+        return [path for path, sha256 in expected if not path.exists() or file_sha256(path) != sha256]
+
 
 _REPAIR = "Run `embed` again: it makes only the damaged blocks anew."
 
 
 def damaged_blocks(folder: Path, n: int) -> list[tuple[int, int]]:
-    """(start, stop) of every block of rows whose numbers are missing or differ from their checksum."""
-    try:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-    except (OSError, ValueError):
+    """(start, stop) of rows whose numbers are missing or differ from their checksum, block by block."""
+    arrays = _read_arrays(folder)
+    if arrays is None:
         return [(0, n)]
-    known = {start: crc for start, _, crc in _finished(folder)}
-    blocks = [(start, min(start + ROWS_AT_ONCE, n)) for start in range(0, n, ROWS_AT_ONCE)]
-    return [(a, b) for a, b in blocks if a not in known or _crc(arrays, a, b) != known[a]]
-
-
-def forget_blocks(folder: Path, damaged: Sequence[tuple[int, int]]) -> None:
-    """Strike damaged blocks from the list of finished ones, so that the next `embed` makes them anew."""
-    starts = {start for start, _ in damaged}
-    kept = [line for line in _finished(folder) if line[0] not in starts]
-    draft = folder / "finished.part"
-    draft.write_text("".join(json.dumps({"start": a, "stop": b, "crc32": crc}) + "\n" for a, b, crc in kept))
-    draft.replace(folder / "finished.jsonl")
+    found, reached = [], 0
+    for start, stop, crc in sorted(_finished(folder)):
+        if start > reached:
+            found.append((reached, start))
+        if stop > n or _crc(arrays, start, stop) != crc:
+            found.append((start, min(stop, n)))
+        reached = max(reached, stop)
+    return found if reached >= n else [*found, (reached, n)]

@@ -223,5 +223,6 @@ class _State:
 
     def forget(self, folder: Path) -> None:
         """Remove what only resuming needs."""
-        for path in folder.glob("resume*"):
+        (folder / "resume.json").unlink(missing_ok=True)  # first: it names the others
+        for path in folder.glob("resume-*"):
             path.unlink()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution.errors import InvalidInput, Missing, StoreError
-from attribution.files import write_json, writing
+from attribution.files import file_sha256, write_json, writing
 
 FORMAT = 1
 FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 1, "indexes": 1}
@@ -65,9 +65,13 @@ class Workspace:
         self._check_format()
 
     def _check_format(self) -> None:
-        if self.path.exists() and not self.path.is_dir():
+        try:
+            is_file = self.path.exists() and not self.path.is_dir()
+            found = self.record().get("format", FORMAT)
+        except PermissionError as error:
+            raise InvalidInput(f"The workspace {self.path} may not be read.", "Name another --workspace.") from error
+        if is_file:
             raise InvalidInput(f"{self.path} is a file, and a workspace is a folder.", "Name another --workspace.")
-        found = self.record().get("format", FORMAT)
         if not isinstance(found, int) or found > FORMAT:
             raise StoreError(
                 f"The workspace {self.path} has format {found}; this version reads up to {FORMAT}.",
@@ -119,48 +123,71 @@ class Workspace:
         """The manifest of a published artefact; raises `Missing`, or `StoreError` for a newer format."""
         if not self.has(kind, id_):
             raise missing(self.path, kind)
-        manifest = _read_json(self.folder(kind, id_) / "manifest.json", f"Remove {kind}/{id_} and build it again.")
-        if manifest.get("format", 0) > FORMATS[kind]:
+        again = f"Remove {self.folder(kind, id_)} and build it again."
+        manifest = _read_json(self.folder(kind, id_) / "manifest.json", again)
+        found = manifest.get("format")
+        if not isinstance(found, int) or found > FORMATS[kind]:
             raise StoreError(
-                f"{kind}/{id_} has format {manifest['format']}; this version reads up to {FORMATS[kind]}.",
+                f"{kind}/{id_} has format {found}; this version reads up to {FORMATS[kind]}.",
                 "Update Whence, or build it again in another --workspace.",
             )
+        lacking = [key for key in ("recipe", "parents", "facts") if not isinstance(manifest.get(key), dict)]
+        if lacking:
+            raise StoreError(f"{kind}/{id_}/manifest.json has no {lacking[0]}.", again)
         return manifest
+
+    def verify(self, kind: str, id_: str) -> None:
+        """Compare the files of a published artefact with their checksums; raises `StoreError` naming the first."""
+        for name, sha256 in self.manifest(kind, id_).get("files", {}).items():
+            path = self.folder(kind, id_) / name
+            if not path.exists() or file_sha256(path) != sha256:
+                raise StoreError(
+                    f"{name} of {kind}/{id_} is damaged: its checksum differs.",
+                    f"Remove {self.folder(kind, id_)} and run `{KINDS[kind][1]}` again.",
+                )
 
     @contextmanager
     def draft(self, kind: str, id_: str) -> Iterator[Path]:
         """The draft folder of an artefact, locked: a second process wanting the same waits until it is published."""
         path = self.path / "drafts" / f"{kind}-{id_}"
-        with writing(self.path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock(f"{kind}-{id_}"), writing(self.path):
+        with writing(self.path), self._lock(f"{kind}-{id_}"):
             path.mkdir(exist_ok=True)
-            yield path
+            for left in (*path.rglob("*.part"), *path.glob("manifest.json")):  # by a process that was killed
+                left.unlink()
+            try:
+                yield path
+            finally:
+                if path.exists() and not any(path.iterdir()):  # another process had published it, or nothing was made
+                    path.rmdir()
 
     def publish(self, draft: Path, kind: str, id_: str, manifest: Manifest) -> None:
         """Write the manifest and move the draft to its name. From then on it is whole and never changes."""
+        files = sorted(p for p in draft.rglob("*") if p.is_file())
         full = {
             "kind": kind,
             "format": FORMATS[kind],
             "id": id_,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "n_bytes": sum(p.stat().st_size for p in draft.rglob("*") if p.is_file()),
+            "n_bytes": sum(p.stat().st_size for p in files),
             **manifest,
         }
+        if kind != "gradients":  # which keep a checksum of every block, so that single ones can be mended
+            full["files"] = {p.relative_to(draft).as_posix(): file_sha256(p) for p in files}
         write_json(draft / "manifest.json", full)
         target = self.folder(kind, id_)
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():  # without a manifest, or it would not have been made again
+            shutil.rmtree(target)
         draft.rename(target)
 
     def withdraw(self, kind: str, id_: str) -> None:
         """Turn a published artefact back into a draft, to be mended and published again."""
-        with self._lock(f"{kind}-{id_}"):
+        with writing(self.path), self._lock(f"{kind}-{id_}"):
             draft = self.path / "drafts" / f"{kind}-{id_}"
             if draft.exists():
                 shutil.rmtree(draft)
             draft.parent.mkdir(parents=True, exist_ok=True)
             self.folder(kind, id_).rename(draft)
-            (draft / "manifest.json").unlink()
 
     def has_draft(self, kind: str) -> bool:
         """Whether an interrupted step of this kind can be gone on with."""
