@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attribution import loading
-from attribution.errors import AttributionError
+from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Examples
 from attribution.gradients import GradientEngine
-from attribution.pipeline import embed_recipe, project_folder, recorded_project
+from attribution.pipeline import embed_recipe, project_folder, recorded_project, require_weights
 from attribution.project import Project
 from attribution.store import BATCH, EmbedRecipe
 from attribution.task import Split, Task, input_hash
@@ -56,15 +56,20 @@ def workspace_checks(path: str | Path) -> tuple[Check, ...]:
 def _run(project: Project, recipe: EmbedRecipe, folder: Path) -> Iterator[Check]:
     data, train = _attempt("data", lambda: _read(project))
     yield data
-    order = _order(project)
-    yield order
+    if train is not None:
+        order, stable = _attempt("order", lambda: (_order(project), True))
+        yield order
     built, model = _attempt("model", lambda: _model(project, folder))
     yield built
-    if train is None or model is None or not order.ok:
+    if train is None or model is None or not stable:
         return
     task = Task(project)
     split = Split(train, project.train, task)
-    yield _loss(task, model, split, np.arange(min(_SAMPLE, len(split))))
+    rows = np.arange(min(_SAMPLE, len(split)))
+    loss, _ = _attempt("loss", lambda: (_loss(task, model, split, rows), True))
+    yield loss
+    if not loss.ok:
+        return
     yield _modes(model)
     gradients, engine = _attempt("gradients", lambda: _engine(task, model, split, recipe))
     yield gradients
@@ -88,6 +93,7 @@ def _attempt(name: str, do: Callable[[], tuple[str, T]]) -> tuple[Check, T | Non
 
 def _read(project: Project) -> tuple[str, Examples]:
     train, test = loading.read_split(project, "train"), loading.read_split(project, "test")
+    loading.check_ids(train, test)
     return (
         f"{len(train):,} training and {len(test):,} test examples, labels within the {len(project.classes)} classes, "
         "all inputs finite.",
@@ -95,20 +101,20 @@ def _read(project: Project) -> tuple[str, Examples]:
     )
 
 
-def _order(project: Project) -> Check:
+def _order(project: Project) -> str:
     rows = range(min(8, len(project.train)))
     first = [input_hash(project.train[i][0]) for i in rows]
-    if first == [input_hash(project.train[i][0]) for i in rows]:
-        return Check("order", True, "The same row gives the same example twice.")
-    return Check(
-        "order",
-        False,
-        "Reading a training row twice gives two different inputs.",
-        "Take random augmentation out of the data set that Whence reads.",
-    )
+    for i in rows:
+        if first[i] != input_hash(project.train[i][0]):
+            raise InvalidInput(
+                f"Reading training row {i} twice gives two different inputs.",
+                "Take random augmentation out of the data set that Whence reads.",
+            )
+    return "The same row gives the same example twice."
 
 
 def _model(project: Project, folder: Path) -> tuple[str, nn.Module]:
+    require_weights(project)
     task = Task(project)
     model = task.model()
     for checkpoint in project.checkpoints:
@@ -118,13 +124,14 @@ def _model(project: Project, folder: Path) -> tuple[str, nn.Module]:
     return f"{type(model).__name__} with {count:,} parameters{fits}.", model
 
 
-def _loss(task: Task, model: nn.Module, split: Split, rows: NDArray[np.int64]) -> Check:
+def _loss(task: Task, model: nn.Module, split: Split, rows: NDArray[np.int64]) -> str:
+    task.check(model, split)
     with torch.no_grad():
         losses = task.losses(model, split.inputs(rows), split.labels(rows))
-    if bool(torch.isfinite(losses).all()):
-        return Check("loss", True, f"One finite loss per example; mean {float(losses.mean()):.3f} on {len(rows)}.")
-    i = int((~torch.isfinite(losses)).nonzero()[0])
-    return Check("loss", False, f"The loss of training row {i} is {float(losses[i])}.", "Look at that example.")
+    if not bool(torch.isfinite(losses).all()):
+        i = int((~torch.isfinite(losses)).nonzero()[0])
+        raise InvalidInput(f"The loss of training row {i} is {float(losses[i])}.", "Look at that example.")
+    return f"One finite loss per example; mean {float(losses.mean()):.3f} on {len(rows)}."
 
 
 def _modes(model: nn.Module) -> Check:

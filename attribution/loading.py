@@ -38,7 +38,7 @@ def read_split(project: Project, split: str, *, progress: Progress = silent) -> 
     Raises `InvalidInput` for labels outside the classes, ids that repeat, and inputs that are not finite.
     """
     dataset, ids = (project.train, project.train_ids) if split == "train" else (project.test, project.test_ids)
-    n = len(dataset)
+    n = _length(dataset, split)
     ids = tuple(ids) if ids is not None else tuple(f"{split}:{i}" for i in range(n))
     if len(ids) != n or len(set(ids)) != n:
         raise InvalidInput(
@@ -57,11 +57,28 @@ def read_split(project: Project, split: str, *, progress: Progress = silent) -> 
     return Examples(split, ids, labels, labels, tuple(hashes), tuple(project.classes))
 
 
+def _length(dataset: Any, split: str) -> int:
+    try:
+        return len(dataset)
+    except TypeError as error:
+        raise InvalidInput(
+            f"The {split} set has no length: {error}.", "Pass a map-style data set, with len() and rows by number."
+        ) from error
+
+
 def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
     try:
-        value, label = dataset[i]
+        item = dataset[i]
+    except Exception as error:  # the user's code runs in here: say what it raised
+        raise InvalidInput(
+            f"Row {i} of the {split} set cannot be read: {type(error).__name__}: {error}.", "Mend the data set."
+        ) from error
+    try:
+        value, label = item
+        if int(label) != label:
+            raise ValueError(f"the label is {label}")
         return value, int(label)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidInput(
             f"Row {i} of the {split} set is not an (input, label) pair with a whole-number label: {error}.",
             "Wrap the data set so that it gives (input, label).",
@@ -69,10 +86,32 @@ def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
 
 
 def _check_finite(value: Any, id_: str, i: int, split: str) -> None:
-    if isinstance(value, torch.Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+    if not _is_finite(value):
         raise InvalidInput(
             f"The {split} example {id_} (row {i}) holds NaN or infinite values.",
             "Leave it out of the data set, or mend it.",
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    if isinstance(value, torch.Tensor):
+        return not value.is_floating_point() or bool(torch.isfinite(value).all())
+    if isinstance(value, float | np.ndarray | np.floating):
+        return np.asarray(value).dtype.kind not in "fc" or bool(np.isfinite(value).all())
+    return True
+
+
+def check_ids(train: Examples, test: Examples) -> None:
+    """Raise `InvalidInput` unless an id names one example of the two splits together."""
+    both = sorted(set(train.ids) & set(test.ids))
+    if both:
+        raise InvalidInput(
+            f"{len(both):,} ids are used in the training set and in the test set, the first “{both[0]}”.",
+            "Give every example an id of its own, as in “train:0” and “test:0”.",
         )
 
 
@@ -90,7 +129,22 @@ def recipe(project: Project, train: Examples, test: Examples) -> dict[str, Any]:
         "modality": project.modality,
         "truth": [[int(i), int(train.truth[i])] for i in planted],
         "noise": asdict(project.noise) if project.noise else None,
+        **_shown(project),
     }
+
+
+def _shown(project: Project) -> dict[str, Any]:
+    """What the user decides about previews; those of our own code change with the format."""
+    shown: dict[str, Any] = {}
+    if project.feature_names is not None:
+        shown["feature_names"] = list(project.feature_names)
+    if project.preview is not None and not _is_ours(project.preview):
+        shown["preview"] = project.source("preview")
+    return shown
+
+
+def _is_ours(function: object) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("attribution.")
 
 
 def write(

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from attribution import index as vector_index
 from attribution import loading, predictions, standout, store
@@ -79,6 +81,7 @@ def load(workspace: Workspace, project: Project, *, progress: Progress = silent)
     """Read both splits and plant the noise that is asked for; returns the id of the examples."""
     train = loading.read_split(project, "train", progress=progress)
     test = loading.read_split(project, "test", progress=progress)
+    loading.check_ids(train, test)
     if project.noise is not None:
         logits = _clean_logits(workspace, project, train, test, progress)
         train = loading.relabelled(train, project.noise.plant(train.labels, len(train.classes), logits))
@@ -134,56 +137,80 @@ def splits(project: Project, task: Task, examples: LoadedExamples) -> tuple[Spli
 
 def train(workspace: Workspace, project: Project, *, progress: Progress = silent) -> str:
     """Train the model, or import the project's checkpoints; loads first. Returns the id of the run."""
+    require_weights(project)
     examples = load(workspace, project, progress=progress)
     task = Task(project)
     train_split, test_split = splits(project, task, loaded(workspace, examples))
     if project.checkpoints:
-        recipe, make = _import_checkpoints(workspace, project, task)
-    elif project.retrain is not None:
-        recipe = _training_recipe(task, project.retrain)
+        recipe, make = _import_checkpoints(workspace, project, task, train_split)
+    else:
+        assert project.retrain is not None
         training = project.retrain
+        recipe = _training_recipe(task, training)
 
         def make(folder: Path) -> Mapping[str, Any]:
+            task.check(task.model(), train_split)
             return train_model(task, train_split, test_split, training, folder, progress=progress).facts()
-    else:
+
+    return _find_or_make(workspace, "runs", recipe, {"examples": examples}, make)
+
+
+def require_weights(project: Project) -> None:
+    """Raise `InvalidInput` where a project says neither where its weights are nor how they are trained."""
+    if not project.checkpoints and project.retrain is None:
         raise InvalidInput(
             f"Project “{project.name}” has neither checkpoints=[…] nor retrain=….",
             "Pass the checkpoints of your training, or a TrainingRecipe to train here.",
         )
-    return _find_or_make(workspace, "runs", recipe, {"examples": examples}, make)
 
 
 def _training_recipe(task: Task, recipe: TrainingRecipe) -> dict[str, Any]:
-    model = task.project.model()
+    return {"training": asdict(recipe), **_code(task, task.model())}
+
+
+def _code(task: Task, model: nn.Module) -> dict[str, Any]:
+    """What turns weights and inputs into losses, as far as it can be told from the project."""
     try:
         code = inspect.getsource(type(model))
     except (OSError, TypeError):
         code = ""
     shapes = {name: list(p.shape) for name, p in model.named_parameters()}
-    return {"training": asdict(recipe), "model": repr(model), "code": code, "shapes": shapes}
+    written = {name: task.project.source(name) for name in ("loss", "collate") if getattr(task.project, name)}
+    return {"model": repr(model), "code": code, "shapes": shapes, **written}
 
 
-def _import_checkpoints(workspace: Workspace, project: Project, task: Task) -> tuple[dict[str, Any], Make]:
+def _import_checkpoints(
+    workspace: Workspace, project: Project, task: Task, train_split: Split
+) -> tuple[dict[str, Any], Make]:
     """Checkpoints made elsewhere: identified by their bytes, kept as safetensors."""
     folder = project_folder(workspace)
     files = [folder / checkpoint.path for checkpoint in project.checkpoints]
     models = [task.model(file) for file in files]  # refuses what is absent or does not fit, before anything is written
+    for c, model in enumerate(models):
+        for earlier in range(c):
+            if _equal(model, models[earlier]):
+                raise InvalidInput(
+                    f"Checkpoints {earlier} and {c} ({files[earlier].name}, {files[c].name}) hold the same weights.",
+                    "Name each checkpoint once.",
+                )
     hashes = [file_sha256(file) for file in files]
-    for c, value in enumerate(hashes):
-        if value in hashes[:c]:
-            raise InvalidInput(
-                f"Checkpoints {hashes.index(value)} and {c} hold the same bytes.", "Name each checkpoint once."
-            )
     steps = [c.step if c.step is not None else i + 1 for i, c in enumerate(project.checkpoints)]
     rates = [c.learning_rate for c in project.checkpoints]
-    recipe = {"imported": [[h, r, s] for h, r, s in zip(hashes, rates, steps, strict=True)]}
+    imported = [[h, r, s] for h, r, s in zip(hashes, rates, steps, strict=True)]
+    recipe = {"imported": imported, **_code(task, models[-1])}
 
     def make(target: Path) -> Mapping[str, Any]:
+        task.check(models[-1], train_split)
         described = enumerate(zip(models, steps, rates, strict=True))
         saved = [save_checkpoint(model, target, i, step, rate) for i, (model, step, rate) in described]
         return {"checkpoints": [asdict(c) for c in saved], "history": []}
 
     return recipe, make
+
+
+def _equal(a: nn.Module, b: nn.Module) -> bool:
+    """Whether two models hold the same weights: two files of the same weights need not have the same bytes."""
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 def saved_checkpoints(workspace: Workspace, run: str) -> list[SavedCheckpoint]:
@@ -280,7 +307,8 @@ def index(workspace: Workspace, project: Project, *, progress: Progress = silent
         }
 
     parents = {"gradients": gradients, "runs": _current(workspace, "runs")}
-    return _find_or_make(workspace, "indexes", {"kind": "flat"}, parents, make)
+    asked = {"measurement": project.source("measurement")} if project.measurement else {}  # the reference ratios are
+    return _find_or_make(workspace, "indexes", {"kind": "flat", **asked}, parents, make)
 
 
 def _reference_ratios(opened: OpenGradients) -> list[float]:

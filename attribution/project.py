@@ -11,6 +11,7 @@ A project says what the model, its checkpoints and its data are and how a person
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,19 @@ class Project:
                 f"Project “{self.name}” names {len(self.classes)} classes, and a classifier has at least 2.",
                 "Pass classes=[…] in the order of the labels.",
             )
+        for checkpoint in self.checkpoints:
+            if not isinstance(checkpoint, Checkpoint):
+                raise InvalidInput(
+                    f"checkpoints=[…] of project “{self.name}” holds a {type(checkpoint).__name__}.",
+                    "Write Checkpoint(path, learning_rate).",
+                )
+
+    def source(self, name: str) -> str:
+        """The text of a function that the user wrote, for recipes: another text is another result."""
+        try:
+            return inspect.getsource(getattr(self, name))
+        except (OSError, TypeError):  # made without a file, or an object that is called
+            return ""
 
 
 def read_project(path: str | Path) -> Project:
@@ -94,7 +108,7 @@ def read_project(path: str | Path) -> Project:
         project = function()
     except AttributionError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(
             f"project() in {path.name} raised {type(error).__name__}: {error}.",
             "Run the file by itself to see where.",
@@ -120,7 +134,7 @@ def _run_file(path: Path) -> Callable[[], Any]:
         spec.loader.exec_module(module)
     except AttributionError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(
             f"{path.name} cannot be run: {type(error).__name__}: {error}.",
             "Run the file by itself to see where.",

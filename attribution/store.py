@@ -105,12 +105,32 @@ def prepare(
     if not saved.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(saved, fit(engine, train, recipe.projection).tensors())
+    _refuse_other_code(task, engine, train, folder)
     return engine, recipe.projection.restore(engine.shapes, load_file(saved)).to(task.device)
 
 
 def engine_of(task: Task, weights: Path, probe: Split, layers: tuple[str, ...] | None = None) -> GradientEngine:
     """An engine at a checkpoint, checked on the first rows of a split."""
     return GradientEngine(task, task.model(weights), _rows(probe, slice(0, _PROBE)), layers)
+
+
+def _refuse_other_code(task: Task, engine: GradientEngine, train: Split, folder: Path) -> None:
+    """The model and the losses must be what the finished rows were computed with: a recipe sees only part of them."""
+    n = min(_PROBE, len(train))
+    first = next((line for line in _finished(folder) if line[0] == 0 and line[1] >= n), None)
+    arrays = _read_arrays(folder)
+    if first is None or arrays is None or _crc(arrays, *first[:2]) != first[2]:
+        return  # nothing is finished yet, or it will be made anew
+    was = arrays["losses"][:n]
+    with torch.no_grad():
+        now = task.losses(engine.model, *_rows(train, slice(0, n))).cpu().numpy()
+    for i in range(n):
+        if not np.isclose(was[i], now[i], rtol=1e-2, atol=1e-4):
+            raise StoreError(
+                f"The loss of {train.examples.ids[i]} is {now[i]:.4g} and was {was[i]:.4g} when the gradients were "
+                "computed: the model or the loss has changed since.",
+                "Undo the change; or run `train`, `embed` and `index` again, in another --workspace if need be.",
+            )
 
 
 def fit(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Projection:

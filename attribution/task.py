@@ -8,7 +8,8 @@ loss by default, or minus the margin). Lower is better for both, so one sign ser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from attribution.errors import InvalidInput, StoreError
+from attribution.errors import AttributionError, InvalidInput, StoreError
 from attribution.examples import Examples, content_hash
 from attribution.project import Project
 
@@ -43,7 +44,8 @@ class Task:
 
         Raises `StoreError` when the weights do not fit the model, naming the first that does not.
         """
-        model = self.project.model()
+        with _running("model()"):
+            model = self.project.model()
         if not isinstance(model, nn.Module):
             raise InvalidInput(
                 f"model() of project “{self.project.name}” returned {type(model).__name__}, not a torch module.",
@@ -69,6 +71,29 @@ class Task:
             )
         return losses
 
+    @torch.no_grad()
+    def check(self, model: nn.Module, split: Split) -> None:
+        """Raise `InvalidInput` unless there is one output per class, and an example's loss is the same among others."""
+        rows = range(min(4, len(split)))
+        with _running("The model"):
+            shape = tuple(self.logits(model, split.inputs(rows)).shape)
+        if shape != (len(rows), len(split.examples.classes)):
+            raise InvalidInput(
+                f"The model's outputs for {len(rows)} examples have the shape {shape}, and "
+                f"{len(split.examples.classes)} classes are named.",
+                "Give one output per class, and pass classes=… with every class.",
+            )
+        with _running("loss()"):
+            together = self.losses(model, split.inputs(rows), split.labels(rows))
+        for i in rows:
+            alone = self.losses(model, split.inputs([i]), split.labels([i]))[0]
+            if not torch.isclose(alone, together[i], rtol=1e-3, atol=1e-5, equal_nan=True):
+                raise InvalidInput(
+                    f"The loss of {split.examples.ids[i]} is {float(alone):.4g} alone and {float(together[i]):.4g} "
+                    f"among {len(rows)} examples.",
+                    "Use reduction='none' and divide by nothing that other examples change.",
+                )
+
     def measure(self, kind: Measure = "loss") -> Functional:
         """What a query asks about: "loss" of the label asked for (or the project's own measurement), or "margin".
 
@@ -83,13 +108,35 @@ class Task:
 
     def _measurement(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
         assert self.project.measurement is not None
-        return self.project.measurement(self.logits(model, inputs), labels)
+        logits = self.logits(model, inputs)
+        found = self.project.measurement(logits, labels)
+        if found.shape != labels.shape:
+            raise InvalidInput(
+                f"measurement() returned the shape {tuple(found.shape)} for a batch of {len(labels)}, not one number "
+                "per example.",
+                "Leave out any mean or sum over the batch.",
+            )
+        return found
 
     def _log_odds_against(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
         logits = self.logits(model, inputs)
         asked = logits.gather(1, labels[:, None])[:, 0]
         others = logits.scatter(1, labels[:, None], -torch.inf)
         return torch.logsumexp(others, 1) - asked
+
+
+@contextmanager
+def _running(what: str) -> Iterator[None]:
+    """Say in one sentence what the user's own code raised."""
+    try:
+        yield
+    except AttributionError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise InvalidInput(
+            f"{what} raised {type(error).__name__}: {first}.", "Try it on one batch by itself."
+        ) from error
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -111,10 +158,14 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         raise StoreError(
             f"{path.name} holds more than tensors and is not opened.", "Save model.state_dict() instead."
         ) from error
-    state = state.get("state_dict", state)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise StoreError(
+            f"{path.name} holds a {type(state).__name__}, not weights.", "Save model.state_dict() instead."
+        )
     try:
         model.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, TypeError) as error:
         first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
         raise StoreError(
             f"The checkpoint {path.name} does not fit the model: {first}", "Check model() and the checkpoint list."
@@ -151,7 +202,8 @@ class Split:
             return stacked[index].to(self.task.device)
         numbers = range(*rows.indices(len(self))) if isinstance(rows, slice) else rows
         items = [self._read(int(i)) for i in numbers]
-        batch = self._collate(items) if self._collate else default_collate(items)
+        with _running("collate()"):
+            batch = self._collate(items) if self._collate else default_collate(items)
         return _to_device(batch, self.task.device)
 
     def labels(self, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
@@ -159,7 +211,8 @@ class Split:
         return torch.from_numpy(self.examples.labels[rows]).to(self.task.device)
 
     def _read(self, i: int) -> Any:
-        value = self._dataset[i][0]
+        with _running(f"Reading row {i} of the {self.examples.split} set"):
+            value = self._dataset[i][0]
         if input_hash(value) != self.examples.hashes[i]:
             raise StoreError(
                 f"Row {i} of the {self.examples.split} set ({self.examples.ids[i]}) is not what was loaded: its "

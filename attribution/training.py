@@ -49,6 +49,8 @@ class TrainingRecipe:
                 f"{self.checkpoints} checkpoints were asked of {self.epochs} epochs.",
                 "Keep at least one, and at most one an epoch.",
             )
+        if self.batch_size < 1:
+            raise InvalidInput(f"The batch size is {self.batch_size}.", "Use at least 1.")
 
     def rate(self, epoch: int) -> float:
         """Learning rate during an epoch, counted from 0."""
