@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,9 +58,6 @@ def run() -> None:
     except AttributionError as error:
         _say(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        _say("Stopped. The same command goes on from here.")
-        sys.exit(130)
 
 
 # --- verbs that make something ----------------------------------------------------------------------------------------
@@ -85,16 +82,14 @@ def demo(
     from attribution.demos import DemoOptions
     from attribution.workspace import Workspace
 
-    target = Workspace(workspace or Path("work") / name)
+    folder = workspace or Path("work") / name
     options = DemoOptions(full, download, noise, noise_kind, noise_seed, epochs, seed)
-
-    def steps(progress: Progress) -> None:
+    with _reported(folder, "demo", job) as progress:
+        target = Workspace(folder)
         project = pipeline.record_demo(target, name, options)
         pipeline.train(target, project, progress=progress)
         pipeline.embed(target, project, progress=progress)
         pipeline.index(target, project, progress=progress)
-
-    _work(target, "demo", job, steps)
     _print_status(target, as_json)
 
 
@@ -102,15 +97,23 @@ def demo(
 def check(project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Check a project: data, model, loss, gradients, cost; exit code 2 when something must be mended."""
     from attribution import doctor, pipeline
+    from attribution.project import read_project
+    from attribution.workspace import Workspace
 
-    opened, target = _project(project, workspace)
-    folder = project.parent if project else pipeline.project_folder(target)
+    if project is not None:  # only looked at: nothing is recorded
+        opened, folder = read_project(project), project.parent
+    else:
+        target = Workspace(workspace or _DEFAULT_WORKSPACE)
+        opened, folder = pipeline.recorded_project(target), pipeline.project_folder(target)
     found = doctor.checks(opened, pipeline.embed_recipe(opened), folder)
     rows = [{"check": c.name, "ok": c.ok, "finding": c.sentence, "fix": c.fix} for c in found]
     _print_rows(rows, as_json)
     failed = [c for c in found if not c.ok]
     if failed:
-        raise InvalidInput(f"{len(failed)} of {len(found)} checks failed; first {failed[0].name}.", failed[0].fix)
+        first = failed[0]
+        raise InvalidInput(
+            f"{len(failed)} of {len(found)} checks failed, the first on {first.name}: {first.sentence}", first.fix
+        )
 
 
 @app.command()
@@ -120,8 +123,9 @@ def train(
     """Load the data and train the model, or import the project's checkpoints."""
     from attribution import pipeline
 
-    opened, target = _project(project, workspace)
-    _work(target, "train", job, lambda progress: pipeline.train(target, opened, progress=progress))
+    with _reported(workspace, "train", job) as progress:
+        opened, target = _project(project, workspace)
+        pipeline.train(target, opened, progress=progress)
     _print_status(target, as_json)
 
 
@@ -137,9 +141,10 @@ def embed(
     """Compute and project the training gradients; resumes, and mends damaged blocks."""
     from attribution import pipeline
 
-    opened, target = _project(project, workspace)
-    recipe = pipeline.embed_recipe(opened, projection=projection, dimension=dimension)
-    _work(target, "embed", job, lambda progress: pipeline.embed(target, opened, recipe, progress=progress))
+    with _reported(workspace, "embed", job) as progress:
+        opened, target = _project(project, workspace)
+        recipe = pipeline.embed_recipe(opened, projection=projection, dimension=dimension)
+        pipeline.embed(target, opened, recipe, progress=progress)
     _print_status(target, as_json)
 
 
@@ -150,8 +155,9 @@ def index(
     """Index the projected gradients for searching."""
     from attribution import pipeline
 
-    opened, target = _project(project, workspace)
-    _work(target, "index", job, lambda progress: pipeline.index(target, opened, progress=progress))
+    with _reported(workspace, "index", job) as progress:
+        opened, target = _project(project, workspace)
+        pipeline.index(target, opened, progress=progress)
     _print_status(target, as_json)
 
 
@@ -162,14 +168,11 @@ def build(
     """Every step that is still missing: load, train, embed, index."""
     from attribution import pipeline
 
-    opened, target = _project(project, workspace)
-
-    def steps(progress: Progress) -> None:
+    with _reported(workspace, "build", job) as progress:
+        opened, target = _project(project, workspace)
         pipeline.train(target, opened, progress=progress)
         pipeline.embed(target, opened, progress=progress)
         pipeline.index(target, opened, progress=progress)
-
-    _work(target, "build", job, steps)
     _print_status(target, as_json)
 
 
@@ -225,7 +228,7 @@ def query(
     features; `distances` has the others.
     """
     debugger = _debugger(project, workspace)
-    id_ = debugger.id_at("test", int(test)) if test.lstrip("-").isdigit() else test
+    id_ = _id(debugger, test)
     evidence = debugger.evidence(id_, target=target, k=top, method=method)
     answer: dict[str, Any] = {
         "query": _described(debugger, evidence.query),
@@ -266,22 +269,23 @@ def score(
     """Scores of every training example for every test example; rows in test order, columns in training order."""
     import numpy as np
 
-    from attribution.files import allocate, writing
+    from attribution.files import allocate, whole, writing
 
     debugger = _debugger(project, workspace)
-    draft = out.with_suffix(out.suffix + ".part")
+    if not out.absolute().parent.is_dir():
+        raise InvalidInput(
+            f"There is no folder {out.parent} to write {out.name} in.", "Make it, or name another --out."
+        )
     shape = (debugger.n_test, debugger.n_train)
-    with writing(out):
+    with writing(out, "Name another --out."), whole(out) as draft, _reported(workspace, "score", None) as progress:
         values = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)
         allocate(draft)
         done, unit = 0, ""
-        with _progress_bar() as progress:
-            for part in debugger.score_test_set(target=target, method=method, measure=measure):  # type: ignore[arg-type]
-                values[done : done + len(part.values)] = part.values
-                done, unit = done + len(part.values), part.unit
-                progress(done, debugger.n_test, "scores")
+        for part in debugger.score_test_set(target=target, method=method, measure=measure):  # type: ignore[arg-type]
+            values[done : done + len(part.values)] = part.values
+            done, unit = done + len(part.values), part.unit
+            progress(done, debugger.n_test, "scores")
         values.flush()
-        draft.replace(out)
     summary = {"out": str(out), "shape": list(shape), "method": method, "unit": unit, "target": target}
     _print_json(summary) if as_json else typer.echo(f"{shape[0]:,} × {shape[1]:,} scores ({unit}) in {out}.")
 
@@ -332,8 +336,10 @@ def _project(path: Path | None, workspace: Path | None) -> tuple[Project, Worksp
     if path is None:
         target = Workspace(workspace or _DEFAULT_WORKSPACE)
         return pipeline.recorded_project(target), target
-    target = Workspace(workspace or Path("work") / read_project(path).name)
-    return pipeline.record_project(target, path), target
+    opened = read_project(path)
+    target = Workspace(workspace or Path("work") / opened.name)
+    pipeline.record_file(target, path, opened)
+    return opened, target
 
 
 def _debugger(project: Path | None, workspace: Path | None) -> Debugger:
@@ -344,16 +350,16 @@ def _debugger(project: Path | None, workspace: Path | None) -> Debugger:
     return Debugger.open(workspace or _DEFAULT_WORKSPACE)
 
 
-def _work(workspace: Workspace, verb: str, job: str | None, do: Callable[[Progress], Any]) -> None:
-    """Run a long step with a progress bar, or as the job a page started."""
+@contextmanager
+def _reported(workspace: Path | None, verb: str, job: str | None) -> Iterator[Progress]:
+    """A long step with a progress bar, or as the job a page started, which then also tells what went wrong."""
     from attribution import jobs
 
-    if job is None:
-        with _progress_bar() as progress:
-            do(progress)
-    else:
-        with jobs.reporting(workspace.path, verb, job) as reporter:
-            do(reporter)
+    with _progress_bar() if job is None else jobs.reporting(workspace or _DEFAULT_WORKSPACE, verb, job) as progress:
+        try:
+            yield progress
+        except KeyboardInterrupt:
+            raise Cancelled("Stopped.", "The same command goes on from here.") from None
 
 
 @contextmanager
@@ -376,6 +382,16 @@ def _progress_bar() -> Iterator[Progress]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield progress
+
+
+def _id(debugger: Debugger, test: str) -> str:
+    """An id as it is, or the id of a row of the test set: an id that looks like a number goes first."""
+    if test in debugger.test.positions or test in debugger.train.positions:
+        return test
+    try:
+        return debugger.id_at("test", int(test))
+    except ValueError:
+        return test
 
 
 def _described(debugger: Debugger, item: Item) -> dict[str, Any]:
@@ -444,4 +460,4 @@ def _print_json(value: Any) -> None:
 
 
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
+    print(" ".join(sentence.split()), file=sys.stderr)  # one line, also where a cause has several

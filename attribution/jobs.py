@@ -1,7 +1,8 @@
 """Long steps that a page starts, each `python -m attribution <verb> …` in a process of its own.
 
     jobs/<id>.json     what the process last said of itself, replaced whole at most twice a second
-    jobs/<id>.lock     held by the process for as long as it lives, so that a killed job is known to be dead
+    jobs/<id>.log      what it printed
+    jobs/<id>.lock     held by the process from its first moment to its last, so that a killed job is known to be dead
     jobs/<id>.cancel   put there to ask it to stop; it looks at every report of progress
 
 Closing the page changes nothing; any page of any session reads the same file.
@@ -11,22 +12,21 @@ from __future__ import annotations
 
 import fcntl
 import json
-import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from attribution.errors import AttributionError, Cancelled, InvalidInput
-from attribution.files import write_json
+from attribution.errors import AttributionError, Cancelled, InvalidInput, StoreError
+from attribution.files import write_json, writing
 
 State = Literal["running", "done", "failed", "cancelled"]
 _REPORT_EVERY = 0.5  # seconds
-_START_WITHIN = 30.0  # seconds a new process has to take its lock: importing torch on a cold disk
 
 
 @dataclass(frozen=True)
@@ -49,25 +49,34 @@ class Job:
 
 def start(workspace: str | Path, verb: str, arguments: Sequence[str] = ()) -> Job:
     """Start a verb in its own process; raises `InvalidInput` while another job of this workspace runs."""
+    workspace = Path(workspace).absolute()
     folder = _folder(workspace)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "start.lock").open("w") as lock:  # two clicks at once start one job
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder), (folder / "start.lock").open("w") as lock:  # two clicks at once start one job
         fcntl.flock(lock, fcntl.LOCK_EX)
         running = latest(workspace)
         if running is not None and running.state == "running":
             raise InvalidInput(f"`{running.verb}` is running already.", "Wait for it, or cancel it.")
-        now = time.time()
-        id_ = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(2)}"
-        job = Job(id_, verb, "running", stage="starting", sentence="Starting.", started=now, updated=now)
-        write_json(folder / f"{id_}.json", asdict(job))
-        command = [sys.executable, "-m", "attribution", verb, *arguments]
-        with (folder / f"{id_}.log").open("wb") as log:
-            subprocess.Popen(
-                [*command, "--workspace", str(workspace), "--job", id_],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                cwd=Path(__file__).resolve().parent.parent if not Path(workspace).is_absolute() else None,
-            )  # fmt: skip
+        now = datetime.now(UTC)
+        job = Job(
+            now.strftime("%Y%m%d-%H%M%S-%f"), verb, "running", stage="starting", sentence="Starting.",
+            started=now.timestamp(), updated=now.timestamp(),
+        )  # fmt: skip
+        _spawn(folder, job, [verb, *arguments, "--workspace", str(workspace), "--job", job.id])
     return job
+
+
+def _spawn(folder: Path, job: Job, arguments: list[str]) -> None:
+    """Start the process with its lock already held: the lock goes with the open file that the process is handed."""
+    with (folder / f"{job.id}.lock").open("w") as held, (folder / f"{job.id}.log").open("wb") as log:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        write_json(folder / f"{job.id}.json", asdict(job))
+        subprocess.Popen(
+            [sys.executable, "-m", "attribution", *arguments],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[held.fileno()],
+            cwd=Path(__file__).resolve().parent.parent,
+        )  # fmt: skip
 
 
 def latest(workspace: str | Path) -> Job | None:
@@ -75,20 +84,30 @@ def latest(workspace: str | Path) -> Job | None:
     found = sorted(_folder(workspace).glob("*.json"))
     if not found:
         return None
-    job = Job(**json.loads(found[-1].read_text()))
+    job = _read(found[-1])
     if job.state == "running" and not _is_alive(workspace, job):
-        return replace(
-            job,
-            state="failed",
-            error="The step ended without a word; it may have been killed or run out of memory.",
-            hint="Start it again: it goes on where it stopped.",
-        )
-    return job
+        job = _read(found[-1])  # it may have ended between the two looks
+    if job.state != "running" or _is_alive(workspace, job):
+        return job
+    return replace(
+        job,
+        state="failed",
+        error="The step ended without a word; it may have been killed or run out of memory.",
+        hint="Start it again: it goes on where it stopped.",
+    )
+
+
+def _read(path: Path) -> Job:
+    try:
+        return Job(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"jobs/{path.name} cannot be read: {error}.", f"Remove {path}.") from error
 
 
 def cancel(workspace: str | Path, id_: str) -> None:
     """Ask a job to stop at its next report of progress. What it finished is kept."""
-    (_folder(workspace) / f"{id_}.cancel").touch()
+    with writing(_folder(workspace)):
+        (_folder(workspace) / f"{id_}.cancel").touch()
 
 
 class Reporter:
@@ -113,8 +132,9 @@ class Reporter:
         return (now - self._stage_started) / new * (total - done) if new > 0 else None
 
     def finish(self, state: State, sentence: str, *, error: str = "", hint: str = "") -> None:
-        """Say how it ended."""
-        self._say(state=state, sentence=sentence, error=error, hint=hint, seconds_left=None)
+        """Say how it ended, if the disk lets it."""
+        with suppress(OSError):
+            self._say(state=state, sentence=sentence, error=error, hint=hint, seconds_left=None)
 
     def _say(self, **changes: object) -> None:
         self._job = replace(self._job, **changes, updated=time.time())  # type: ignore[arg-type]
@@ -125,9 +145,11 @@ class Reporter:
 def reporting(workspace: str | Path, verb: str, id_: str) -> Iterator[Reporter]:
     """Run a step as the job `id_`: hold its lock, and record how it ends."""
     folder = _folder(workspace)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{id_}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(BlockingIOError):  # held already, where `start` made this process
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         reporter = Reporter(folder, Job(id_, verb, "running", started=time.time()))
         try:
             yield reporter
@@ -151,7 +173,7 @@ def _folder(workspace: str | Path) -> Path:
 def _is_alive(workspace: str | Path, job: Job) -> bool:
     path = _folder(workspace) / f"{job.id}.lock"
     if not path.exists():
-        return time.time() - job.started < _START_WITHIN
+        return False
     with path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -52,8 +52,13 @@ def record_demo(workspace: Workspace, name: str, options: DemoOptions) -> Projec
 def record_project(workspace: Workspace, path: Path) -> Project:
     """Make a project file the workspace's project."""
     project = read_project(path)
-    workspace.update(project={"file": str(path.resolve())})
+    record_file(workspace, path, project)
     return project
+
+
+def record_file(workspace: Workspace, path: Path, project: Project) -> None:
+    """Make a project file that has been read already the workspace's project."""
+    workspace.update(project={"file": str(path.resolve()), "name": project.name})
 
 
 def recorded_project(workspace: Workspace) -> Project:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attribution.errors import AttributionError
-from attribution.pipeline import recorded_project
 from attribution.workspace import Manifest, Workspace, missing
 
 STEPS = {"load": "examples", "train": "runs", "embed": "gradients", "index": "indexes"}
@@ -54,7 +53,7 @@ def _project(workspace: Workspace) -> tuple[str, str]:
         return "", ""
     if "demo" in record:
         return str(record["demo"]), f"demo {record['demo']}"
-    return recorded_project(workspace).name, str(record["file"])
+    return str(record.get("name", "")), str(record["file"])
 
 
 def _step(workspace: Workspace, step: str, kind: str) -> StepStatus:
