@@ -9,6 +9,8 @@ the same example in both.
 from __future__ import annotations
 
 import gzip
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,13 +139,17 @@ def read_idx(path: Path) -> NDArray[Any]:
     """Read a gzipped IDX file; raises `InvalidInput` when its sizes and its bytes disagree."""
     try:
         raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InvalidInput(f"{path.name} cannot be read: {error}.", "Fetch the data set again.") from error
-    if len(raw) < 4 or raw[2] not in _IDX_TYPES:
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES:
         raise InvalidInput(f"{path.name} is not an IDX file of bytes or integers.", "Fetch the data set again.")
-    sizes: Sequence[int] = np.frombuffer(raw, ">i4", raw[3], 4).tolist()
     dtype, start = _IDX_TYPES[raw[2]], 4 + 4 * raw[3]
-    expected = int(np.prod(sizes)) * dtype.itemsize
+    if len(raw) < start:
+        raise InvalidInput(
+            f"{path.name} should name {raw[3]} sizes and ends after {len(raw)} bytes.", "Fetch the data set again."
+        )
+    sizes: Sequence[int] = np.frombuffer(raw, ">u4", raw[3], 4).tolist()
+    expected = math.prod(sizes) * dtype.itemsize
     if len(raw) - start != expected:
         raise InvalidInput(
             f"{path.name} should hold {expected:,} bytes of data and holds {len(raw) - start:,}.",

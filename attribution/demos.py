@@ -36,7 +36,7 @@ class DemoOptions:
 
 
 class SmallCNN(nn.Module):
-    """Three convolutions and two linear layers, 115,514 parameters: (B, 1, 28, 28) → (B, 10)."""
+    """Three convolutions and two linear layers, 115,114 parameters: (B, 1, 28, 28) → (B, 10)."""
 
     def __init__(self, n_classes: int = 10) -> None:
         super().__init__()
