@@ -1,11 +1,11 @@
-"""What all tests share: a small built workspace, and a wall round the repository's own `work/` folder.
+"""What all tests share: a small built workspace, and a temporary folder to run in.
 
     tiny_project_file          a project file over 300 handwritten digits
     tiny_workspace             the workspace built from it (load, train, embed, index); for reading only
     tiny_workspace_copy        a copy of it that a test may change
 
-Tests run in a temporary folder, so that the default `work/<project>` is inside it. A test marked `browser` skips where
-there is no Chromium, except under WHENCE_BROWSER_TESTS=required, where skipping fails it.
+Tests run in a temporary folder, so that the default `work/<project>` is inside it and never the repository's. A test
+marked `browser` skips where there is no Chromium, except under WHENCE_BROWSER_TESTS=required, where skipping fails it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if str(ROOT) not in sys.path:  # plain `pytest` does not put it there, `python -
 settings.register_profile("whence", deadline=None, derandomize=True)
 settings.load_profile("whence")
 
-# --- the repository's work/ folder ------------------------------------------------------------------------------------
+# --- a folder of its own for every test -------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)

@@ -215,25 +215,6 @@ def test_other_skips_are_no_failures(tmp_path: Path, text: str, required: str) -
     assert "1 skipped" in done.stdout
 
 
-WORK = ROOT / "work"
-REACHES: dict[str, Callable[[], object]] = {
-    "writing a file": lambda: (WORK / "x.json").open("w"),
-    "reading a file": lambda: (WORK / "fashion" / "workspace.json").read_text(),
-    "making a folder": lambda: (WORK / "x").mkdir(),
-    "listing it": lambda: list(WORK.iterdir()),
-    "starting a command on it": lambda: subprocess.run(["true", "--workspace", str(WORK / "x")], check=False),
-    "starting a command that is relative to it": lambda: subprocess.run(
-        ["true", "--workspace", "work/x"], cwd=ROOT, check=False
-    ),
-}
-
-
-@pytest.mark.parametrize("reach", REACHES.values(), ids=REACHES)
-def test_a_test_that_reaches_for_the_repositorys_work_folder_fails(reach: Callable[[], object]) -> None:
-    with pytest.raises(pytest.fail.Exception, match="in the repository's work/ folder"):
-        reach()
-
-
 def test_the_default_workspace_of_a_test_is_not_the_repositorys() -> None:
     assert ROOT not in Path("work/fashion").resolve().parents
     Path("work/fashion").mkdir(parents=True)
