@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 WORKSPACE ?= work/fashion
+PORT ?= 8501
 ARGS ?=
 
 # Paths are relative, so that a checkout under a folder with spaces works.
@@ -13,7 +14,7 @@ STAMP := .venv/.installed
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make app      install, make the Fashion-MNIST demo and open it in a browser"
+	@echo "make app      install, make the Fashion-MNIST demo and serve it on http://127.0.0.1:$(PORT)   (PORT=... for another)"
 	@echo "make test     install, lint and run the tests        (ARGS='-k index' is passed to pytest)"
 	@echo "make install  make .venv with everything pinned in requirements-dev.txt"
 	@echo "make lint     ruff and mypy"
@@ -23,17 +24,18 @@ help:
 install: $(STAMP)
 
 # Made again only when a requirements file is newer than the stamp, which is written last.
-$(STAMP): requirements.txt requirements-dev.txt
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Whence needs Python 3.11 or newer and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1 | tail -n 1): name a newer one, e.g. make install PYTHON=python3.12" >&2; exit 1; }
 	@test -x .venv/bin/pip || "$(PYTHON)" -m venv .venv
 	@echo "Installing into .venv. PyTorch and its CUDA libraries are several gigabytes: this takes a minute or more."
 	@$(RUN) -m pip install --disable-pip-version-check --no-input -r requirements-dev.txt
+	@$(RUN) -m pip install --disable-pip-version-check --no-input --quiet --no-deps --editable .
 	@touch $(STAMP)
 
 app: install
 	$(RUN) -m attribution demo fashion --workspace "$(WORKSPACE)"
-	$(RUN) -m attribution app --workspace "$(WORKSPACE)"
+	$(RUN) -m attribution app --workspace "$(WORKSPACE)" --port $(PORT)
 
 test: install lint
 	$(RUN) -m pytest $(ARGS)

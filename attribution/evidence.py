@@ -40,10 +40,13 @@ def percentile(scores: NDArray[np.float32], i: int) -> float:
 
 def plotted_rows(evidence: Evidence, n_train: int) -> NDArray[np.int64]:
     """Rows to draw: all, or a seeded sample that holds every listed one."""
+    rows = np.arange(n_train)
+    if evidence.query.split == "train":
+        rows = np.delete(rows, evidence.query.position)  # an example is never its own evidence
     if n_train <= PLOTTED:
-        return np.arange(n_train)
+        return rows
     listed = [row.item.position for row in (*evidence.proponents, *evidence.opponents)]
-    drawn = np.random.default_rng(0).choice(n_train, PLOTTED - len(listed), replace=False)
+    drawn = np.random.default_rng(0).choice(rows, PLOTTED - len(listed), replace=False)
     return np.union1d(drawn, np.array(listed, np.int64))
 
 
@@ -67,6 +70,7 @@ def describe_distance(
     positions = [row.item.position for row in listed]
     nearest = set(rows[np.argsort(distance, kind="stable")[:_NEAREST]].tolist())
     among = sum(position in nearest for position in positions)
+    verb = "is" if among == 1 else "are"
     name = {"pixel": "pixel distance", "feature": "feature distance", "gradient": "gradient distance"}[kind]
     judged = (
         "The most influential examples are mostly among the nearest."
@@ -75,5 +79,5 @@ def describe_distance(
     )
     return correlation, (
         f"Rank correlation of the strength of influence with {name}: {correlation:+.2f}. Of the {len(positions)} most "
-        f"influential training examples, {among} are among the {_NEAREST} nearest. {judged}"
+        f"influential training examples, {among} {verb} among the {_NEAREST} nearest. {judged}"
     )

@@ -39,15 +39,15 @@ def verdict(scores: NDArray[np.float32], reference: Sequence[float]) -> Standout
     """Compare the scores (N,) of one query with the reference ratios."""
     ratio = float(ratios(scores[None])[0])
     percentile = 100.0 * float(np.mean(np.asarray(reference) < ratio)) if len(reference) else 0.0
-    strength = f"{ratio:.0f} times the typical one"
+    side = "supporter" if scores[np.abs(scores).argmax()] > 0 else "opposer"
     if percentile >= _CUT:
         sentence = (
-            f"The strongest training example stands out: its score is {strength}, more than for {percentile:.0f} % of "
-            f"{len(reference)} random queries."
+            f"One training example stands out: the strongest {side} scores {ratio:.0f} times the typical one, and only "
+            f"{100 - percentile:.0f} % of random questions have one as strong."
         )
     else:
         sentence = (
-            f"No training example stands out: the strongest score is {strength}, and as much or more for "
-            f"{100 - percentile:.0f} % of {len(reference)} random queries."
+            f"No single example dominates: the strongest {side} scores {ratio:.0f} times the typical one, and "
+            f"{100 - percentile:.0f} % of random questions have one as strong. Read the examples as a group."
         )
     return Standout(percentile >= _CUT, ratio, percentile, sentence)

@@ -158,7 +158,7 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         raise StoreError(
             f"{path.name} holds more than tensors and is not opened.", "Save model.state_dict() instead."
         ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    state = _unwrapped(state)
     if not isinstance(state, dict):
         raise StoreError(
             f"{path.name} holds a {type(state).__name__}, not weights.", "Save model.state_dict() instead."
@@ -170,6 +170,19 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         raise StoreError(
             f"The checkpoint {path.name} does not fit the model: {first}", "Check model() and the checkpoint list."
         ) from error
+
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")  # where trainers keep the weights beside their own state
+
+
+def _unwrapped(state: Any) -> Any:
+    """The weights inside what a trainer saved, without the prefix that data-parallel training adds to every name."""
+    for key in _WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if isinstance(state, dict) and state and all(str(name).startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return state
 
 
 class Split:

@@ -35,7 +35,7 @@ KINDS = {
     "examples": ("loaded data", "train"),
     "runs": ("trained model", "train"),
     "predictions": ("predictions", "embed"),
-    "gradients": ("gradients", "embed"),
+    "gradients": ("gradient store", "embed"),
     "indexes": ("index", "index"),
 }
 

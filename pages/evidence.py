@@ -41,15 +41,20 @@ class Selection:
     true: str | None
     pred: str | None
     sort: str
+    of: str | None
 
     def link(self, **changes: Any) -> str:
         """The same view with something changed; the open tab stays open, and the distance it shows stays chosen."""
         at = replace(self, **changes)
         href = links.evidence(
-            at.id, target=at.target, k=at.k, method=at.method, true=at.true, pred=at.pred, sort=at.sort
+            at.id, target=at.target, k=at.k, method=at.method, true=at.true, pred=at.pred, sort=at.sort, of=at.of
         )
         kept = {name: st.query_params.get(name) for name in ("tab", "by")}
         return href + "".join(f"&{name}={quote(value)}" for name, value in kept.items() if value not in DEFAULTS)
+
+    def evidence_of(self, id: str) -> str:
+        """The evidence of a training example that is listed here, which remembers the mistake it was listed for."""
+        return self.link(id=id, target="predicted", of=self.of or self.id)
 
 
 def selection(debugger: Debugger) -> Selection:
@@ -63,6 +68,7 @@ def selection(debugger: Debugger) -> Selection:
         true=_one_of((None, *debugger.classes), asked.get("true")),
         pred=_one_of((None, *debugger.classes), asked.get("pred")),
         sort=_one_of(links.SORTS, asked.get("sort")),
+        of=asked.get("of"),
     )
 
 
@@ -122,7 +128,9 @@ def _evidence(_debugger: Debugger, index_id: str, id: str, target: str, k: int, 
 
 
 def draw_walk(debugger: Debugger, at: Selection) -> None:
-    """Previous and next mistake of the list one came from."""
+    """Previous and next mistake of the list one came from; not where the evidence of another example led."""
+    if at.of:
+        return
     before, after = debugger.neighbours(
         at.id, label=_class(debugger, at.true), predicted=_class(debugger, at.pred), sort=at.sort
     )
@@ -148,7 +156,7 @@ def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
             evidence,
             debugger.classes,
             show=lambda id: _face(debugger, id),
-            link=lambda id: at.link(id=id, target="predicted"),
+            link=lambda id: at.evidence_of(id),
             questions=_questions(debugger, at, evidence.query),
             sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
             methods=[_choice(name, at.link(method=name), name == at.method) for name in debugger.method_names],
@@ -233,7 +241,7 @@ def draw_picked(debugger: Debugger, at: Selection, evidence: Evidence, id: str |
     score = f"influence {figures.signed(float(evidence.scores[item.position]))}"
     words = [elements.chip(text["text"], kind=text["kind"]) for text in columns.label_chips(item, debugger.classes)]
     picture = [elements.thumb(src, f"{id}, {columns.chip_words(item, debugger.classes)}")] if src else []
-    button = elements.button("Open its evidence", at.link(id=id, target="predicted"))
+    button = elements.button("Open its evidence", at.evidence_of(id))
     elements.draw(elements.row(*picture, el("b", id), *words, el("span", score), button, cls="card"), key="picked")
 
 
@@ -360,7 +368,8 @@ def draw_page() -> None:
     if not item.is_mistake:
         at = replace(at, target="predicted")  # the label is what was predicted: one question
     trail = links.mistakes(true=at.true, pred=at.pred, sort=at.sort)
-    chrome.header(debugger, [("Mistakes", trail), (f"Evidence of {item.id}", None)])
+    origin = [(at.of, at.link(id=at.of, of=None))] if at.of else []
+    chrome.header(debugger, [("Mistakes", trail), *origin, (f"Evidence of {item.id}", None)])
     with state.drawn_errors():
         evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
     chrome.planted_banner(debugger)

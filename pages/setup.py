@@ -54,8 +54,8 @@ def project() -> Project:
 """
 COMMANDS = """\
 python -m attribution check pets.py                        # says what is missing, in sentences
-python -m attribution index pets.py --workspace work/pets  # load, train, embed, index
-python -m attribution app   --workspace work/pets          # this app
+python -m attribution build pets.py                        # load, train, embed, index, into work/pets
+python -m attribution app pets.py                          # this app
 """
 
 
@@ -135,12 +135,9 @@ def can_start(found: WorkspaceStatus) -> bool:
 
 def start_of(found: WorkspaceStatus) -> tuple[str, str, tuple[str, ...]]:
     """Words on the button, verb and arguments of the job that makes what is missing."""
-    kind, _, name = found.project.partition(" ")
     if not found.project:
         return "Make the demo", "demo", ("fashion",)
-    if kind == "demo":
-        return _start_words(_states(found)), "demo", (name,)
-    return _start_words(_states(found)), "index", (found.project,)
+    return _start_words(_states(found)), "build", ()
 
 
 def _start_words(states: set[str]) -> str:

@@ -166,7 +166,7 @@ def test_the_caption_counts_the_influential_among_the_nearest() -> None:
     near, far = described(distance, scores, [10, 20, 399]), described(distance, scores, [10, 398, 399])
     assert "Of the 3 most influential training examples, 2 are among the 100 nearest" in near[1]
     assert near[1].endswith("mostly among the nearest.")
-    assert "Of the 3 most influential training examples, 1 are among the 100 nearest" in far[1]
+    assert "Of the 3 most influential training examples, 1 is among the 100 nearest" in far[1]
     assert far[1].endswith("mostly not the nearest.")
 
 

@@ -202,14 +202,6 @@ def test_a_small_demo_is_built_and_found_again(tmp_path: Path, monkeypatch: pyte
     assert 0 < len(planted) <= 12
 
 
-@pytest.mark.slow
-def test_the_whole_demo_learns_its_pictures(tmp_path: Path) -> None:
-    ask("demo", "fashion", "--epochs", 5, "--workspace", tmp_path / "demo")
-    debugger = Debugger.open(tmp_path / "demo")
-    assert (debugger.n_train, debugger.n_test) == (12_000, 2_000)
-    assert debugger.accuracy > 0.8
-
-
 # --- check ------------------------------------------------------------------------------------------------------------
 
 

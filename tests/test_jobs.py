@@ -162,7 +162,7 @@ def test_a_step_that_fails_says_why(workspace: Path) -> None:
     jobs.start(workspace, "index")
     job = until(workspace, ended)
     assert (job.state, job.sentence) == ("failed", "")
-    assert job.error == f"There is no gradients in {workspace} yet."
+    assert job.error == f"There is no gradient store in {workspace} yet."
     assert job.hint.startswith("Run `python -m attribution embed --workspace")
 
 
@@ -198,7 +198,7 @@ def test_two_starts_at_once_start_one(waiting: tuple[Path, Path]) -> None:
 def test_a_relative_workspace_is_the_one_seen_from_here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace.parent)
     jobs.start("work", "index")
-    assert until(workspace, ended).error == f"There is no gradients in {workspace} yet."
+    assert until(workspace, ended).error == f"There is no gradient store in {workspace} yet."
 
 
 # --- what is read of a job --------------------------------------------------------------------------------------------

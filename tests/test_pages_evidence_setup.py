@@ -262,7 +262,16 @@ def test_a_link_keeps_the_open_tab_and_the_list_one_walks_through(app: AppTest) 
     card = view(app)["columns"][0]["cards"][0]
     kept = asked(card["href"])
     assert kept.pop("q").startswith("train:")
-    assert kept == {"tab": "Score histogram", "sort": "margin", "true": "Shirt", "k": "6"}
+    assert kept == {"tab": "Score histogram", "sort": "margin", "true": "Shirt", "k": "6", "of": MISTAKE}
+
+
+def test_a_training_picture_leads_back_to_the_mistake_it_was_listed_for(app: AppTest) -> None:
+    evidence_page(app, q=MISTAKE)
+    card = view(app)["columns"][0]["cards"][0]
+    evidence_page(app, **asked(card["href"]))
+    assert not [button for button in app.button if "mistake" in button.label]  # n and p walk mistakes, not evidence
+    further = view(app)["columns"][0]["cards"][0]
+    assert asked(further["href"])["of"] == MISTAKE
 
 
 def test_next_mistake_follows_the_filtered_list(app: AppTest, debugger: fakes.FakeDebugger) -> None:
@@ -367,7 +376,7 @@ def test_damage_that_only_opening_finds_can_be_repaired(app: AppTest, monkeypatc
 
 @pytest.mark.parametrize(
     ("project", "verb", "arguments"),
-    [("", "demo", ("fashion",)), ("demo fashion", "demo", ("fashion",)), ("/a b/pets.py", "index", ("/a b/pets.py",))],
+    [("", "demo", ("fashion",)), ("demo fashion", "build", ()), ("/a b/pets.py", "build", ())],
 )
 def test_start_makes_the_project_of_this_workspace(
     app: AppTest, monkeypatch: pytest.MonkeyPatch, project: str, verb: str, arguments: tuple[str, ...]

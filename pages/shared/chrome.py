@@ -31,6 +31,21 @@ KEYS = (
     ("Esc", "close a sheet or a dialog"),
 )
 
+# What the pages' words mean; the field's own terms are named once.
+WORDS = (
+    ("supports", "training on it is estimated to have pushed the model toward the label asked about (a proponent)"),
+    ("opposes", "training on it is estimated to have pushed the model away from it (an opponent)"),
+    ("99.9th", "percentile: the share of all training examples whose influence is weaker in that direction"),
+    (
+        "influence",
+        "TracIn: how alike the two examples pull the weights, over all checkpoints; compare within one list",
+    ),
+    ("loss, margin", "how wrong the model is about the label; a negative margin is a mistake"),
+    ("pixel, feature", "distance between two pictures, and between what the last layer of the model sees of them"),
+    ("gradient", "distance between how two examples pull the weights: 0 alike, 1 unrelated, 2 opposite"),
+    ("an estimate", "only removing an example and training again would prove its effect"),
+)
+
 _CSS = (
     CSS
     + """
@@ -46,7 +61,7 @@ button{font:inherit;color:inherit;min-height:32px;min-width:32px;padding:0 10px;
        border-radius:6px;background:var(--background);cursor:pointer}
 button:hover{border-color:var(--st-primary-color)}
 dialog{font:inherit;color:var(--text);background:var(--background);border:1px solid var(--border);border-radius:10px;
-       padding:20px 24px;max-width:30rem;width:calc(100% - 32px)}
+       padding:20px 24px;max-width:42rem;width:calc(100% - 32px)}
 dialog::backdrop{background:#0008}
 dialog h2{font-size:1.25rem;margin-bottom:12px}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:8px 20px;margin:0 0 16px}
@@ -56,7 +71,8 @@ dt{font-weight:600}dd{margin:0}
 _HTML = """
 <div class="root"><div id="bar"></div>
 <dialog aria-labelledby="keys-title">
-<h2 id="keys-title">Keys</h2><dl></dl><button type="button" id="close">Close</button>
+<h2 id="keys-title">How to read this</h2><dl id="words"></dl>
+<h2>Keys</h2><dl id="keys"></dl><button type="button" id="close">Close</button>
 </dialog>
 </div>
 """
@@ -70,14 +86,16 @@ export default function({ parentElement, data }) {
   const bar = root.querySelector('#bar');
   bar.replaceChildren(build(data.tree));
   const open = document.createElement('button');
-  open.type = 'button'; open.textContent = '? Keys'; open.onclick = () => dialog.showModal();
+  open.type = 'button'; open.textContent = '? Help'; open.onclick = () => dialog.showModal();
   bar.querySelector('.run').append(open);
   root.onclick = follow;
   root.querySelector('#close').onclick = () => dialog.close();
-  root.querySelector('dl').replaceChildren(...data.keys.flatMap(([key, does]) => {
+  const listed = pairs => pairs.flatMap(([name, says]) => {
     const dt = document.createElement('dt'), dd = document.createElement('dd');
-    dt.textContent = key; dd.textContent = does; return [dt, dd];
-  }));
+    dt.textContent = name; dd.textContent = says; return [dt, dd];
+  });
+  root.querySelector('#words').replaceChildren(...listed(data.words));
+  root.querySelector('#keys').replaceChildren(...listed(data.keys));
   const typing = e => {
     const t = e.composedPath()[0], field = /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName || '');
     return t.isContentEditable || (field && !/^(checkbox|radio|range)$/.test(t.type));
@@ -111,7 +129,7 @@ def header(debugger: Debugger | None, trail: Sequence[Crumb]) -> None:
         el("div", *(_run(debugger) if debugger else []), cls="row run"),
         cls="between",
     )
-    data = {"tree": tree, "keys": KEYS, "places": _places()}
+    data = {"tree": tree, "keys": KEYS, "words": WORDS, "places": _places()}
     _header(key="header", data=data)
 
 

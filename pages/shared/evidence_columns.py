@@ -77,7 +77,8 @@ li.planted>a.card{border:2px dashed var(--flag);padding:5px}
 .card .percentile{margin-top:5px}
 .card .track{height:8px;margin:4px 0 6px}.opposes .track{justify-content:flex-end}
 .supports .track>i{background:var(--supports)}.opposes .track>i{background:var(--opposes)}
-.card .chip{margin:3px 4px 0 0;padding:0 8px;min-height:26px;line-height:1.25}
+.card .chip{display:block;width:fit-content;margin-top:3px;padding:0 8px;line-height:25px;white-space:nowrap;
+           overflow:hidden;text-overflow:ellipsis}
 .foot{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:center;margin-top:16px}.foot .question{margin:0}
 details{font-size:.875rem}summary{cursor:pointer;min-height:32px;padding:6px 0;line-height:1.3;color:var(--muted)}
 .copies{display:flex;flex-wrap:wrap;gap:6px}

@@ -76,10 +76,11 @@ def evidence(
     true: str | None = None,
     pred: str | None = None,
     sort: str = "loss",
+    of: str | None = None,
 ) -> str:
     """What pushed the model on one example, or on the worst mistake where `id` is "".
 
-    `true`, `pred` and `sort` name the list that n and p walk through.
+    `true`, `pred` and `sort` name the list that n and p walk through; `of` the example whose evidence led here.
     """
     return _address(
         "evidence",
@@ -91,6 +92,7 @@ def evidence(
             ("true", true),
             ("pred", pred),
             ("sort", None if sort == "loss" else sort),
+            ("of", of),
         ],
     )
 
