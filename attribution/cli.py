@@ -307,10 +307,9 @@ def run_app(
     url = f"http://{address}:{port}"
     _print_json({"url": url, "workspace": str(folder)}) if as_json else typer.echo(f"Whence is at {url}")
     sys.stdout.flush()
-    if as_json:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what Streamlit prints is no JSON
     environment = os.environ | {"WHENCE_WORKSPACE": str(folder.resolve())}
     arguments = ["--server.address", address, "--server.port", str(port), "--server.headless", "true"]
+    arguments += ["--logger.hideWelcomeMessage", "true"]
     os.chdir(entry.parent)  # Streamlit reads .streamlit/config.toml from where it is started
     os.execve(sys.executable, [sys.executable, "-m", "streamlit", "run", str(entry), *arguments], environment)
 

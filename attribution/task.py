@@ -178,7 +178,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")  # where trainers keep t
 def _unwrapped(state: Any) -> Any:
     """The weights inside what a trainer saved, without the prefix that data-parallel training adds to every name."""
     for key in _WRAPPERS:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
+        if isinstance(state, dict) and key in state and not isinstance(state[key], Tensor):
             state = state[key]
     if isinstance(state, dict) and state and all(str(name).startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}

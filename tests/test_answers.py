@@ -138,7 +138,7 @@ def listed(scores: NDArray[np.float32], proponents: Sequence[int], opponents: Se
         return SimpleNamespace(item=SimpleNamespace(position=i), score=float(scores[i]))
 
     lists = {"proponents": tuple(map(row, proponents)), "opponents": tuple(map(row, opponents))}
-    return SimpleNamespace(scores=scores, **lists)  # type: ignore[return-value]
+    return SimpleNamespace(scores=scores, query=SimpleNamespace(split="test"), **lists)  # type: ignore[return-value]
 
 
 def described(distance: NDArray[np.float32], scores: NDArray[np.float32], best: Sequence[int]) -> tuple[float, str]:
@@ -227,13 +227,19 @@ def test_a_query_stands_out_above_nine_tenths_of_the_reference_queries(above: in
     assert found.ratio == pytest.approx(ratios(LONE[None])[0])
 
 
+def test_a_training_query_is_not_drawn_among_its_own_evidence() -> None:
+    evidence = SimpleNamespace(query=SimpleNamespace(split="train", position=3), proponents=(), opponents=())
+    assert plotted_rows(evidence, 6).tolist() == [0, 1, 2, 4, 5]  # type: ignore[arg-type]
+
+
 def test_the_verdict_says_its_numbers() -> None:
     found = verdict(LONE, [1.0] * 19 + [99.0])
-    assert "example stands out: its score is 6 times" in found.sentence
-    assert "more than for 95 % of 20 random queries" in found.sentence
+    assert "stands out: the strongest supporter scores 6 times the typical one" in found.sentence
+    assert "only 5 % of random questions" in found.sentence
     usual = verdict(LONE, [1.0] * 15 + [99.0] * 5)
-    assert "No training example stands out: the strongest score is 6 times" in usual.sentence
-    assert "as much or more for 25 % of 20 random queries" in usual.sentence
+    assert "No single example dominates: the strongest supporter scores 6 times" in usual.sentence
+    assert "25 % of random questions" in usual.sentence
+    assert "the strongest opposer" in verdict(-LONE, [1.0]).sentence
 
 
 def test_scores_that_are_all_zero_never_stand_out() -> None:

@@ -113,15 +113,17 @@ def test_a_half_built_workspace(tmp_path: Path, arguments: list[str], done: list
     refused(said, *arguments, workspace=workspace)
 
 
-@pytest.mark.parametrize(("done", "verb", "lacks"), [([], "embed", "trained model"), (["train"], "index", "gradients")])
+@pytest.mark.parametrize(
+    ("done", "verb", "lacks"), [([], "embed", "trained model"), (["train"], "index", "gradient store")]
+)
 def test_a_step_whose_parent_is_missing_names_the_command_that_makes_it(
     tmp_path: Path, done: list[str], verb: str, lacks: str
 ) -> None:
     project, workspace = disk.write_project(tmp_path), tmp_path / "work"
-    assert_refused(disk.whence("index", project, "--workspace", workspace), "There is no gradients")
+    assert_refused(disk.whence("index", project, "--workspace", workspace), "There is no gradient store")
     for before in done:
         assert disk.whence(before, "--workspace", workspace).code == 0
-    needed = {"trained model": "train", "gradients": "embed"}[lacks]
+    needed = {"trained model": "train", "gradient store": "embed"}[lacks]
     refused(rf"no {lacks} in .* yet\. Run `python -m attribution {needed} --workspace", verb, workspace=workspace)
 
 

@@ -418,7 +418,12 @@ def test_app_listens_on_this_machine_only_and_opens_the_workspace(copy: Path, mo
     assert arguments[1:4] == ["-m", "streamlit", "run"]
     assert Path(arguments[4]) == disk.ROOT / "app.py"
     options = dict(zip(arguments[5::2], arguments[6::2], strict=True))
-    assert options == {"--server.address": "127.0.0.1", "--server.port": str(port), "--server.headless": "true"}
+    assert options == {
+        "--server.address": "127.0.0.1",
+        "--server.port": str(port),
+        "--server.headless": "true",
+        "--logger.hideWelcomeMessage": "true",  # standard output is what --json printed
+    }
     assert environment["WHENCE_WORKSPACE"] == str(copy)
     assert Path.cwd() == disk.ROOT  # where Streamlit finds its settings
 
