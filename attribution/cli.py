@@ -71,9 +71,9 @@ def demo(
     download: Annotated[bool, typer.Option("--download", help="Let --full download them.")] = False,
     noise: Annotated[float, typer.Option(help="Share of training labels to flip on purpose; 0 for none.")] = 0.05,
     noise_kind: Annotated[str, typer.Option(help="uniform or hardest (most likely wrong class).")] = "uniform",
-    noise_seed: Annotated[int, typer.Option(help="Which labels are flipped.")] = 0,
+    noise_seed: Annotated[int, typer.Option(min=0, help="Which labels are flipped.")] = 0,
     epochs: Annotated[int, typer.Option(min=5, help="Passes over the training data.")] = 10,
-    seed: Annotated[int, typer.Option(help="Initial weights and order of the data.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Initial weights and order of the data.")] = 0,
     as_json: JsonOption = False,
     job: JobOption = None,
 ) -> None:
@@ -301,7 +301,7 @@ def run_app(
     as_json: JsonOption = False,
 ) -> None:
     """Open the browser app on a workspace."""
-    folder = _project(project, workspace)[1].path if project else workspace or _DEFAULT_WORKSPACE
+    folder = _workspace_of(project, workspace)
     entry = Path(__file__).resolve().parent.parent / "app.py"
     _refuse_used_port(address, port)
     url = f"http://{address}:{port}"
@@ -346,9 +346,24 @@ def _project(path: Path | None, workspace: Path | None) -> tuple[Project, Worksp
 def _debugger(project: Path | None, workspace: Path | None) -> Debugger:
     from attribution.debugger import Debugger
 
-    if project is not None:
-        return Debugger.open(_project(project, workspace)[1].path)
-    return Debugger.open(workspace or _DEFAULT_WORKSPACE)
+    return Debugger.open(_workspace_of(project, workspace))
+
+
+def _workspace_of(project: Path | None, workspace: Path | None) -> Path:
+    """The folder to ask; a project file only names it, and asking records nothing."""
+    from attribution.project import read_project
+    from attribution.workspace import Workspace, missing
+
+    if project is None:
+        return workspace or _DEFAULT_WORKSPACE
+    opened = read_project(project)
+    folder = workspace or Path("work") / opened.name
+    recorded = Workspace(folder).record().get("project")
+    if not recorded:
+        raise missing(folder, "runs", project)
+    if recorded.get("file") != str(project.resolve()):
+        raise InvalidInput(f"The workspace {folder} was made for another project.", "Name another --workspace.")
+    return folder
 
 
 @contextmanager

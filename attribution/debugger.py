@@ -301,9 +301,9 @@ class Debugger:
     def _gradient_distance(
         self, scores: NDArray[np.float32], gradients: QueryGradients, scorer: TracInScorer
     ) -> NDArray[np.float32]:
-        """1 − cosine of the gradients over all checkpoints, (N,); 1 where a gradient vanishes."""
-        query_norm = float(gradients.squared_norms[0] @ scorer.weights)
-        norms = np.sqrt(np.maximum(scorer.self_scores() * query_norm, 0))
+        """1 − cosine of the projected gradients over all checkpoints, (N,); 1 where a gradient vanishes."""
+        query_norm = float(scorer.query_vectors(gradients)[0] @ gradients.vectors[0].reshape(-1))
+        norms = np.sqrt(scorer.kept_self_scores * max(query_norm, 0.0))
         return 1 - np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
 
     def distance_plot(self, evidence: Evidence, kind: str) -> DistancePlot:

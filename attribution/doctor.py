@@ -22,7 +22,7 @@ from attribution.examples import Examples
 from attribution.gradients import GradientEngine
 from attribution.pipeline import embed_recipe, project_folder, recorded_project, require_weights
 from attribution.project import Project
-from attribution.store import BATCH, EmbedRecipe
+from attribution.store import EmbedRecipe, rows_of_a_pass
 from attribution.task import Split, Task, input_hash
 from attribution.workspace import Workspace
 
@@ -156,7 +156,7 @@ def _engine(task: Task, model: nn.Module, split: Split, recipe: EmbedRecipe) -> 
 
 
 def _cost(engine: GradientEngine, split: Split, recipe: EmbedRecipe, checkpoints: int) -> Check:
-    n = min(BATCH, len(split))
+    n = min(rows_of_a_pass(engine), len(split))
     inputs, labels = split.inputs(slice(0, n)), split.labels(slice(0, n))
     start = time.perf_counter()
     engine.gradients(inputs, labels).squared_norms()

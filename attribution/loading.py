@@ -40,6 +40,8 @@ def read_split(project: Project, split: str, *, progress: Progress = silent) -> 
     dataset, ids = (project.train, project.train_ids) if split == "train" else (project.test, project.test_ids)
     n = _length(dataset, split)
     ids = tuple(ids) if ids is not None else tuple(f"{split}:{i}" for i in range(n))
+    if not all(isinstance(id_, str) for id_ in ids):
+        raise InvalidInput(f"Ids of the {split} set are not all texts.", "Pass strings, such as str(number).")
     if len(ids) != n or len(set(ids)) != n:
         raise InvalidInput(
             f"The {split} set has {n:,} examples and {len(ids):,} ids, of which {len(set(ids)):,} differ.",

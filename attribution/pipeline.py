@@ -378,6 +378,7 @@ def open_index(workspace: Workspace) -> OpenIndex:
     id_ = _current(workspace, "indexes")
     manifest = workspace.manifest("indexes", id_)
     _refuse_stale(workspace, manifest)
+    _refuse_changed_checkpoints(workspace, project, manifest["parents"]["runs"])
     workspace.verify("indexes", id_)
     gradients = _open_gradients(workspace, project, manifest["parents"]["gradients"])
     return OpenIndex(workspace.folder("indexes", id_), manifest, gradients)
@@ -389,6 +390,18 @@ def _refuse_stale(workspace: Workspace, manifest: Manifest) -> None:
     if made_for != run:
         name = {"gradients": "The gradients were computed", "indexes": "The index was built"}[manifest["kind"]]
         raise StoreError(f"{name} for another checkpoint ({made_for} vs {run}).", "Run `embed`, then `index`.")
+    store_id, gradients = manifest["parents"].get("gradients"), workspace.current("gradients")
+    if store_id not in (None, gradients):
+        raise StoreError(f"The index was built from other gradients ({store_id} vs {gradients}).", "Run `index`.")
+
+
+def _refuse_changed_checkpoints(workspace: Workspace, project: Project, run: str) -> None:
+    """A project's own checkpoint files may have been trained further since they were imported."""
+    imported = workspace.manifest("runs", run)["recipe"].get("imported", [])
+    for (sha256, *_), checkpoint in zip(imported, project.checkpoints, strict=False):
+        file = project_folder(workspace) / checkpoint.path
+        if file.exists() and file_sha256(file) != sha256:
+            raise StoreError(f"The checkpoint {file.name} has changed since it was imported.", "Run `build` again.")
 
 
 # --- find or make -----------------------------------------------------------------------------------------------------
@@ -406,11 +419,10 @@ def _find_or_make(
 ) -> str:
     """The id of the artefact of this recipe, made if it is not there yet."""
     id_ = recipe_id(kind, recipe, parents)
-    if mend is not None and workspace.has(kind, id_):
-        mend(workspace, id_)
     if workspace.has(kind, id_):
-        workspace.manifest(kind, id_)  # refuses one that is damaged or of a newer format
-    else:
+        workspace.manifest(kind, id_)  # refuses one that cannot be read or of a newer format
+        (mend or _discard_if_damaged(kind))(workspace, id_)
+    if not workspace.has(kind, id_):
         watch = Stopwatch()
         with workspace.draft(kind, id_) as folder:
             if not workspace.has(kind, id_):  # another process may have published it while this one waited
@@ -421,6 +433,18 @@ def _find_or_make(
         with writing(workspace.path):
             workspace.set_current(kind, id_)
     return id_
+
+
+def _discard_if_damaged(kind: str) -> Callable[[Workspace, str], None]:
+    """An artefact whose files differ from their checksums is taken away, to be made again from its recipe."""
+
+    def mend(workspace: Workspace, id_: str) -> None:
+        try:
+            workspace.verify(kind, id_)
+        except StoreError:
+            workspace.discard(kind, id_)
+
+    return mend
 
 
 def _current(workspace: Workspace, kind: str) -> str:

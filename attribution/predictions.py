@@ -6,6 +6,7 @@ F features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,7 +76,7 @@ def _forward(task: Task, model: nn.Module, split: Split, rows: slice) -> tuple[T
     """Logits, and the input of the last Linear that was called."""
     seen: list[Tensor] = []
     linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    handles = [m.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for m in linears]
+    handles = [m.register_forward_pre_hook(_remember(seen), with_kwargs=True) for m in linears]
     try:
         outputs = task.logits(model, split.inputs(rows))
     finally:
@@ -83,6 +84,13 @@ def _forward(task: Task, model: nn.Module, split: Split, rows: slice) -> tuple[T
             handle.remove()
     usable = [s for s in seen if len(s) == len(outputs)]
     return outputs, usable[-1] if usable else outputs
+
+
+def _remember(seen: list[Tensor]) -> Callable[..., None]:
+    def hook(module: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        seen.append(arguments[0] if arguments else named["input"])
+
+    return hook
 
 
 _ARRAYS = ("logits", "features", "losses")

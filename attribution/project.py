@@ -37,6 +37,12 @@ class Checkpoint:
     learning_rate: float
     step: int | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.learning_rate < float("inf"):
+            raise InvalidInput(
+                f"The learning rate of {self.path} is {self.learning_rate}.", "Give the rate in force, 0 or more."
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Project:
@@ -46,7 +52,7 @@ class Project:
     train, test     map-style data sets of (input, label); labels are ints that index `classes`.
     checkpoints     in the order of training; paths are relative to the project file. Empty: `retrain` trains them.
     loss            (logits (B, K), labels (B,)) -> (B,) loss per example, no mean; cross-entropy when absent.
-    measurement     what a query asks about, same signature; the loss when absent.
+    measurement     what a query asks about, same signature, lower is better; the loss when absent.
     collate         list of inputs -> what the model is called with; stacking when absent.
     preview         (dataset, i) -> str, picture (PIL or array) or mapping: what a person sees of item i.
     layers          names of the modules to track; all trained parameters when absent.

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils._pytree import tree_map
 
 from attribution.errors import StoreError
 from attribution.explain import PairInfluence, Point, pair_influence
 from attribution.gradients import GradientEngine
 from attribution.methods.protocol import Queries, QueryGradients
 from attribution.projection import Projection
-from attribution.store import EmbedRecipe, GradientStore, prepare
+from attribution.store import EmbedRecipe, GradientStore, prepare, rows_of_a_pass
 from attribution.task import Inputs, Measure, Split, Task
 
 
@@ -66,15 +67,32 @@ class IndexedRun:
         return self._store.squared_norms(c)
 
     def query_gradients(self, queries: Queries) -> QueryGradients:
-        labels = torch.from_numpy(queries.labels).to(self._task.device)
-        functional = self._task.measure(queries.measure)
-        vectors, norms = [], []
         with self._lock:
-            for engine, projection in self._opened:
-                batch = engine.gradients(queries.inputs, labels, functional)
-                vectors.append(projection.project(batch.gradients).cpu().numpy())
-                norms.append(batch.squared_norms().sum(1).cpu().numpy())
-        return QueryGradients(np.stack(vectors, 1), np.stack(norms, 1))
+            found = [self._at_checkpoint(engine, projection, queries) for engine, projection in self._opened]
+        vectors, norms = zip(*found, strict=True)
+        gradients = QueryGradients(np.stack(vectors, 1), np.stack(norms, 1))
+        finite = np.isfinite(gradients.squared_norms).all(1)
+        if not finite.all():
+            raise StoreError(
+                f"The gradient of {queries.ids[int(np.argmin(finite))]} is not finite.",
+                "Look at that example and at what is measured of it.",
+            )
+        return gradients
+
+    def _at_checkpoint(
+        self, engine: GradientEngine, projection: Projection, queries: Queries
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Projected gradients (Q, D) and squared norms (Q,), in passes that fit in memory."""
+        labels = torch.from_numpy(queries.labels).to(self._task.device)
+        functional, step = self._task.measure(queries.measure), rows_of_a_pass(engine)
+        vectors, norms = [], []
+        for start in range(0, len(queries), step):
+            part = slice(start, start + step)
+            inputs = tree_map(lambda value, part=part: value[part], queries.inputs)
+            batch = engine.gradients(inputs, labels[part], functional)
+            vectors.append(projection.project(batch.gradients).cpu().numpy())
+            norms.append(batch.squared_norms().sum(1).cpu().numpy())
+        return np.concatenate(vectors), np.concatenate(norms)
 
     def pair(
         self,

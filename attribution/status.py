@@ -67,6 +67,9 @@ def _step(workspace: Workspace, step: str, kind: str) -> StepStatus:
     facts = _DESCRIBED[kind](manifest["facts"])
     made_for, run = manifest["parents"].get("runs"), workspace.current("runs")
     common = {"seconds": manifest["seconds"], "n_bytes": manifest["n_bytes"], "id": id_, "facts": facts}
+    store_id, gradients = manifest["parents"].get("gradients"), workspace.current("gradients")
+    if store_id not in (None, gradients):
+        return StepStatus(step, "stale", f"Made from other gradients ({store_id} vs {gradients}).", **common)  # type: ignore[arg-type]
     if made_for not in (None, run):
         return StepStatus(step, "stale", f"Made for another checkpoint ({made_for} vs {run}).", **common)  # type: ignore[arg-type]
     return StepStatus(step, "done", "; ".join(f"{v} {k}" for k, v in facts.items()) + ".", **common)  # type: ignore[arg-type]

@@ -38,7 +38,8 @@ from attribution.projection import Projection, ProjectionSpec, SampleBatches
 from attribution.task import Split, Task
 
 ROWS_AT_ONCE = 2048  # rows of one block: the unit that is finished, checked and resumed
-BATCH = 256  # rows of one forward and backward pass inside a block
+BATCH = 256  # rows of one forward and backward pass inside a block, at most
+_NUMBERS_AT_ONCE = 2**26  # gradient entries of one pass: 256 MB, should every layer form its gradient
 _SAMPLE_IN_MEMORY = 2**26  # numbers: 256 MB of gradients of the fitting sample
 _PROBE = 8  # rows the engine checks itself on
 
@@ -133,6 +134,11 @@ def _refuse_other_code(task: Task, engine: GradientEngine, train: Split, folder:
             )
 
 
+def rows_of_a_pass(engine: GradientEngine) -> int:
+    """Examples whose gradients fit in memory together; it depends on the model only, so blocks are the same again."""
+    return max(1, min(BATCH, _NUMBERS_AT_ONCE // engine.n_parameters))
+
+
 def fit(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Projection:
     """A projection fitted on the seeded sample of training gradients that it asks for."""
     return spec.fit(engine.shapes, _kept_if_small(lambda: _sample(engine, train, spec)))
@@ -142,9 +148,10 @@ def _sample(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Itera
     """Gradients of the seeded sample of training rows that a projection is fitted on."""
     size = min(getattr(spec, "sample", 0), len(train))
     rows = np.sort(np.random.default_rng(spec.seed).choice(len(train), size, replace=False))
-    for start in range(0, size, BATCH):
-        batch = engine.gradients(*_rows(train, rows[start : start + BATCH]))
-        _refuse_non_finite(train, rows[start : start + BATCH], batch)  # before it spoils what is fitted
+    step = rows_of_a_pass(engine)
+    for start in range(0, size, step):
+        batch = engine.gradients(*_rows(train, rows[start : start + step]))
+        _refuse_non_finite(train, rows[start : start + step], batch)  # before it spoils what is fitted
         yield batch.gradients
 
 
@@ -188,13 +195,14 @@ def _embed_rows(
     stop: int,
     arrays: Mapping[str, NDArray[np.float32]],
 ) -> None:
-    for a in range(start, stop, BATCH):
-        rows = slice(a, min(a + BATCH, stop))
+    step = rows_of_a_pass(engine)
+    for a in range(start, stop, step):
+        rows = slice(a, min(a + step, stop))
         batch = engine.gradients(*_rows(train, rows))
         arrays["squared_norms"][rows] = batch.squared_norms().cpu().numpy()
         arrays["losses"][rows] = batch.values.cpu().numpy()
         arrays["vectors"][rows] = projection.project(batch.gradients).cpu().numpy()
-        _refuse_non_finite(train, np.arange(a, min(a + BATCH, stop)), batch)
+        _refuse_non_finite(train, np.arange(rows.start, rows.stop), batch)
 
 
 def _refuse_non_finite(train: Split, rows: NDArray[np.int64], batch: Batch) -> None:

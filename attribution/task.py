@@ -8,7 +8,7 @@ loss by default, or minus the margin). Lower is better for both, so one sign ser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +57,7 @@ class Task:
 
     def logits(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """(B, K) outputs of the model."""
-        return model(**inputs) if isinstance(inputs, dict) else model(inputs)
+        return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
 
     def losses(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
         """(B,) training loss of each example, without a mean and without weight decay."""
@@ -241,9 +241,20 @@ class Split:
             if isinstance(first, Tensor) and first.numel() * first.element_size() * len(self) <= _HELD_IN_MEMORY:
                 stacked = torch.empty(len(self), *first.shape, dtype=first.dtype)
                 for i in range(len(self)):
-                    stacked[i] = self._read(i)
+                    value = self._read(i)
+                    if value.shape != first.shape or value.dtype != first.dtype:
+                        raise InvalidInput(
+                            f"Row {i} of the {self.examples.split} set ({self.examples.ids[i]}) is {_kind(value)}, and "
+                            f"row 0 is {_kind(first)}.",
+                            "Give every input the same shape and type, or pass collate=….",
+                        )
+                    stacked[i] = value
                 self._stacked = stacked
         return self._stacked
+
+
+def _kind(value: Tensor) -> str:
+    return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
 
 
 def input_hash(value: Any) -> str:

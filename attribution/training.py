@@ -177,7 +177,7 @@ def evaluate(task: Task, model: nn.Module, split: Split, *, batch: int = 512) ->
 def save_checkpoint(model: nn.Module, folder: Path, number: int, step: int, rate: float) -> SavedCheckpoint:
     """Write the weights to `checkpoint-<number>.safetensors`, whole or not at all."""
     file = f"checkpoint-{number}.safetensors"
-    write_tensors(folder / file, {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
+    write_tensors(folder / file, {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()})
     return SavedCheckpoint(file, step, rate, file_sha256(folder / file))
 
 
@@ -213,7 +213,7 @@ class _State:
     def save(self, folder: Path, model: nn.Module) -> None:
         """Weights first, then the record that names them: a crash between the two leaves the epoch before."""
         file = f"resume-{self.epochs_done}.safetensors"
-        tensors = {f"weight:{k}": v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        tensors = {f"weight:{k}": v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()}
         write_tensors(folder / file, tensors | {f"momentum:{k}": v.cpu() for k, v in self.momenta.items()})
         record = {
             "file": file,

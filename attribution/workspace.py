@@ -40,10 +40,11 @@ KINDS = {
 }
 
 
-def missing(path: Path, kind: str) -> Missing:
+def missing(path: Path, kind: str, project: Path | None = None) -> Missing:
     """The error for an artefact that has not been made yet, naming the command that makes it."""
     name, verb = KINDS[kind]
-    return Missing(f"There is no {name} in {path} yet.", f"Run `python -m attribution {verb} --workspace {path}`.")
+    asked = f"{verb} {project}" if project else verb
+    return Missing(f"There is no {name} in {path} yet.", f"Run `python -m attribution {asked} --workspace {path}`.")
 
 
 def canonical(value: Any) -> str:
@@ -188,6 +189,11 @@ class Workspace:
                 shutil.rmtree(draft)
             draft.parent.mkdir(parents=True, exist_ok=True)
             self.folder(kind, id_).rename(draft)
+
+    def discard(self, kind: str, id_: str) -> None:
+        """Remove a published artefact that is damaged."""
+        with writing(self.path), self._lock(f"{kind}-{id_}"):
+            shutil.rmtree(self.folder(kind, id_), ignore_errors=True)
 
     def has_draft(self, kind: str) -> bool:
         """Whether an interrupted step of this kind can be gone on with."""

@@ -63,7 +63,7 @@ def selection(debugger: Debugger) -> Selection:
     return Selection(
         id=asked.get("q", ""),
         target=_one_of(TARGETS, asked.get("target")),
-        k=int(k) if k.isdecimal() and 1 <= int(k) <= max(SIZES) else 12,
+        k=int(k) if k.isdecimal() and len(k) < 4 and 1 <= int(k) <= max(SIZES) else 12,
         method=_one_of(debugger.method_names, asked.get("m")),
         true=_one_of((None, *debugger.classes), asked.get("true")),
         pred=_one_of((None, *debugger.classes), asked.get("pred")),

@@ -435,19 +435,15 @@ def test_a_copy_of_a_training_example_is_its_evidence(debugger: Debugger) -> Non
     assert debugger.evidence("train:298").exact_copies == ("train:0",)
 
 
-def test_gradient_distance_is_one_less_the_cosine_over_the_checkpoints(
+def test_gradient_distance_is_one_less_the_cosine_of_what_is_kept(
     debugger: Debugger, of_the_worst: Evidence, worst: str
 ) -> None:
-    self_influence = debugger.self_influence()
-    item = debugger.item(worst)
-    picture, asked = digits_split("test")[item.position][0][None], torch.tensor([item.predicted])
-    own = 0.0
-    for engine, checkpoint in zip((e for e, _ in debugger._source._opened), debugger.checkpoints, strict=True):
-        names = [name for name, _ in engine.model.named_parameters()]
-        gradient = flat(loop_gradients(engine.task, engine.model, names, picture, asked))
-        own += checkpoint.learning_rate * float(gradient.square().sum())
+    rates = np.sqrt([c.learning_rate for c in debugger.checkpoints])
+    kept = np.concatenate([r * debugger._source.train_vectors(c) for c, r in enumerate(rates)], 1)
+    asked = debugger.query_vector(worst) / np.repeat(rates, len(kept[0]) // len(rates))
     for row in (*of_the_worst.proponents, *of_the_worst.opponents):
-        cosine = row.score / np.sqrt(own * self_influence[row.item.position])
+        own = kept[row.item.position]
+        cosine = own @ asked / np.linalg.norm(own) / np.linalg.norm(asked)
         assert row.distances["gradient"] == pytest.approx(1 - cosine, abs=1e-3)
         assert -1e-3 <= row.distances["gradient"] <= 2 + 1e-3
 

@@ -100,7 +100,7 @@ def test_no_workspace(tmp_path: Path, arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("done", "said"),
     [
-        ([], r"There is no trained model in .* yet\. Run `python -m attribution train --workspace"),
+        ([], r"There is no project in .*Run `python -m attribution demo fashion`"),
         (["train"], r"There is no index in .* yet\. Run `python -m attribution index --workspace"),
         (["train", "embed"], r"There is no index in .* yet\. Run `python -m attribution index --workspace"),
     ],
@@ -109,7 +109,7 @@ def test_a_half_built_workspace(tmp_path: Path, arguments: list[str], done: list
     project, workspace = disk.write_project(tmp_path), tmp_path / "work"
     assert_refused(disk.whence("mistakes", project, "--workspace", workspace), "There is no trained model")
     for verb in done:
-        assert disk.whence(verb, "--workspace", workspace).code == 0
+        assert disk.whence(verb, project, "--workspace", workspace).code == 0
     refused(said, *arguments, workspace=workspace)
 
 

@@ -122,6 +122,16 @@ class TracInScorer:
         return self._self_scores
 
     @cached_property
+    def kept_self_scores(self) -> NDArray[np.float32]:
+        """Σ_c w_c ‖projected gradient‖² of the chosen layers, (N,): what a cosine of scores is divided by."""
+        total = np.zeros(len(self._source.train_ids), np.float32)
+        for c, weight in enumerate(self.weights):
+            if weight:
+                chosen = self._scale[c] / np.float32(weight)  # the mask of coordinates
+                total += np.float32(weight) * np.square(self._source.train_vectors(c)) @ chosen
+        return total
+
+    @cached_property
     def _self_scores(self) -> NDArray[np.float32]:
         chosen = self._chosen[:-1]
         total = np.zeros(len(self._source.train_ids))

@@ -18,7 +18,7 @@ _DISTANCE_SIDE = 32  # pictures are compared at most at this size
 
 
 def preview(value: Any, project: Project) -> Preview:
-    """A PNG of at most 192 pixels a side; a float tensor is rescaled from its own range to 0–1."""
+    """A PNG of at most 192 pixels a side; a float tensor outside 0–1 is rescaled from its own range."""
     picture = as_picture(value)
     picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     file = io.BytesIO()
@@ -52,4 +52,6 @@ def as_picture(value: Any) -> Image.Image:
 
 def _to_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = float(array.min()), float(array.max())
+    if low >= 0 and high <= 1:
+        return np.round(array * 255).astype(np.uint8)
     return np.round((array - low) / max(high - low, 1e-12) * 255).astype(np.uint8)

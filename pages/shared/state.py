@@ -112,11 +112,11 @@ def _headline(error: AttributionError, states: set[str], running: bool) -> str:
 
 def preview_src(debugger: Debugger, id: str) -> str:
     """The picture of one example as a data URL; "" where the example is not a picture."""
-    return _data_url(debugger, debugger.data_hash, id)
+    return _data_url(debugger, debugger.index_id, id)
 
 
-@st.cache_data(max_entries=20_000, show_spinner=False)
-def _data_url(_debugger: Debugger, data_hash: str, id: str) -> str:
+@st.cache_data(max_entries=5_000, show_spinner=False)
+def _data_url(_debugger: Debugger, index_id: str, id: str) -> str:
     preview = _debugger.preview(id)
     if preview.kind != "image":
         return ""
