@@ -525,6 +525,13 @@ def test_a_loss_that_stops_being_finite(tmp_path: Path) -> None:
     assert not (tmp_path / "work" / "runs").exists()
 
 
+def test_a_measurement_with_a_hidden_mean(tmp_path: Path) -> None:
+    project = disk.write_project(tmp_path, "OPTIONS['measurement'] = nn.functional.cross_entropy")
+    answer = disk.whence("build", project, "--workspace", tmp_path / "work")
+    assert_refused(answer, r"^measurement\(\) returned the shape \(\) for a batch of 18, not one number per example\.")
+    assert not (tmp_path / "work" / "indexes").exists()
+
+
 def test_layers_that_the_model_has_not(tmp_path: Path) -> None:
     project = disk.write_project(tmp_path, "OPTIONS['layers'] = ['head']")
     answer = disk.whence("build", project, "--workspace", tmp_path / "work")

@@ -387,6 +387,11 @@ def test_checkpoints_are_kept_at_even_intervals_the_last_at_the_end(epochs: int,
     assert gaps.max() - gaps.min() <= 1
 
 
+def test_a_recipe_that_keeps_more_checkpoints_than_epochs_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="5 checkpoints were asked of 4 epochs"):
+        TrainingRecipe(epochs=4, checkpoints=5)
+
+
 def test_the_accuracy_of_the_last_epoch_is_that_of_the_last_checkpoint(parts: Parts, tmp_path: Path) -> None:
     training, weights = parts.run(tmp_path / "a", epochs=8)
     model = parts.project.model()
@@ -440,6 +445,15 @@ def test_what_changes_the_answer_changes_the_id_of_the_run(tmp_path: Path, chang
         project = read_project(disk.write_project(tmp_path, *changes))
         ids.add(pipeline.train(workspace, project))
     assert len(ids) == 2
+
+
+def test_another_measurement_is_another_index_of_the_same_store(tmp_path: Path) -> None:
+    change = "OPTIONS['measurement'] = lambda x, y: -x.gather(1, y[:, None])[:, 0]"
+    for changes in ((), (change,)):
+        project = disk.write_project(tmp_path, *changes)
+        assert disk.whence("build", project, "--workspace", tmp_path / "work").code == 0
+    count = {kind: len(list((tmp_path / "work" / kind).iterdir())) for kind in ("runs", "gradients", "indexes")}
+    assert count == {"runs": 1, "gradients": 1, "indexes": 2}
 
 
 @pytest.mark.parametrize(

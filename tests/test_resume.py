@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import re
 import resource
@@ -18,7 +17,6 @@ import pytest
 from attribution import pipeline
 from attribution.errors import Cancelled
 from attribution.project import read_project
-from attribution.training import TrainingRecipe
 from attribution.workspace import KINDS, Workspace
 from tests import disk
 
@@ -398,9 +396,3 @@ def test_a_step_cancelled_at_any_report_publishes_nothing_of_its_own(
         assert_whole_or_absent(folder, reference)
     attempt(f"stopped-{total}/../again", None)
     assert_whole_or_absent(tmp_path / "again", reference)
-
-
-def test_a_recipe_that_keeps_more_checkpoints_than_epochs_is_refused() -> None:
-    with pytest.raises(Exception, match="5 checkpoints were asked of 4 epochs"):
-        TrainingRecipe(epochs=4, checkpoints=5)
-    assert json.dumps(TrainingRecipe(epochs=4, checkpoints=2).kept_epochs()) == "[2, 4]"

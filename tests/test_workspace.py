@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attribution import pipeline, store
+from attribution import files, pipeline, store
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput, Missing, StoreError
 from attribution.store import GradientStore
@@ -185,6 +185,19 @@ def test_a_file_is_no_workspace(tmp_path: Path) -> None:
         Workspace(disk.write_text(tmp_path / "notes.txt", "hello"))
 
 
+def test_a_file_of_the_users_that_may_not_be_read_is_not_blamed_on_the_workspace(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "work")
+
+    def refuse(path: Path) -> None:
+        with workspace.draft("runs", "abc"):
+            raise PermissionError(13, "Permission denied", str(path))
+
+    with pytest.raises(StoreError, match=r"work cannot be written: Permission denied\. Name a --workspace"):
+        refuse(tmp_path / "work" / "drafts" / "runs-abc" / "weights")
+    with pytest.raises(PermissionError):
+        refuse(tmp_path / "pictures" / "7.png")
+
+
 # --- what is current --------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +212,13 @@ def test_the_current_artefact_is_the_one_that_was_set_last_and_is_there(copy: Pa
     assert workspace.current("indexes") == only(copy, "indexes").name  # the others stay
 
 
-def test_changes_to_the_record_made_at_once_are_all_kept(tmp_path: Path) -> None:
+def test_changes_to_the_record_made_at_once_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_slowly(path: Path, value: object) -> None:
+        time.sleep(0.01)  # between reading the record and writing it: the time in which another would read it too
+        files.write_json(path, value)
+
+    monkeypatch.setattr("attribution.workspace.write_json", write_slowly)
+
     def change(i: int) -> None:
         Workspace(tmp_path).set_current(f"kind {i}", str(i))
         Workspace(tmp_path).update(**{f"note {i}": i})
