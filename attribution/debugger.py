@@ -39,8 +39,7 @@ from attribution.evidence import collapse, describe_distance, percentile, plotte
 from attribution.examples import Examples, Preview
 from attribution.index import Extremes, VectorIndex
 from attribution.methods import METHODS
-from attribution.methods.protocol import Queries, QueryGradients
-from attribution.methods.tracin import TracInScorer
+from attribution.methods.protocol import Queries, QueryGradients, VectorScorer
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.scores import Scores
 from attribution.standout import verdict
@@ -71,7 +70,7 @@ class Debugger:
         self._store, self._source = gradients.store, gradients.source
         self._index = VectorIndex(opened.folder)
         self._distances = Distances(self._loaded, self._predictions)
-        self._scorers: dict[str, TracInScorer] = {}
+        self._scorers: dict[str, VectorScorer] = {}
 
     # --- what is open -------------------------------------------------------------------------------------------
 
@@ -299,7 +298,7 @@ class Debugger:
         )
 
     def _gradient_distance(
-        self, scores: NDArray[np.float32], gradients: QueryGradients, scorer: TracInScorer
+        self, scores: NDArray[np.float32], gradients: QueryGradients, scorer: VectorScorer
     ) -> NDArray[np.float32]:
         """1 − cosine of the projected gradients over all checkpoints, (N,); 1 where a gradient vanishes."""
         query_norm = float(scorer.query_vectors(gradients)[0] @ gradients.vectors[0].reshape(-1))
@@ -391,11 +390,11 @@ class Debugger:
             raise InvalidInput(f"The target “{target}” is not known.", f"Use {' or '.join(TARGETS)}.")
         return item.predicted if target == "predicted" else item.label
 
-    def _scorer(self, method: str) -> TracInScorer:
+    def _scorer(self, method: str) -> VectorScorer:
         if method not in METHODS:
             raise InvalidInput(f"The method “{method}” is not known.", f"Use {', '.join(METHODS)}.")
         if method not in self._scorers:
-            self._scorers[method] = METHODS[method]().fit(self._source)  # type: ignore[assignment]
+            self._scorers[method] = METHODS[method]().fit(self._source)
         return self._scorers[method]
 
     def _inputs(self, item: Item) -> Any:

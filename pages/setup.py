@@ -176,16 +176,22 @@ def status_of(workspace: Path) -> WorkspaceStatus:
 
 
 @st.cache_data(max_entries=4, show_spinner="Checking the model and the data")
-def _checks(workspace: str, fingerprint: tuple[tuple[str, int], ...]) -> tuple[Check, ...]:
+def _checks(workspace: str, fingerprint: tuple[tuple[str, int], ...], changed: int) -> tuple[Check, ...]:
     from attribution.doctor import workspace_checks  # brings torch: only here
 
     return workspace_checks(workspace)
 
 
+def _changed(workspace: Path) -> int:
+    """When the project file was last written, so that a change is checked anew; 0 for a demo."""
+    project = Path(status.workspace_status(workspace).project)
+    return project.stat().st_mtime_ns if project.is_file() else 0
+
+
 def draw_checks(workspace: Path) -> None:
     st.subheader("Checks", anchor=False)
     try:
-        found = _checks(str(workspace), state.fingerprint(workspace))
+        found = _checks(str(workspace), state.fingerprint(workspace), _changed(workspace))
     except AttributionError as error:
         elements.draw(el("p", str(error), cls="card", role="status"), key="checks_not_run")
         return

@@ -85,7 +85,19 @@ class Scorer(Protocol):
 
 
 class VectorScorer(Scorer, Protocol):
-    """A scorer that is an inner product: score(q) == query_vectors(q) @ train_vectors.T."""
+    """A scorer that is an inner product with the stored rows: score(q) == score_vectors(query_vectors(gradients of q)).
+
+    weights (C,) of the checkpoints in it.
+    """
+
+    weights: NDArray[np.float64]
+
+    @property
+    def kept_self_scores(self) -> NDArray[np.float32]:
+        """Influence of every stored row on itself, (N,), within what the projection keeps: the norm of a cosine."""
+
+    def score_vectors(self, vectors: NDArray[np.float32], *, progress: Progress = silent) -> NDArray[np.float32]:
+        """Dense scores (Q, N) of query vectors (Q, C·D)."""
 
     def query_vectors(self, gradients: QueryGradients) -> NDArray[np.float32]:
         """What the index is searched with, (Q, C·D)."""
@@ -99,5 +111,5 @@ class Attributor(Protocol):
     def why_not(self, source: GradientSource) -> str | None:
         """None, or one sentence that says why the method does not fit."""
 
-    def fit(self, source: GradientSource) -> Scorer:
+    def fit(self, source: GradientSource) -> VectorScorer:
         """A scorer; raises `Unsuited` with the sentence of `why_not`."""

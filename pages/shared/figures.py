@@ -10,6 +10,7 @@ Beside each chart stands the function that says the same in words, for people wh
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def influence_distance(
 ) -> go.Figure:
     """Influence (up) against distance to the query (right); `ids` name the points of `plot`, in its order."""
     limit = symmetric_limit(plot.score, room=1.22)  # the words of the axis stand beyond the last point
-    target = classes[evidence.target_label]
+    target = html.escape(classes[evidence.target_label], quote=False)  # plotly reads markup in its words
     figure = go.Figure()
     same = np.asarray(plot.label) == evidence.target_label
     figure.add_trace(_cloud(plot, ids, ~same, "diamond", "other labels", tokens))
@@ -188,7 +189,7 @@ def score_histogram(evidence: Evidence, classes: Sequence[str], tokens: Tokens) 
     _add_marks(figure, evidence.proponents, tokens.supports, "triangle-up", "supports")
     _add_marks(figure, evidence.opponents, tokens.opposes, "triangle-down", "opposes")
     figure.add_vline(x=0, line={"color": tokens.text, "width": 1.5})
-    target = classes[evidence.target_label]
+    target = html.escape(classes[evidence.target_label], quote=False)  # plotly reads markup in its words
     top = np.log10(max(int(counts.max(initial=1)), 2)) + 0.15
     figure.update_layout(
         **_layout(
