@@ -134,12 +134,12 @@ def _agreeing_blocks(
     blocks = _propose(model, tracked)
     found = _gradients(task, model, blocks, inputs, labels, task.losses).gradients
     pairs = zip(blocks, found, strict=True)
-    wrong = {name for b, g in pairs if b.hooked and not _agrees(b, g, weights, expected) for name in b.parameters}
+    wrong = {n for b, g in pairs if b.hooked and not _agrees(b, g, weights, expected, 1e-3) for n in b.parameters}
     if wrong:
         blocks = _propose(model, tracked, not_hooked=wrong)
         found = _gradients(task, model, blocks, inputs, labels, task.losses).gradients
     for block, gradient in zip(blocks, found, strict=True):
-        if not _agrees(block, gradient, weights, expected):
+        if not _agrees(block, gradient, weights, expected, 5e-2):  # what bfloat16 inside the model may cost
             raise Unsuited(
                 f"The gradients of single examples do not add up to the gradient of a batch in {block.name}: "
                 "examples of a batch influence each other there.",
@@ -158,7 +158,7 @@ def _refuse_coupling(task: Task, model: nn.Module, probe: tuple[Inputs, Tensor])
     half = max(1, len(labels) // 2)
     among_all = task.losses(model, _copied(inputs), labels)[:half]
     among_half = task.losses(model, torch.utils._pytree.tree_map(lambda t: t[:half].clone(), inputs), labels[:half])
-    same = torch.isclose(among_all, among_half, rtol=1e-3, atol=1e-4, equal_nan=True)
+    same = torch.isclose(among_all, among_half, rtol=1e-2, atol=1e-4, equal_nan=True)
     if not bool(same.all()):
         i = int((~same).nonzero()[0])
         raise Unsuited(
@@ -186,8 +186,14 @@ def _autograd_sum(
             f"The model changes a tensor in place after a layer has read it: {found_by_torch}.", _OUT_OF_PLACE
         ) from error
     return {
-        name: torch.zeros_like(parameters[name]) if g is None else g for name, g in zip(tracked, found, strict=True)
+        name: _in_full(torch.zeros_like(parameters[name]) if g is None else g)
+        for name, g in zip(tracked, found, strict=True)
     }
+
+
+def _in_full(values: Tensor) -> Tensor:
+    """Half precision as float32: what is computed from gradients is not."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 _OUT_OF_PLACE = "Use the out-of-place form of the operation that follows the layer, such as ReLU(inplace=False)."
@@ -198,8 +204,10 @@ def _copied(inputs: Inputs) -> Inputs:
     return torch.utils._pytree.tree_map(lambda value: value.clone(), inputs)
 
 
-def _agrees(block: Block, gradient: MatrixGradient, weights: Tensor, expected: dict[str, Tensor]) -> bool:
-    """Whether Σ_b w_b G_b equals autograd's gradient of the same parameters, within float32."""
+def _agrees(
+    block: Block, gradient: MatrixGradient, weights: Tensor, expected: dict[str, Tensor], tolerance: float
+) -> bool:
+    """Whether Σ_b w_b G_b equals autograd's gradient of the same parameters, within a share of their size."""
     values = gradient.dense()
     wanted = torch.cat([expected[name].reshape(block.rows, -1) for name in block.parameters], 1)
     if len(values) != len(weights):
@@ -208,7 +216,7 @@ def _agrees(block: Block, gradient: MatrixGradient, weights: Tensor, expected: d
         return True  # nothing to compare; the pass over the data names the example
     difference = torch.tensordot(weights.to(values.dtype), values, 1) - wanted
     scale = wanted.norm() + gradient.squared_norms().sum().sqrt()
-    return bool(difference.norm() <= 1e-3 * scale + 1e-12)
+    return bool(difference.norm() <= tolerance * scale + 1e-12)
 
 
 def _propose(model: nn.Module, tracked: list[str], not_hooked: set[str] = frozenset()) -> tuple[Block, ...]:  # type: ignore[assignment]
@@ -262,7 +270,7 @@ def _gradients(
             found.append(Dense(zeros))
             continue
         found.append(_HOOKED[type(module)](module, calls, bias=len(block.parameters) == 2))
-    return Batch(found, values.detach())
+    return Batch(found, _in_full(values.detach()))
 
 
 @dataclass(eq=False)
@@ -283,7 +291,7 @@ class _Record:
                     f"The input of layer {name} is changed in place after the layer has read it.",
                     _OUT_OF_PLACE,
                 )
-            pairs.append((value, self.deltas[name][call]))
+            pairs.append((_in_full(value), _in_full(self.deltas[name][call])))
         return pairs
 
 
@@ -346,7 +354,7 @@ def _vmapped(
     except (RuntimeError, ValueError):  # vmap has no rule for some layers (LSTM) and for some in-place changes
         gradients = _one_by_one(gradient_of_one, chosen, _copied(inputs), labels)
     return {
-        block.name: Dense(gradients[block.parameters[0]].reshape(len(labels), block.rows, block.columns))
+        block.name: Dense(_in_full(gradients[block.parameters[0]]).reshape(len(labels), block.rows, block.columns))
         for block in blocks
     }
 

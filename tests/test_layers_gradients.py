@@ -419,6 +419,34 @@ def test_a_layer_that_vmap_cannot_run_has_the_gradients_of_a_loop() -> None:
     check(Recurrent(), random(B, 3, 4), hooked=["top"])
 
 
+class HalfInside(nn.Module):
+    """A float32 model that computes in bfloat16 inside: under autocast, or in a layer kept in it."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.autocast = how == "autocast"
+        self.inside, self.top = nn.Linear(6, 6), nn.Linear(6, 3)
+        if not self.autocast:
+            self.inside.bfloat16()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.autocast:
+            return self.top(torch.tanh(self.inside(x.bfloat16())).float().mean(1))
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.top(torch.tanh(self.inside(x)).mean(1)).float()
+
+
+@pytest.mark.parametrize("how", ["autocast", "a layer"])
+def test_a_model_that_computes_in_bfloat16_has_the_gradients_of_a_loop_within_it(how: str) -> None:
+    torch.manual_seed(0)
+    model, inputs, labels = HalfInside(how), random(B, 4, 6).float(), labels_for(B)
+    engine = engine_of(model, inputs, labels)
+    found = flat(engine_gradients(engine, inputs, labels))
+    wanted = flat(loop_gradients(task_of(model), model, list(dict(model.named_parameters())), inputs, labels)).float()
+    assert found.dtype == engine.gradients(inputs, labels).squared_norms().dtype == torch.float32
+    assert_close(found / wanted.norm(dim=1, keepdim=True), wanted / wanted.norm(dim=1, keepdim=True), 0.02)
+
+
 class TwoInputs(nn.Module):
     def __init__(self) -> None:
         super().__init__()
