@@ -221,6 +221,13 @@ def test_self_influence_counts_what_the_projection_left_out() -> None:
     assert_close(TracIn().fit(cut).self_scores(), TracIn().fit(source).self_scores(), 1e-6)
 
 
+@pytest.mark.parametrize("method", [TracIn(), TracIn(layers=("second",)), TracIn(checkpoints=(0, 2))], ids=str)
+def test_kept_self_influence_is_the_diagonal_of_what_the_projection_keeps(method: TracIn) -> None:
+    source = random_source(N=40, Q=40)
+    asked = replace(source, query=source.train.swapaxes(0, 1))
+    assert_close(method.fit(asked).kept_self_scores, scores(asked, method).diagonal(), 1e-6)
+
+
 # --- sign -------------------------------------------------------------------------------------------------------------
 
 
