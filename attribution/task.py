@@ -212,7 +212,7 @@ class Split:
         stacked = self._stack()
         if stacked is not None:
             index = rows if isinstance(rows, slice) else torch.as_tensor(np.asarray(rows))
-            return stacked[index].to(self.task.device)
+            return stacked[index].to(self.task.device, copy=True)  # a model may change its input in place
         numbers = range(*rows.indices(len(self))) if isinstance(rows, slice) else rows
         items = [self._read(int(i)) for i in numbers]
         with _running("collate()"):
