@@ -11,8 +11,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.explain import Share
-from attribution.standout import Standout
+
+@dataclass(frozen=True)
+class Standout:
+    """The verdict on one query. `percentile` of its ratio among the reference queries, 0 to 100."""
+
+    stands_out: bool
+    ratio: float
+    percentile: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Share:
+    """A named part of an influence; the parts of one breakdown sum to its total."""
+
+    name: str
+    value: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +126,7 @@ class Breakdown:
 
     train_map, query_map (H, W): derivative of the total by pixel, summed over channels; None where there are none.
     train_pixels, query_pixels (H, W) or (H, W, 3) bytes: the pictures at the maps' size.
+    why_no_maps: what keeps the maps from being computed, in a sentence; "" where nothing does.
     """
 
     total: float
@@ -120,6 +136,7 @@ class Breakdown:
     query_map: NDArray[np.float32] | None
     train_pixels: NDArray[np.uint8] | None
     query_pixels: NDArray[np.uint8] | None
+    why_no_maps: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,6 +165,6 @@ class NamedCheckpoint:
     """A checkpoint of the opened run."""
 
     name: str
-    step: int
+    step: int | None
     learning_rate: float
     sha256: str

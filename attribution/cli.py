@@ -178,10 +178,14 @@ def build(
 
 @app.command()
 def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Where a workspace stands."""
+    """Where a workspace stands; exit code 2 when all is there and cannot be used: damaged, or made by other code."""
     from attribution.workspace import Workspace
 
-    _print_status(Workspace(workspace or _DEFAULT_WORKSPACE), as_json)
+    target = Workspace(workspace or _DEFAULT_WORKSPACE)
+    if _print_status(target, as_json) == {"done"}:
+        from attribution.debugger import Debugger
+
+        Debugger.open(target.path)
 
 
 # --- verbs that ask something -----------------------------------------------------------------------------------------
@@ -433,7 +437,8 @@ def _evidence_row(debugger: Debugger, row: EvidenceRow) -> dict[str, Any]:
     }
 
 
-def _print_status(workspace: Workspace, as_json: bool) -> None:
+def _print_status(workspace: Workspace, as_json: bool) -> set[str]:
+    """Print the four steps; returns the states they are in."""
     from attribution.status import workspace_status
 
     found = workspace_status(workspace.path)
@@ -446,6 +451,7 @@ def _print_status(workspace: Workspace, as_json: bool) -> None:
         _print_json({"workspace": found.path, "project": found.project, "steps": rows})
     else:
         _print_rows(rows, False)
+    return {s.state for s in found.steps}
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -132,8 +132,13 @@ class Debugger:
     def checkpoints(self) -> tuple[NamedCheckpoint, ...]:
         """The checkpoints that scores sum over, in the order of training."""
         return tuple(
-            NamedCheckpoint(f"step {c.step:,} (rate {c.learning_rate:.3g})", c.step, c.learning_rate, c.sha256)
-            for c in self._store.checkpoints
+            NamedCheckpoint(
+                f"{f'checkpoint {i}' if c.step is None else f'step {c.step:,}'} (rate {c.learning_rate:.3g})",
+                c.step,
+                c.learning_rate,
+                c.sha256,
+            )
+            for i, c in enumerate(self._store.checkpoints, 1)
         )
 
     @cached_property
@@ -267,14 +272,19 @@ class Debugger:
 
     def _ends(self, item: Item, vector: NDArray[np.float32], k: int) -> tuple[list[Any], list[Any]]:
         """The strongest k of both signs, near-identical ones collapsed: (row, rows it stands for)."""
-        found = self.search(vector, 2 * k + 1)  # more than k, for those that collapse and the query itself
         self_row = item.position if item.split == "train" else -1
-        ends = (found.proponents, found.proponent_scores > 0), (found.opponents, found.opponent_scores < 0)
-        supports, opposes = (
-            collapse(rows[right_sign & (rows != self_row)], self._distances.near_identical)[:k]
-            for rows, right_sign in ends
-        )
-        return supports, opposes
+        asked = 2 * k + 1  # more than k, for those that collapse and the query itself
+        while True:
+            found = self.search(vector, asked)
+            ends = (found.proponents, found.proponent_scores > 0), (found.opponents, found.opponent_scores < 0)
+            supports, opposes = (
+                collapse(rows[right_sign & (rows != self_row)], self._distances.near_identical)
+                for rows, right_sign in ends
+            )
+            short = [len(s) < k and right.all() for s, (_, right) in zip((supports, opposes), ends, strict=True)]
+            if asked >= self.n_train or not any(short):
+                return supports[:k], opposes[:k]
+            asked *= 4  # so many are copies of one another
 
     def _row(
         self,
@@ -343,6 +353,7 @@ class Debugger:
             query_map,
             self._pixels(train_id, train_map),
             self._pixels(query_id, query_map),
+            found.why_no_maps,
         )
 
     def score_test_set(

@@ -63,17 +63,6 @@ class Examples:
             found.setdefault(value, []).append(i)
         return {value: tuple(rows) for value, rows in found.items()}
 
-    def position(self, id_: str) -> int:
-        """Row of `id_`; raises `InvalidInput` when this split has no such example."""
-        try:
-            return self.positions[id_]
-        except KeyError:
-            raise InvalidInput(
-                f"No {self.split} example has the id “{id_}”; the {len(self):,} ids run from {self.ids[0]} "
-                f"to {self.ids[-1]}.",
-                "Take an id from `mistakes`, or give a row number instead.",
-            ) from None
-
     @cached_property
     def fingerprint(self) -> str:
         """Hash of everything that could change an answer: ids, labels, content, class names, in order."""

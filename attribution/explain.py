@@ -8,6 +8,7 @@ the influence would change if a pixel of the training (or query) picture were br
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,22 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from attribution.answers import Share
 from attribution.task import Functional, Inputs
-
-
-@dataclass(frozen=True)
-class Share:
-    """A named part of an influence; the parts of one breakdown sum to its total."""
-
-    name: str
-    value: float
 
 
 @dataclass(frozen=True, eq=False)
 class PairInfluence:
     """Exact influence of one training example on one query, and its parts.
 
-    train_gradient, query_gradient: ∂total/∂input, of the input's shape; None where the input is not one float tensor.
+    train_gradient, query_gradient: ∂total/∂input, of the input's shape; None where the input is not one float tensor,
+    and where a layer has no second derivative: `why_no_maps` says so.
     """
 
     total: float
@@ -40,6 +35,11 @@ class PairInfluence:
     by_layer: tuple[Share, ...]
     train_gradient: NDArray[np.float32] | None
     query_gradient: NDArray[np.float32] | None
+    why_no_maps: str = ""
+
+
+# Which attention kernel runs is one setting of the whole process, put back at the end: two threads would mix it up.
+_ATTENTION = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +65,9 @@ def pair_influence(
     tracked   names of the parameters that count; layer_of gives the layer a parameter is reported under.
     """
     x_train, x_query = _differentiable(train.inputs), _differentiable(query.inputs)
-    wanted = [x for x in (x_train, x_query) if isinstance(x, Tensor) and x.requires_grad]
-    maps = [torch.zeros_like(x) for x in wanted]
+    wanted = [x if _is_float(x) else None for x in (x_train, x_query)]
+    maps = [None if x is None else torch.zeros_like(x) for x in wanted]
+    why_no_maps = ""
     by_checkpoint: list[Share] = []
     by_layer: dict[str, float] = {}
     for model, weight, name in zip(models, weights, names, strict=True):
@@ -77,17 +78,34 @@ def pair_influence(
         for parameter, product in products.items():
             layer = layer_of(parameter)
             by_layer[layer] = by_layer.get(layer, 0.0) + weight * float(product.detach())
-        if wanted:
-            found = torch.autograd.grad(total, wanted, allow_unused=True)
-            maps = [m if g is None else m + g for m, g in zip(maps, found, strict=True)]
-    arrays = iter([m[0].detach().cpu().numpy() for m in maps])
+        if not why_no_maps:
+            why_no_maps = _add_derivatives(total, wanted, maps)
+    of_train, of_query = (None if m is None or why_no_maps else m[0].float().cpu().numpy() for m in maps)
     return PairInfluence(
         sum(share.value for share in by_checkpoint),
         tuple(by_checkpoint),
         tuple(Share(layer, value) for layer, value in by_layer.items()),
-        next(arrays) if _is_float(x_train) else None,
-        next(arrays) if _is_float(x_query) else None,
+        of_train,
+        of_query,
+        why_no_maps,
     )
+
+
+def _add_derivatives(total: Tensor, wanted: Sequence[Tensor | None], maps: Sequence[Tensor | None]) -> str:
+    """Add ∂total/∂x to the map of every x that is wanted; says why where torch cannot."""
+    pairs = [(x, m) for x, m in zip(wanted, maps, strict=True) if x is not None and m is not None]
+    if not pairs or not total.requires_grad:
+        return ""
+    try:
+        found = torch.autograd.grad(total, [x for x, _ in pairs], allow_unused=True)
+    except RuntimeError as error:
+        if "is not implemented" not in str(error):
+            raise
+        return f"The maps need a second derivative that torch does not have for a layer of this model: {error}."
+    for (_, map_), gradient in zip(pairs, found, strict=True):
+        if gradient is not None:
+            map_ += gradient
+    return ""
 
 
 def _products(model: nn.Module, tracked: Sequence[str], train: Point, query: Point) -> dict[str, Tensor]:
@@ -99,7 +117,7 @@ def _products(model: nn.Module, tracked: Sequence[str], train: Point, query: Poi
         def call(*args: Inputs, **kwargs: Inputs) -> Tensor:
             return torch.func.functional_call(model, copies, args, kwargs)
 
-        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+        with _ATTENTION, sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             value = point.functional(call, point.inputs, point.label).sum()  # type: ignore[arg-type]
         found = torch.autograd.grad(value, variables, create_graph=True, allow_unused=True)
         return tuple(torch.zeros_like(v) if g is None else g for v, g in zip(variables, found, strict=True))

@@ -20,9 +20,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from attribution.errors import AttributionError, Cancelled, InvalidInput, StoreError
+from attribution.errors import AttributionError, Cancelled, InvalidInput
 from attribution.files import write_json, writing
 
 State = Literal["running", "done", "failed", "cancelled"]
@@ -98,10 +98,24 @@ def latest(workspace: str | Path) -> Job | None:
 
 
 def _read(path: Path) -> Job:
+    """The job of a status file. It is only a report: where it cannot be read, the step may be started all the same."""
     try:
-        return Job(**json.loads(path.read_text()))
+        found = json.loads(path.read_text())
+        known = {name: found[name] for name in Job.__dataclass_fields__ if name in found}
+        job = Job(**known)
+        blank = Job("", "", "done")
+        for name in known:
+            kinds = (int, float, type(None)) if name == "seconds_left" else type(getattr(blank, name))
+            if not isinstance(known[name], (int, float) if kinds is float else kinds):
+                raise TypeError(f"{name} is {known[name]!r}")
+        if job.state not in get_args(State):
+            raise ValueError(f"the state is {job.state!r}")
+        return job
     except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"jobs/{path.name} cannot be read: {error}.", f"Remove {path}.") from error
+        return Job(
+            path.stem, "last", "failed", error=f"Its report jobs/{path.name} cannot be read: {error}.",
+            hint="Start the step again: what was finished is kept.",
+        )  # fmt: skip
 
 
 def cancel(workspace: str | Path, id_: str) -> None:

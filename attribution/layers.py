@@ -27,6 +27,7 @@ class MatrixGradient(Protocol):
     """Per-example gradients of one block of parameters: B matrices of shape (R, C)."""
 
     device: torch.device
+    dtype: torch.dtype
     n_values: int  # numbers held for the batch
 
     def dense(self) -> Tensor:
@@ -53,7 +54,7 @@ class Dense:
 
     def __init__(self, values: Tensor) -> None:
         self.values = values
-        self.device, self.n_values = values.device, values.numel()
+        self.device, self.dtype, self.n_values = values.device, values.dtype, values.numel()
 
     def dense(self) -> Tensor:
         return self.values
@@ -90,7 +91,7 @@ class Outer:
 
     def __init__(self, inputs: Tensor, deltas: Tensor) -> None:
         self.inputs, self.deltas = inputs, deltas
-        self.device, self.n_values = inputs.device, inputs.numel() + deltas.numel()
+        self.device, self.dtype, self.n_values = inputs.device, inputs.dtype, inputs.numel() + deltas.numel()
 
     def dense(self) -> Tensor:
         return self.deltas[:, :, None] * self.inputs[:, None, :]
@@ -121,7 +122,7 @@ class Positions:
 
     def __init__(self, inputs: Tensor, deltas: Tensor, *, bias: bool) -> None:
         self.inputs, self.deltas, self.bias = inputs, deltas, bias
-        self.device, self.n_values = inputs.device, inputs.numel() + deltas.numel()
+        self.device, self.dtype, self.n_values = inputs.device, inputs.dtype, inputs.numel() + deltas.numel()
         self._formed: Dense | None = None
 
     def dense(self) -> Tensor:

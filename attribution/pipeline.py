@@ -8,7 +8,9 @@ jobs that pages start call nothing else.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,14 @@ def recorded_project(workspace: Workspace) -> Project:
             "Run `python -m attribution demo fashion`, or name a PROJECT.py.",
         )
     if "demo" in record:
-        return demo_project(record["demo"], DemoOptions(**record["options"]))
+        try:
+            options = DemoOptions(**record["options"])
+        except TypeError as error:
+            raise StoreError(
+                f"The options of the demo in {workspace.path}/workspace.json are not known: {error}.",
+                "Run `python -m attribution demo` again.",
+            ) from error
+        return demo_project(record["demo"], options)
     return read_project(record["file"])
 
 
@@ -147,17 +156,22 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
     task = Task(project)
     train_split, test_split = splits(project, task, loaded(workspace, examples))
     if project.checkpoints:
-        recipe, make = _import_checkpoints(workspace, project, task, train_split)
+        recipe, make_run = _import_checkpoints(workspace, project, task, train_split)
     else:
         assert project.retrain is not None
         training = project.retrain
         recipe = _training_recipe(task, training)
 
-        def make(folder: Path) -> Mapping[str, Any]:
+        def make_run(folder: Path) -> Mapping[str, Any]:
             task.check(task.model(), train_split)
             return train_model(task, train_split, test_split, training, folder, progress=progress).facts()
 
-    return _find_or_make(workspace, "runs", recipe, {"examples": examples}, make)
+    def make(folder: Path) -> Mapping[str, Any]:
+        facts = make_run(folder)
+        return {**facts, "probe": _probe(task, folder / facts["checkpoints"][-1]["file"], train_split)}
+
+    parents = {"examples": examples}
+    return _find_or_make(workspace, "runs", _of_this_code(workspace, recipe, parents, task, train_split), parents, make)
 
 
 def require_weights(project: Project) -> None:
@@ -169,16 +183,64 @@ def require_weights(project: Project) -> None:
         )
 
 
+# A recipe sees the model's class and not the helpers it calls. So a run keeps what its code made of a few rows, and
+# code that makes something else of them is another revision of the run.
+_PROBE_ROWS = 8
+
+
+@torch.no_grad()
+def _probe(task: Task, weights: Path, train_split: Split) -> list[float]:
+    """Losses of the first training rows at one checkpoint."""
+    rows = slice(0, min(_PROBE_ROWS, len(train_split)))
+    losses = task.losses(task.model(weights), train_split.inputs(rows), train_split.labels(rows))
+    return [round(float(loss), 6) for loss in losses]
+
+
+def _of_this_code(
+    workspace: Workspace, recipe: dict[str, Any], parents: Mapping[str, str], task: Task, train_split: Split
+) -> dict[str, Any]:
+    """The recipe with the number of the first revision that this code made, or may make."""
+    for revision in itertools.count():
+        asked = {**recipe, "revision": revision} if revision else recipe
+        id_ = recipe_id("runs", asked, parents)
+        if not workspace.has("runs", id_) or _is_damaged(workspace, "runs", id_):
+            return asked
+        if not _other_code(workspace, id_, task, train_split):
+            return asked
+    raise AssertionError("there is always one more number")
+
+
+def _other_code(workspace: Workspace, run: str, task: Task, train_split: Split) -> str:
+    """In a sentence, that the model or the loss is no longer what made this run; "" where it is."""
+    was = workspace.manifest("runs", run)["facts"].get("probe")
+    if not was:  # a run from before this was kept
+        return ""
+    now = _probe(task, checkpoint_files(workspace, run)[-1], train_split)
+    for i, (a, b) in enumerate(zip(was, now, strict=True)):
+        if not np.isclose(a, b, rtol=1e-2, atol=1e-4, equal_nan=True):
+            return (
+                f"The loss of {train_split.examples.ids[i]} is {b:.4g} and was {a:.4g} when the run was made: the "
+                "model or the loss has changed since."
+            )
+    return ""
+
+
+def _refuse_other_code(workspace: Workspace, run: str, task: Task, train_split: Split) -> None:
+    sentence = _other_code(workspace, run, task, train_split)
+    if sentence:
+        raise StoreError(sentence, "Undo the change; or run `build`, which makes everything that depends on it anew.")
+
+
 def _training_recipe(task: Task, recipe: TrainingRecipe) -> dict[str, Any]:
     return {"training": asdict(recipe), **_code(task, task.model())}
 
 
 def _code(task: Task, model: nn.Module) -> dict[str, Any]:
     """What turns weights and inputs into losses, as far as it can be told from the project."""
-    try:
-        code = inspect.getsource(type(model))
-    except (OSError, TypeError):
-        code = ""
+    code = ""
+    with suppress(OSError, TypeError):  # a class that was made without a file
+        if not type(model).__module__.startswith("torch."):  # which another version words differently
+            code = inspect.getsource(type(model))
     shapes = {name: list(p.shape) for name, p in model.named_parameters()}
     written = {name: task.project.source(name) for name in ("loss", "collate") if getattr(task.project, name)}
     return {"model": repr(model), "code": code, "shapes": shapes, **written}
@@ -199,7 +261,7 @@ def _import_checkpoints(
                     "Name each checkpoint once.",
                 )
     hashes = [file_sha256(file) for file in files]
-    steps = [c.step if c.step is not None else i + 1 for i, c in enumerate(project.checkpoints)]
+    steps = [c.step for c in project.checkpoints]
     rates = [c.learning_rate for c in project.checkpoints]
     imported = [[h, r, s] for h, r, s in zip(hashes, rates, steps, strict=True)]
     recipe = {"imported": imported, **_code(task, models[-1])}
@@ -256,6 +318,7 @@ def embed(
     saved = saved_checkpoints(workspace, run)
     weights = checkpoint_files(workspace, run)
     workspace.verify("runs", run)
+    _refuse_other_code(workspace, run, task, train_split)
     _predict(workspace, run, task, train_split, test_split, weights[-1], progress)
 
     def make(folder: Path) -> Mapping[str, Any]:
@@ -348,6 +411,7 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str) -> OpenGra
     train_split, test_split = splits(project, task, examples)
     predicted = recipe_id("predictions", {}, {"runs": run})
     workspace.verify("runs", run)
+    _refuse_other_code(workspace, run, task, train_split)
     workspace.verify("predictions", predicted)
     folder = workspace.folder("predictions", predicted)
     source = IndexedRun(task, checkpoint_files(workspace, run), train_split, opened, _stored_recipe(manifest))
@@ -439,12 +503,18 @@ def _discard_if_damaged(kind: str) -> Callable[[Workspace, str], None]:
     """An artefact whose files differ from their checksums is taken away, to be made again from its recipe."""
 
     def mend(workspace: Workspace, id_: str) -> None:
-        try:
-            workspace.verify(kind, id_)
-        except StoreError:
+        if _is_damaged(workspace, kind, id_):
             workspace.discard(kind, id_)
 
     return mend
+
+
+def _is_damaged(workspace: Workspace, kind: str, id_: str) -> bool:
+    try:
+        workspace.verify(kind, id_)
+    except StoreError:
+        return True
+    return False
 
 
 def _current(workspace: Workspace, kind: str) -> str:

@@ -66,9 +66,9 @@ def predict(task: Task, model: nn.Module, split: Split, *, progress: Progress = 
                 "finite.",
                 "Look at that example, or at the checkpoint.",
             )
-        logits.append(outputs.cpu().numpy())
-        features.append(inside.flatten(1).cpu().numpy())
-        losses.append(task.losses(model, split.inputs(rows), split.labels(rows)).cpu().numpy())
+        logits.append(outputs.float().cpu().numpy())
+        features.append(inside.flatten(1).float().cpu().numpy())
+        losses.append(task.losses(model, split.inputs(rows), split.labels(rows)).float().cpu().numpy())
     return Predictions(np.concatenate(logits), np.concatenate(features), np.concatenate(losses))
 
 

@@ -14,6 +14,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,12 +90,23 @@ class Project:
                 f"Project “{self.name}” names {len(self.classes)} classes, and a classifier has at least 2.",
                 "Pass classes=[…] in the order of the labels.",
             )
+        named = [name for name in self.classes if isinstance(name, str) and name]
+        if len(set(named)) < len(self.classes):
+            raise InvalidInput(
+                f"The classes of project “{self.name}” are not all names of their own: {list(self.classes)[:20]}.",
+                "Pass texts that differ, such as [str(number) for number in range(10)].",
+            )
         for checkpoint in self.checkpoints:
             if not isinstance(checkpoint, Checkpoint):
                 raise InvalidInput(
                     f"checkpoints=[…] of project “{self.name}” holds a {type(checkpoint).__name__}.",
                     "Write Checkpoint(path, learning_rate).",
                 )
+        if self.checkpoints and not any(checkpoint.learning_rate for checkpoint in self.checkpoints):
+            raise InvalidInput(
+                f"Every checkpoint of project “{self.name}” has learning rate 0, and scores weight checkpoints by it.",
+                "Give the rate that was in force before each, or 1 for all where it is not known.",
+            )
 
     def source(self, name: str) -> str:
         """The text of a function that the user wrote, for recipes: another text is another result."""
@@ -111,7 +123,8 @@ def read_project(path: str | Path) -> Project:
         raise InvalidInput(f"There is no project file at {path}.", "Check the path, or start with `demo fashion`.")
     function = _run_file(path)
     try:
-        project = function()
+        with redirect_stdout(sys.stderr):  # what a user's file prints is not our answer, which may be JSON
+            project = function()
     except AttributionError:
         raise
     except (Exception, SystemExit) as error:
@@ -137,7 +150,8 @@ def _run_file(path: Path) -> Callable[[], Any]:
     sys.path.insert(0, folder)
     sys.modules[spec.name] = module  # dataclasses and worker processes look their module up by name
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
     except AttributionError:
         raise
     except (Exception, SystemExit) as error:

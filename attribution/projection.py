@@ -72,7 +72,7 @@ class Eigenbasis:
         energy = [torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64) for left, right in bases]
         for gradients in sample():
             for total, gradient, (left, right) in zip(energy, gradients, bases, strict=True):
-                rotated = gradient.rotated(left.to(gradient.device), right.to(gradient.device))
+                rotated = gradient.rotated(_beside(gradient, left), _beside(gradient, right))
                 total += rotated.square().sum(0).cpu()
         return _keep_largest(bases, energy, self.dimension)
 
@@ -123,7 +123,12 @@ def _block_bases(
 
 
 def _right_moment(gradient: MatrixGradient, sketch: Tensor | None) -> Tensor:
-    return gradient.right_moment(None if sketch is None else sketch.to(gradient.device))
+    return gradient.right_moment(None if sketch is None else _beside(gradient, sketch))
+
+
+def _beside(gradient: MatrixGradient, side: Tensor) -> Tensor:
+    """One side of a projection where the gradient is and as precise as it is; nothing is copied where it is already."""
+    return side.to(gradient.device, gradient.dtype)
 
 
 def _sums(
@@ -176,8 +181,9 @@ class FittedEigenbasis:
         kept = []
         for gradient, (left, right, rows, columns) in zip(gradients, self._parts, strict=True):
             if len(rows):
-                kept.append(gradient.coordinates(left, right, rows, columns))
-        return torch.cat(kept, 1)
+                sides = _beside(gradient, left), _beside(gradient, right)
+                kept.append(gradient.coordinates(*sides, rows, columns))
+        return torch.cat(kept, 1).float()
 
     def tensors(self) -> dict[str, Tensor]:
         return {f"{n}.{b}": t for b, part in enumerate(self._parts) for n, t in zip(_PARTS, part, strict=True)}
@@ -230,11 +236,11 @@ class FittedDense:
             step = max(1, self._ENTRIES_AT_ONCE // self.dimension)
             for part, start in enumerate(range(0, flat.shape[1], step)):
                 piece = flat[:, start : start + step]
-                product = piece @ self._rows(b, part, piece.shape[1]).to(piece.device)
+                product = piece @ _beside(gradient, self._rows(b, part, piece.shape[1]))
                 total = product if total is None else total + product
         if total is None:
             raise InvalidInput("There is no tracked parameter to project.", "Name layers that have parameters.")
-        return total
+        return total.float()
 
     def _rows(self, block: int, part: int, count: int) -> Tensor:
         draw = _normal if self._spec.entries == "gaussian" else _signs
@@ -287,8 +293,9 @@ class FittedTwoSided:
         self.coordinate_blocks = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
 
     def project(self, gradients: Sequence[MatrixGradient]) -> Tensor:
-        sides = zip(gradients, self._sides, strict=True)
-        return torch.cat([g.rotated(left, right).flatten(1) for g, (left, right) in sides], 1)
+        pairs = zip(gradients, self._sides, strict=True)
+        rotated = [g.rotated(_beside(g, left), _beside(g, right)) for g, (left, right) in pairs]
+        return torch.cat([r.flatten(1) for r in rotated], 1).float()
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

@@ -42,7 +42,8 @@ class IndexedRun:
         self._lock = threading.Lock()
         self.train_ids = train.examples.ids
         self.learning_rates = np.array([c.learning_rate for c in store.checkpoints])
-        self.steps = np.array([c.step for c in store.checkpoints])
+        steps = [c.step for c in store.checkpoints]
+        self.steps = None if None in steps else np.array(steps, np.int64)
 
     @cached_property
     def _opened(self) -> list[tuple[GradientEngine, Projection]]:
@@ -91,7 +92,7 @@ class IndexedRun:
             inputs = tree_map(lambda value, part=part: value[part], queries.inputs)
             batch = engine.gradients(inputs, labels[part], functional)
             vectors.append(projection.project(batch.gradients).cpu().numpy())
-            norms.append(batch.squared_norms().sum(1).cpu().numpy())
+            norms.append(batch.squared_norms().sum(1).float().cpu().numpy())
         return np.concatenate(vectors), np.concatenate(norms)
 
     def pair(

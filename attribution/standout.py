@@ -9,23 +9,14 @@ when its ratio is above nine tenths of theirs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attribution.answers import Standout
+
 REFERENCE_QUERIES = 200
 _CUT = 90.0
-
-
-@dataclass(frozen=True)
-class Standout:
-    """The verdict on one query. `percentile` of its ratio among the reference queries, 0 to 100."""
-
-    stands_out: bool
-    ratio: float
-    percentile: float
-    sentence: str
 
 
 def ratios(scores: NDArray[np.float32]) -> NDArray[np.float64]:

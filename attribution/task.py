@@ -8,6 +8,8 @@ loss by default, or minus the margin). Lower is better for both, so one sign ser
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,8 @@ Functional = Callable[[nn.Module, Inputs, Tensor], Tensor]  # (model, inputs, la
 Measure = Literal["loss", "margin"]
 
 _HELD_IN_MEMORY = 2**30  # bytes: a split of plain tensors up to this size is stacked once
+_FEW = 16  # rows that are read by themselves: one question does not read the whole split
+_made: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # every model that some project's model() has returned
 
 
 class Task:
@@ -38,19 +42,26 @@ class Task:
     def __init__(self, project: Project, *, device: str = "cpu") -> None:
         self.project = project
         self.device = torch.device(device)
+        self.reading = threading.Lock()  # data sets hold open files and share them: one thread reads at a time
 
     def model(self, weights: str | Path | None = None) -> nn.Module:
         """A model in eval mode, with the weights of a file (safetensors, or a state_dict read without pickle).
 
         Raises `StoreError` when the weights do not fit the model, naming the first that does not.
         """
-        with _running("model()"):
+        with running("model()"):
             model = self.project.model()
         if not isinstance(model, nn.Module):
             raise InvalidInput(
                 f"model() of project “{self.project.name}” returned {type(model).__name__}, not a torch module.",
                 "Return the network; weights are loaded from the checkpoints.",
             )
+        if model in _made:  # the weights of one checkpoint would replace those of another
+            raise InvalidInput(
+                f"model() of project “{self.project.name}” returned the same network twice.",
+                "Build a new one at each call, or return copy.deepcopy(network).",
+            )
+        _made.add(model)
         if weights is not None:
             _load_weights(model, Path(weights))
         return model.to(self.device).eval()
@@ -75,7 +86,7 @@ class Task:
     def check(self, model: nn.Module, split: Split) -> None:
         """Raise `InvalidInput` unless there is one output per class, and an example's loss is the same among others."""
         rows = range(min(4, len(split)))
-        with _running("The model"):
+        with running("The model"):
             shape = tuple(self.logits(model, split.inputs(rows)).shape)
         if shape != (len(rows), len(split.examples.classes)):
             raise InvalidInput(
@@ -83,7 +94,7 @@ class Task:
                 f"{len(split.examples.classes)} classes are named.",
                 "Give one output per class, and pass classes=… with every class.",
             )
-        with _running("loss()"):
+        with running("loss()"):
             together = self.losses(model, split.inputs(rows), split.labels(rows))
         for i in rows:
             alone = self.losses(model, split.inputs([i]), split.labels([i]))[0]
@@ -126,7 +137,7 @@ class Task:
 
 
 @contextmanager
-def _running(what: str) -> Iterator[None]:
+def running(what: str) -> Iterator[None]:
     """Say in one sentence what the user's own code raised."""
     try:
         yield
@@ -158,7 +169,7 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         raise StoreError(
             f"{path.name} holds more than tensors and is not opened.", "Save model.state_dict() instead."
         ) from error
-    state = _unwrapped(state)
+    state = _unwrapped(state, model)
     if not isinstance(state, dict):
         raise StoreError(
             f"{path.name} holds a {type(state).__name__}, not weights.", "Save model.state_dict() instead."
@@ -175,13 +186,20 @@ def _load_weights(model: nn.Module, path: Path) -> None:
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # where trainers keep the weights beside their own state
 
 
-def _unwrapped(state: Any) -> Any:
-    """The weights inside what a trainer saved, without the prefix that data-parallel training adds to every name."""
+def _unwrapped(state: Any, model: nn.Module) -> Any:
+    """The model's weights inside what a trainer saved: beside its own state, and under the names it gave them."""
     for key in _WRAPPERS:
         if isinstance(state, dict) and key in state and not isinstance(state[key], Tensor):
             state = state[key]
-    if isinstance(state, dict) and state and all(str(name).startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
+    wanted = set(model.state_dict())
+    if not isinstance(state, dict) or not wanted or wanted <= set(state):
+        return state
+    # "module." of data-parallel training, "model." of a Lightning module, "_orig_mod." of a compiled one, or several.
+    one = next(iter(wanted))
+    for prefix in {str(name).removesuffix(one) for name in state if str(name).endswith(f".{one}")}:
+        below = {str(name).removeprefix(prefix): v for name, v in state.items() if str(name).startswith(prefix)}
+        if set(below) == wanted:
+            return below
     return state
 
 
@@ -209,22 +227,23 @@ class Split:
 
     def inputs(self, rows: Sequence[int] | np.ndarray | slice) -> Inputs:
         """What the model is called with for these rows, on the task's device."""
-        stacked = self._stack()
-        if stacked is not None:
-            index = rows if isinstance(rows, slice) else torch.as_tensor(np.asarray(rows))
-            return stacked[index].to(self.task.device, copy=True)  # a model may change its input in place
-        numbers = range(*rows.indices(len(self))) if isinstance(rows, slice) else rows
-        items = [self._read(int(i)) for i in numbers]
-        with _running("collate()"):
-            batch = self._collate(items) if self._collate else default_collate(items)
-        return _to_device(batch, self.task.device)
+        with self.task.reading:
+            numbers = range(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+            stacked = self._stacked if len(numbers) <= _FEW else self._stack()
+            if stacked is not None:
+                index = rows if isinstance(rows, slice) else torch.as_tensor(np.asarray(rows))
+                return stacked[index].to(self.task.device, copy=True)  # a model may change its input in place
+            items = [self._read(int(i)) for i in numbers]
+            with running("collate()" if self._collate else "Stacking the inputs"):
+                batch = self._collate(items) if self._collate else default_collate(items)
+            return _to_device(batch, self.task.device)
 
     def labels(self, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
         """The labels of these rows as training sees them (planted noise included), (B,) int64."""
         return torch.from_numpy(self.examples.labels[rows]).to(self.task.device)
 
     def _read(self, i: int) -> Any:
-        with _running(f"Reading row {i} of the {self.examples.split} set"):
+        with running(f"Reading row {i} of the {self.examples.split} set"):
             value = self._dataset[i][0]
         if input_hash(value) != self.examples.hashes[i]:
             raise StoreError(
@@ -260,20 +279,26 @@ def _kind(value: Tensor) -> str:
 def input_hash(value: Any) -> str:
     """Content hash of one input as the data set gives it: a tensor, an array, a text, or a mapping of these."""
     if isinstance(value, Tensor):
-        return content_hash(value.detach().cpu().numpy())
+        return content_hash(as_array(value))
     if isinstance(value, str):
         return content_hash(np.frombuffer(value.encode(), np.uint8))
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return input_hash("".join(f"{k}={input_hash(v)};" for k, v in value.items()))
     if isinstance(value, list | tuple):
         return input_hash("".join(f"{input_hash(v)};" for v in value))
     return content_hash(np.asarray(value))
 
 
+def as_array(value: Tensor) -> np.ndarray:
+    """A tensor's numbers; bfloat16, which numpy has not, as float32."""
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
 def _to_device(batch: Inputs, device: torch.device) -> Inputs:
     if isinstance(batch, Tensor):
         return batch.to(device)
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):  # as a dict: tokenizers give mappings of their own
         return {key: _to_device(value, device) for key, value in batch.items()}
     if isinstance(batch, list | tuple):
         return type(batch)(_to_device(value, device) for value in batch)

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from attribution.errors import InvalidInput, StoreError
 from attribution.files import file_sha256, write_json, write_tensors
 from attribution.progress import Progress, silent
-from attribution.task import Split, Task
+from attribution.task import Split, Task, running
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class TrainingRecipe:
             )
         if self.batch_size < 1:
             raise InvalidInput(f"The batch size is {self.batch_size}.", "Use at least 1.")
+        if self.seed < 0:
+            raise InvalidInput(f"The seed is {self.seed}.", "Use 0 or more.")
 
     def rate(self, epoch: int) -> float:
         """Learning rate during an epoch, counted from 0."""
@@ -64,10 +67,13 @@ class TrainingRecipe:
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A checkpoint of a run: its file inside the run's folder and the facts that go with it."""
+    """A checkpoint of a run: its file inside the run's folder and the facts that go with it.
+
+    step  optimiser steps taken; None for one that was made elsewhere by who did not say.
+    """
 
     file: str
-    step: int
+    step: int | None
     learning_rate: float
     sha256: str
 
@@ -124,11 +130,11 @@ def _run_epoch(
     folder: Path,
 ) -> None:
     torch.manual_seed(_seed(recipe.seed, epoch))  # dropout, should the model have any
-    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(data))
+    batches = _batches(np.random.default_rng([recipe.seed, epoch]).permutation(len(data)), recipe.batch_size)
     losses = []
-    for start in range(0, len(data), recipe.batch_size):
-        rows = order[start : start + recipe.batch_size]
-        loss = task.losses(model, data.inputs(rows), data.labels(rows)).mean()
+    for rows in batches:
+        with running("The model, in training mode,"):
+            loss = task.losses(model, data.inputs(rows), data.labels(rows)).mean()
         model.zero_grad(set_to_none=True)
         loss.backward()
         _sgd_step(model, state.momenta, recipe, recipe.rate(epoch))
@@ -141,9 +147,17 @@ def _run_epoch(
     accuracy = evaluate(task, model, test)
     state.history.append(EpochRecord(epoch + 1, recipe.rate(epoch), mean_loss, accuracy))
     if epoch + 1 in recipe.kept_epochs():
-        steps = (epoch + 1) * -(-len(data) // recipe.batch_size)
+        steps = (epoch + 1) * len(batches)
         state.checkpoints.append(save_checkpoint(model, folder, len(state.checkpoints), steps, recipe.rate(epoch)))
     state.save(folder, model)
+
+
+def _batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Rows of every step; one row that would be left alone joins the step before, for BatchNorm has no use for it."""
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    if len(batches) > 1 and len(batches[-1]) == 1 < size:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return batches
 
 
 def _seed(seed: int, epoch: int) -> int:
@@ -174,7 +188,7 @@ def evaluate(task: Task, model: nn.Module, split: Split, *, batch: int = 512) ->
     return right / len(split)
 
 
-def save_checkpoint(model: nn.Module, folder: Path, number: int, step: int, rate: float) -> SavedCheckpoint:
+def save_checkpoint(model: nn.Module, folder: Path, number: int, step: int | None, rate: float) -> SavedCheckpoint:
     """Write the weights to `checkpoint-<number>.safetensors`, whole or not at all."""
     file = f"checkpoint-{number}.safetensors"
     write_tensors(folder / file, {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()})

@@ -90,7 +90,10 @@ class Workspace:
         path = self.path / "workspace.json"
         if not path.exists():
             return {}
-        return _read_json(path, "Name another --workspace, or remove that file and build again.")
+        record = _read_json(path, _ANOTHER)
+        if isinstance(record.get("format", FORMAT), int) and record.get("format", FORMAT) <= FORMAT:
+            _check_record(path, record)
+        return record
 
     def update(self, **changes: Any) -> None:
         """Change the record, whole or not at all, safe against another process doing the same."""
@@ -216,6 +219,22 @@ def _read_json(path: Path, hint: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreError(f"{path.parent.name}/{path.name} holds {type(value).__name__}, not an object.", hint)
     return value
+
+
+_ANOTHER = "Name another --workspace, or remove that file and build again."
+
+
+def _check_record(path: Path, record: dict[str, Any]) -> None:
+    """Raise `StoreError` unless a workspace's own file says what `Workspace` writes there."""
+    current, project = record.get("current", {}), record.get("project", {})
+    if not isinstance(current, dict) or not all(isinstance(id_, str) for id_ in current.values()):
+        raise StoreError(f"{path}: “current” is {current!r}, not the id of each kind.", _ANOTHER)
+    if not isinstance(project, dict):
+        raise StoreError(f"{path}: “project” is {project!r}, not a demo or a file.", _ANOTHER)
+    wanted = {"demo": str, "options": dict} if "demo" in project else {"file": str}
+    for key, kind in wanted.items():
+        if project and not isinstance(project.get(key), kind):
+            raise StoreError(f"{path}: “{key}” of the project is {project.get(key)!r}.", _ANOTHER)
 
 
 class Stopwatch:

@@ -18,7 +18,7 @@ import streamlit as st
 from attribution.errors import InvalidInput
 from pages.shared import chrome, elements, figures, links, state, theme
 from pages.shared import evidence_columns as columns
-from pages.shared.elements import el
+from pages.shared.elements import Element, el
 
 if TYPE_CHECKING:
     from attribution.answers import Breakdown, Evidence, EvidenceRow, Item
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TARGETS = ("predicted", "label")
 SIZES = (6, 12, 24, 48)
 TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Table")
+NOTHING_LISTED = "No training example supports or opposes this, so there is nothing to look into."
 DEFAULTS = (None, TABS[0], "pixel")  # of tab and by: left out of the address
 
 
@@ -127,27 +128,25 @@ def _evidence(_debugger: Debugger, index_id: str, id: str, target: str, k: int, 
     return _debugger.evidence(id, target=target, k=k, method=method)
 
 
-def draw_walk(debugger: Debugger, at: Selection) -> None:
-    """Previous and next mistake of the list one came from; not where the evidence of another example led."""
+def walk(debugger: Debugger, at: Selection) -> dict[str, str]:
+    """Where the keys p and n lead: along the list one came from; nowhere from the evidence of another example."""
     if at.of:
-        return
-    before, after = debugger.neighbours(
-        at.id, label=_class(debugger, at.true), predicted=_class(debugger, at.pred), sort=at.sort
-    )
-    if before is None and after is None:
-        return
-    with st.container(horizontal=True, key="walk"):
-        _walk_button("Previous mistake", "P", before)
-        _walk_button("Next mistake", "N", after)
+        return {}
+    ids = debugger.neighbours(at.id, label=_class(debugger, at.true), predicted=_class(debugger, at.pred), sort=at.sort)
+    found = zip("pn", ids, strict=True)
+    return {key: at.link(id=id, target="predicted") for key, id in found if id is not None}
 
 
-def _walk_button(words: str, shortcut: str, id: str | None) -> None:
-    st.button(words, key=f"walk_{shortcut}", shortcut=shortcut, on_click=_open, args=(id,), disabled=id is None)
+def draw_walk(steps: dict[str, str]) -> None:
+    words = {"p": "Previous mistake", "n": "Next mistake"}
+    if steps:
+        elements.draw(elements.row(*(_walk_button(words[key], key, steps.get(key)) for key in words)), key="walk")
 
 
-def _open(id: str) -> None:
-    st.query_params["q"] = id
-    st.query_params.pop("target", None)
+def _walk_button(words: str, key: str, href: str | None) -> Element:
+    """A link, or its words where the list ends."""
+    inside = (words, el("code", key))
+    return el("a", *inside, href=href, cls="button") if href else el("span", *inside, cls="button off")
 
 
 def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
@@ -263,12 +262,17 @@ def _breakdown(_debugger: Debugger, index_id: str, train_id: str, query_id: str,
 
 def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
     listed = _listed(evidence)
+    if not listed:
+        st.caption(NOTHING_LISTED)
+        return
     names = {row.item.id: _listed_name(debugger, side, rank, row) for side, rank, row in listed}
     id = st.selectbox("Training example", list(names), format_func=names.__getitem__, key=f"of {evidence.query.id}")
     with state.drawn_errors():
         found = _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target)
     st.text(_total_sentence(debugger, evidence, id, found))
     st.html("<style>.st-key-breakdown .stColumn{min-width:min(100%,400px)}</style>")  # one column where it is narrow
+    if found.why_no_maps:
+        st.text(found.why_no_maps)
     with st.container(key="breakdown"):
         draw_maps(evidence, id, found)
         draw_shares(found)
@@ -323,6 +327,9 @@ def draw_shares(found: Breakdown) -> None:
 
 def draw_table(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
     frame = evidence_frame(evidence, debugger.classes)
+    if frame.empty:
+        st.caption(NOTHING_LISTED)
+        return
     event = st.dataframe(
         frame,
         key=f"table {evidence.query.id} {evidence.target} {evidence.method}",
@@ -369,11 +376,12 @@ def draw_page() -> None:
         at = replace(at, target="predicted")  # the label is what was predicted: one question
     trail = links.mistakes(true=at.true, pred=at.pred, sort=at.sort)
     origin = [(at.of, at.link(id=at.of, of=None))] if at.of else []
-    chrome.header(debugger, [("Mistakes", trail), *origin, (f"Evidence of {item.id}", None)])
+    steps = walk(debugger, at)
+    chrome.header(debugger, [("Mistakes", trail), *origin, (f"Evidence of {item.id}", None)], steps)
     with state.drawn_errors():
         evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
     chrome.planted_banner(debugger)
-    draw_walk(debugger, at)
+    draw_walk(steps)
     draw_columns(debugger, at, evidence)
     if not evidence.is_zero:
         draw_tabs(debugger, at, evidence)

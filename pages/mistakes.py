@@ -6,6 +6,7 @@ for and does not exist is left out, and the page says so.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, row
 from pages.shared.gallery import Tile, gallery
 from pages.shared.theme import FLAG_GLYPH
-from pages.shared.wording import counted, noun, number, share
+from pages.shared.wording import counted, escaped, noun, number, share
 
 if TYPE_CHECKING:
     from attribution.answers import Item
@@ -76,20 +77,25 @@ def main() -> None:
 
 
 def asked(address: Mapping[str, Sequence[str]], classes: Sequence[str]) -> tuple[Filters, list[str]]:
-    """What the address asks for, and a sentence for each value in it that names nothing here."""
+    """What the address asks for, and a sentence for each filter in it that names nothing here."""
     percents = [str(percent) for percent in range(0, 101, STEP)]
     known = {"true": classes, "pred": classes, "sort": links.SORTS, "split": SPLITS, "conf": percents}
     usable = {name: [v for v in address.get(name, ()) if v in values] for name, values in known.items()}
     notes = [
-        escaped(f"The address asks for {name}={value}, which does not exist here. It was left out.")
-        for name in known
-        for value in address.get(name, ())
-        if value not in usable[name]
+        _left_out(name, wrong)
+        for name, values in known.items()
+        if (wrong := [v for v in address.get(name, ()) if v not in values])
     ]
     bounds = sorted(int(percent) for percent in usable["conf"])
     low, high = (bounds[0], bounds[-1]) if len(bounds) == 2 else (0, 100)
     last = {name: values[-1] for name, values in usable.items() if values and name != "conf"}
     return Filters(**last, low=low, high=high), notes
+
+
+def _left_out(name: str, wrong: Sequence[str]) -> str:
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    shown = textwrap.shorten(wrong[0], 80, placeholder="…") if wrong[0].strip() else wrong[0]
+    return escaped(f"The address asks for {name}={shown}{more}, which does not exist here. It was left out.")
 
 
 def which_page(asked: str, n_items: int) -> tuple[int, int, str]:
@@ -99,11 +105,6 @@ def which_page(asked: str, n_items: int) -> tuple[int, int, str]:
     if 1 <= page <= pages:
         return page, pages, ""
     return 1, pages, escaped(f"There is no page {asked}: this list has {counted(pages, 'page')}. This is page 1.")
-
-
-def escaped(words: str) -> str:
-    """Text from the address or the data, safe inside Streamlit's Markdown."""
-    return "".join("\\" + c if c in r"\`*_{}[]()#+-.!|<>~$:" else c for c in words)
 
 
 def controls(debugger: Debugger, filters: Filters) -> None:

@@ -18,7 +18,7 @@ from pages.shared import chrome, elements, links, state
 from pages.shared.elements import Element, el
 from pages.shared.jobs import draw_job, draw_start
 from pages.shared.theme import RIGHT_GLYPH, WRONG_GLYPH
-from pages.shared.wording import duration, size
+from pages.shared.wording import duration, escaped, size
 
 if TYPE_CHECKING:
     from attribution.doctor import Check
@@ -152,23 +152,11 @@ def _states(found: WorkspaceStatus) -> set[str]:
     return {step.state for step in found.steps}
 
 
-@st.cache_data(max_entries=4, ttl=60, show_spinner="Opening the index")
-def _opening_error(workspace: str, fingerprint: tuple[tuple[str, int], ...]) -> AttributionError | None:
-    """What keeps a finished workspace from being opened: damage shows only when the store is read."""
-    from attribution.debugger import Debugger  # brings torch: only here
-
-    try:
-        Debugger.open(workspace)
-    except AttributionError as error:
-        return error
-    return None
-
-
 def status_of(workspace: Path) -> WorkspaceStatus:
     """The status with what opening the index says, where every step claims to be done."""
     found = status.workspace_status(workspace)
     if found.error is None and _states(found) == {"done"}:
-        return replace(found, error=_opening_error(str(workspace), state.fingerprint(workspace)))
+        return replace(found, error=state.opening_error())
     return found
 
 
@@ -176,7 +164,7 @@ def status_of(workspace: Path) -> WorkspaceStatus:
 
 
 @st.cache_data(max_entries=4, show_spinner="Checking the model and the data")
-def _checks(workspace: str, fingerprint: tuple[tuple[str, int], ...], changed: int) -> tuple[Check, ...]:
+def _checks(workspace: str, fingerprint: state.Fingerprint, changed: int) -> tuple[Check, ...]:
     from attribution.doctor import workspace_checks  # brings torch: only here
 
     return workspace_checks(workspace)
@@ -232,8 +220,8 @@ def draw_page() -> None:
     workspace = state.workspace_path()
     chrome.header(None, [("Setup", None)])
     found = status_of(workspace)
-    st.title(f"Setup of {found.name or workspace.name}", anchor=False)
-    st.caption(f"Workspace: {found.path}")
+    st.title(f"Setup of {escaped(found.name or workspace.name)}", anchor=False)
+    st.caption(f"Workspace: {escaped(found.path)}")
     draw_progress(workspace, found)
     if found.steps:
         draw_checks(workspace)

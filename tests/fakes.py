@@ -35,13 +35,13 @@ from attribution.answers import (
     Item,
     NamedCheckpoint,
     Planted,
+    Share,
+    Standout,
 )
 from attribution.doctor import Check
 from attribution.errors import AttributionError, InvalidInput, Missing, StoreError
 from attribution.examples import Preview
-from attribution.explain import Share
 from attribution.jobs import Job
-from attribution.standout import Standout
 from attribution.status import StepStatus, WorkspaceStatus
 
 ASSETS = Path(__file__).parent.parent / "assets" / "fashion-mnist"

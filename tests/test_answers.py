@@ -399,7 +399,8 @@ def test_two_copies_of_a_picture_stand_on_one_row(debugger: Debugger) -> None:
     copy, original = 299, COPIES[299]  # alike in label, too, so that their scores are the same
     found = debugger.evidence(f"test:{_test_row_near(debugger, original)}", k=60)
     rows = [
-        {row.item.position, *map(debugger.train.position, row.copies)} for row in (*found.proponents, *found.opponents)
+        {row.item.position, *map(debugger.train.positions.__getitem__, row.copies)}
+        for row in (*found.proponents, *found.opponents)
     ]
     (together,) = [row for row in rows if row & {copy, original}]
     assert together >= {copy, original}

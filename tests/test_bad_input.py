@@ -239,12 +239,33 @@ def test_a_loss_that_changed_after_training(own: tuple[Path, Path]) -> None:
         project.parent, "OPTIONS['loss'] = lambda x, y: 2 * nn.functional.cross_entropy(x, y, reduction='none')"
     )
     refused(
-        r"^The loss of train:0 is ([\d.]+) and was (?!\1)[\d.]+ when the gradients were computed: the model or",
+        r"^The loss of train:0 is ([\d.]+) and was (?!\1)[\d.]+ when the run was made: the model or the loss has",
         "query", "--test", "0", workspace=workspace,
     )  # fmt: skip
     assert disk.whence("build", "--workspace", workspace).code == 0  # another loss is another run
     assert len(list((workspace / "runs").iterdir())) == 2
     assert disk.whence("query", "--test", "0", "--workspace", workspace).code == 0
+
+
+_BODY = "class Body(nn.Linear):\n    def forward(self, x): return helper(super().forward(x))"
+_MODEL = "OPTIONS['model'] = lambda: nn.Sequential(nn.Flatten(), Body(36, 6), nn.ReLU(), nn.Linear(6, 3))"
+
+
+def test_a_helper_of_the_model_that_changed_after_training(tmp_path: Path) -> None:
+    """No recipe sees it: the same class, the same text, the same weights."""
+    project, workspace = disk.built(tmp_path, "helper = lambda x: x", _BODY, _MODEL)
+    disk.write_project(project.parent, "helper = lambda x: x * 3", _BODY, _MODEL)
+    said = r"^The loss of train:0 is .* when the run was made: the model or the loss has changed since\. Undo"
+    for arguments in [*QUESTIONS, ["embed"]]:
+        refused(said, *arguments, workspace=workspace)
+    assert_refused(disk.whence("status", "--workspace", workspace), said, out="the steps")
+    assert disk.whence("build", "--workspace", workspace).code == 0
+    assert disk.whence("query", "--test", "0", "--workspace", workspace).code == 0
+    assert len(list((workspace / "indexes").iterdir())) == 2
+    disk.write_project(project.parent, "helper = lambda x: x", _BODY, _MODEL)
+    assert disk.whence("build", "--workspace", workspace).code == 0  # undone: what was there is found again
+    assert len(list((workspace / "indexes").iterdir())) == 2
+    assert disk.whence("status", "--workspace", workspace).code == 0
 
 
 # --- questions --------------------------------------------------------------------------------------------------------
@@ -380,6 +401,23 @@ _FILE_FAULTS = {
     "paths for checkpoints": (
         "from attribution import Project\ndef project(): return Project('x', None, [], [], ['a', 'b'], ['a.pt'])\n",
         r"^checkpoints=\[…\] of project “x” holds a str\. Write Checkpoint\(path, learning_rate\)\.",
+    ),
+    "classes that are numbers": (
+        "from attribution import Project\ndef project(): return Project('x', None, [], [], [0, 1])\n",
+        r"^The classes of project “x” are not all names of their own: \[0, 1\]\. Pass texts that differ",
+    ),
+    "a class named twice": (
+        "from attribution import Project\ndef project(): return Project('x', None, [], [], ['a', 'b', 'a'])\n",
+        r"^The classes of project “x” are not all names of their own: \['a', 'b', 'a'\]\.",
+    ),
+    "no learning rate": (
+        "from attribution import Checkpoint, Project\n"
+        "def project(): return Project('x', None, [], [], ['a', 'b'], [Checkpoint(p, 0) for p in 'ab'])\n",
+        r"^Every checkpoint of project “x” has learning rate 0, and scores weight checkpoints by it\. Give the rate",
+    ),
+    "a seed below nothing": (
+        "from attribution import TrainingRecipe\ndef project(): return TrainingRecipe(seed=-1)\n",
+        r"^The seed is -1\. Use 0 or more\.",
     ),
     "batches of nothing": (
         "from attribution import TrainingRecipe\ndef project(): return TrainingRecipe(batch_size=0)\n",
@@ -647,6 +685,23 @@ def test_two_equal_checkpoints_in_files_of_different_bytes(tmp_path: Path, weigh
     torch.save({"state_dict": weights}, tmp_path / "c.pt")
     said = r"^Checkpoints 1 and 2 \(b\.safetensors, c\.pt\) hold the same weights\."
     refused_checkpoints(tmp_path, said, "a.safetensors", "b.safetensors", "c.pt")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "model._orig_mod."])
+def test_the_names_that_a_trainer_gives_weights(tmp_path: Path, weights: dict[str, torch.Tensor], prefix: str) -> None:
+    """Data-parallel training, a Lightning module, torch.compile; with something of the trainer's own beside them."""
+    named = {prefix + name: value for name, value in weights.items()} | {"metric.total": torch.zeros(1)}
+    torch.save({"state_dict": named, "epoch": 3}, tmp_path / "a.ckpt")
+    disk.built(tmp_path, "OPTIONS['checkpoints'] = [Checkpoint('a.ckpt', 0.1)]")
+
+
+def test_one_network_returned_for_every_checkpoint(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Loading the second checkpoint would change the model of the first."""
+    save_file(weights, tmp_path / "a.safetensors")
+    said = r"model\(\) of project “stripes” returned the same network twice\. Build a new one at each call"
+    changes = ("NETWORK = model()", "OPTIONS['model'] = lambda: NETWORK",
+               f"OPTIONS['checkpoints'] = [Checkpoint({str(tmp_path / 'a.safetensors')!r}, 0.1)]")  # fmt: skip
+    refused_project(tmp_path, said, *changes)
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

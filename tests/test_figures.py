@@ -6,9 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from attribution.answers import DistancePlot, Evidence, EvidenceRow, Item
-from attribution.explain import Share
-from attribution.standout import Standout
+from attribution.answers import DistancePlot, Evidence, EvidenceRow, Item, Share, Standout
 from pages.shared import figures
 from pages.shared.theme import DARK, LIGHT, Tokens
 
@@ -69,7 +67,7 @@ def test_a_click_names_the_example_that_is_drawn_there(distance_figure: go.Figur
         (id, x, y)
         for trace in distance_figure.data
         if trace.customdata is not None
-        for (id,), x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
+        for (id, _), x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
     ]
     assert len(drawn) == N + 6
     for id, x, y in drawn:
@@ -95,8 +93,8 @@ def test_circles_carry_the_label_that_is_asked_about_and_diamonds_another(
     label = {own_id(i): label for i, label in zip(plot.positions, plot.label, strict=True)}
     circles, diamonds = traces(distance_figure, "labelled coat")[0], traces(distance_figure, "other labels")[0]
     assert (circles.marker.symbol, diamonds.marker.symbol) == ("circle", "diamond")
-    assert {label[id] for (id,) in circles.customdata} == {TARGET}
-    assert {label[id] for (id,) in diamonds.customdata} == {0, 2}
+    assert {label[id] for id, _ in circles.customdata} == {TARGET}
+    assert {label[id] for id, _ in diamonds.customdata} == {0, 2}
 
 
 def test_a_listed_example_outside_the_drawn_sample_is_left_out(plot: DistancePlot, evidence: Evidence) -> None:
@@ -104,7 +102,7 @@ def test_a_listed_example_outside_the_drawn_sample_is_left_out(plot: DistancePlo
     ids = [own_id(i) if own_id(i) != missing else "train:other" for i in plot.positions]
     figure = figures.influence_distance(plot, evidence, ids, CLASSES, LIGHT)
     (supports,) = traces(figure, "supports")
-    assert [id for (id,) in supports.customdata] == [row.item.id for row in evidence.proponents[1:]]
+    assert [id for id, _ in supports.customdata] == [row.item.id for row in evidence.proponents[1:]]
     assert supports.name == "supports most (2)"
 
 

@@ -228,12 +228,28 @@ def test_a_job_that_ends_between_two_looks_has_not_failed(workspace: Path, monke
     assert (job.state, job.sentence) == ("done", "Done.")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": "1", "size": 3}'])
-def test_a_status_file_that_cannot_be_read_is_said(workspace: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "{}", '{"id": "1"}', '{"id": "1", "verb": "embed", "state": "asleep"}',
+     '{"id": "1", "verb": "embed", "state": "running", "done": "many"}',
+     '{"id": "1", "verb": "embed", "state": "running", "seconds_left": {}}'],
+)  # fmt: skip
+def test_a_status_file_that_cannot_be_read_is_said_and_keeps_nothing_from_starting(workspace: Path, text: str) -> None:
     by_hand(workspace, "1", "running")
     (workspace / "jobs" / "1.json").write_text(text)
-    with pytest.raises(StoreError, match=r"jobs/1\.json cannot be read: .*\. Remove .*1\.json"):
-        jobs.latest(workspace)
+    job = jobs.latest(workspace)
+    assert job is not None
+    assert job.state == "failed"
+    assert job.error.startswith("Its report jobs/1.json cannot be read: ")
+
+
+def test_a_status_file_of_a_newer_version_is_read_as_far_as_it_is_known(workspace: Path) -> None:
+    by_hand(workspace, "1", "done", sentence="Done.")
+    path = workspace / "jobs" / "1.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "colour": "blue"}))
+    job = jobs.latest(workspace)
+    assert job is not None
+    assert (job.state, job.sentence) == ("done", "Done.")
 
 
 # --- the process's own side -------------------------------------------------------------------------------------------

@@ -20,12 +20,13 @@ import attribution.debugger
 import attribution.doctor
 import attribution.jobs
 import attribution.status
+from attribution.answers import Standout
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import Preview
-from attribution.standout import Standout
 from attribution.status import StepStatus
 from pages.shared import evidence_columns as columns
 from pages.shared import jobs as shown_jobs
+from pages.shared import state
 from tests import fakes
 
 MISTAKE = "test:642"  # a Shirt that the stand-in calls a T-shirt/top
@@ -93,8 +94,37 @@ def words(app: AppTest) -> str:
     return json.dumps(drawn(app, "whence_elements"), ensure_ascii=False)
 
 
+def walk_keys(app: AppTest) -> dict[str, str]:
+    """Where the keys n and p lead."""
+    (header,) = drawn(app, "whence_header")
+    return dict(header["steps"])
+
+
 def asked(href: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(href).query).items()}
+
+
+# ── every page ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_projects_name_is_no_markup(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "![x](https://example.invalid/a.png) **bold**"
+    monkeypatch.setattr(Stand.made, "name", name)
+    footer = evidence_page(app, q=MISTAKE).caption[-1].value
+    assert r"\!\[x\]\(https\:" in footer
+    found = replace(fakes.status("w"), name=name)
+    monkeypatch.setattr(attribution.status, "workspace_status", lambda _: found)
+    assert r"\!\[x\]\(https\:" in setup_page(app, monkeypatch, "").title[0].value
+
+
+def test_a_file_that_changes_in_place_is_another_workspace_to_the_pages(tmp_path: Any) -> None:
+    file = tmp_path / "gradients" / "abc" / "checkpoint-0" / "vectors.npy"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"12345678")
+    before = state.fingerprint(tmp_path)
+    assert state.fingerprint(tmp_path) == before
+    os.truncate(file, 4)
+    assert state.fingerprint(tmp_path) != before
 
 
 # ── evidence ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,7 +299,7 @@ def test_a_training_picture_leads_back_to_the_mistake_it_was_listed_for(app: App
     evidence_page(app, q=MISTAKE)
     card = view(app)["columns"][0]["cards"][0]
     evidence_page(app, **asked(card["href"]))
-    assert not [button for button in app.button if "mistake" in button.label]  # n and p walk mistakes, not evidence
+    assert walk_keys(app) == {}  # n and p walk mistakes, not evidence
     further = view(app)["columns"][0]["cards"][0]
     assert asked(further["href"])["of"] == MISTAKE
 
@@ -277,10 +307,19 @@ def test_a_training_picture_leads_back_to_the_mistake_it_was_listed_for(app: App
 def test_next_mistake_follows_the_filtered_list(app: AppTest, debugger: fakes.FakeDebugger) -> None:
     ids = [item.id for item in debugger.mistakes(label=6, sort="margin")]
     evidence_page(app, q=ids[1], true="Shirt", sort="margin", target="label")
-    app.button(key="walk_N").click().run()
+    assert set(walk_keys(app)) == {"n", "p"}
+    evidence_page(app, **asked(walk_keys(app)["n"]))
     assert app.query_params["q"] == ids[2]
-    assert "target" not in app.query_params
+    assert asked(walk_keys(app)["p"]) == {"q": ids[1], "true": "Shirt", "sort": "margin"}  # another question each
     assert ids[2] in view(app)["query"]["alt"]
+
+
+def test_the_walk_ends_where_the_list_does(app: AppTest, debugger: fakes.FakeDebugger) -> None:
+    ids = [item.id for item in debugger.mistakes()]
+    evidence_page(app, q=ids[0])
+    assert set(walk_keys(app)) == {"n"}
+    evidence_page(app, q=ids[-1])
+    assert set(walk_keys(app)) == {"p"}
 
 
 def test_a_clicked_point_shows_that_training_example(app: AppTest) -> None:
@@ -367,6 +406,7 @@ def test_damage_that_only_opening_finds_can_be_repaired(app: AppTest, monkeypatc
     def refuse(_: Any) -> None:
         raise StoreError("Block 3 is damaged.", "Run `embed` again.")
 
+    st.cache_resource.clear()  # the index as it was opened before the damage
     monkeypatch.setattr(Stand, "open", staticmethod(refuse))
     setup_page(app, monkeypatch, "")
     assert "Block 3 is damaged." in words(app)

@@ -197,7 +197,7 @@ def test_a_draft_made_with_another_loss_is_not_gone_on_with(tmp_path: Path, trai
     (tmp_path / "elsewhere.py").write_text("FACTOR = 2.00\n")
     answer = disk.ask_child(disk.whence, "embed", project, "--workspace", workspace)
     assert answer.code == 2
-    assert re.search(r"The loss of train:0 is [\d.]+ and was [\d.]+ when the gradients were computed", answer.err)
+    assert re.search(r"The loss of train:0 is [\d.]+ and was [\d.]+ when the run was made", answer.err)
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------

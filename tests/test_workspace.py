@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import threading
 import time
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from attribution import files, pipeline, store
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput, Missing, StoreError
+from attribution.status import workspace_status
 from attribution.store import GradientStore
 from attribution.workspace import FORMAT, FORMATS, Workspace, recipe_id
 from tests import disk
@@ -270,6 +272,36 @@ def test_a_format_that_is_no_whole_number_is_refused(copy: Path, value: object) 
         Debugger.open(copy)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"current": []}, "“current” is \\[\\], not the id of each kind"),
+        ({"current": {"runs": 3}}, "“current” is {'runs': 3}"),
+        ({"project": "x"}, "“project” is 'x', not a demo or a file"),
+        ({"project": {"demo": "fashion"}}, "“options” of the project is None"),
+        ({"project": {"name": "stripes"}}, "“file” of the project is None"),
+        ({"project": {"demo": "fashion", "options": {"size": 3}}}, "options of the demo in .* are not known.*size"),
+    ],
+)
+def test_a_record_that_says_something_else_is_refused_and_told_as_a_state(
+    copy: Path, changes: dict[str, object], said: str
+) -> None:
+    disk.edit_json(copy / "workspace.json", **changes)
+    with pytest.raises(StoreError, match=said):
+        Debugger.open(copy)
+    workspace_status(copy)  # raises nothing: what it finds is part of its answer
+
+
+def test_a_store_that_shrinks_while_it_is_open_is_refused_and_kills_nobody(copy: Path) -> None:
+    """Reading a memory map beyond the end of its file is a SIGBUS, not an exception."""
+    debugger = Debugger.open(copy)
+    assert debugger.evidence("test:0").scores.any()
+    vectors = only(copy, "gradients") / "checkpoint-0" / "vectors.npy"
+    os.truncate(vectors, 500)
+    with pytest.raises(StoreError, match=r"vectors\.npy of checkpoint 0 cannot be read: it is shorter than it was"):
+        debugger.evidence("test:1")
+
+
 @pytest.mark.parametrize("key", ["recipe", "parents", "facts"])
 def test_a_manifest_without_a_part_is_refused(copy: Path, key: str) -> None:
     disk.edit_json(only(copy, "gradients") / "manifest.json", **{key: None})
@@ -307,7 +339,7 @@ def test_of_two_processes_that_want_the_same_the_second_waits_and_finds_it(tmp_p
     for thread in pair:
         thread.join()
     assert codes == [0, 0]
-    assert len(calls.read_text()) == made_alone > 0
+    assert len(calls.read_text()) == made_alone + 1 > 1  # the second only looks whether the code is still the run's
     assert disk.contents(tmp_path / "both") == disk.contents(tmp_path / "alone")
     assert not Workspace(tmp_path / "both").has_draft("gradients")
     assert not list((tmp_path / "both" / "drafts").glob("*/"))

@@ -150,7 +150,7 @@ class ArraySource:
     learning_rates: NDArray[np.float64]
     coordinate_of: NDArray[np.int64]
     layers: Sequence[str]
-    steps: NDArray[np.int64]
+    steps: NDArray[np.int64] | None
 
     def __post_init__(self) -> None:
         self.train_ids = tuple(f"train:{i}" for i in range(self.train.shape[1]))

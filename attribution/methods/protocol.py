@@ -53,7 +53,7 @@ class GradientSource(Protocol):
 
     train_ids: tuple[str, ...]
     learning_rates: NDArray[np.float64]  # (C,)
-    steps: NDArray[np.int64]  # (C,) optimiser steps taken at each checkpoint
+    steps: NDArray[np.int64] | None  # (C,) optimiser steps taken at each checkpoint; None where not known
 
     def train_vectors(self, c: int) -> NDArray[np.float32]:
         """(N, D) at checkpoint c."""

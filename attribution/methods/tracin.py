@@ -43,6 +43,8 @@ class TracIn:
     def why_not(self, source: GradientSource) -> str | None:
         if self.layers is not None and (source.coordinate_layers(0) < 0).any():
             return "A dense random projection mixes all layers, so single layers cannot be chosen: embed with another."
+        if self.weighting == "lr_visits" and source.steps is None:
+            return "The steps between checkpoints are not known: pass Checkpoint(…, step=…), or use weighting=lr."
         if self._weights(source).sum() == 0:
             return "Every chosen checkpoint has learning rate 0, so nothing is left to sum: use weighting=ones."
         return None
@@ -67,12 +69,11 @@ class TracIn:
             raise InvalidInput(f"No layer “{unknown[0]}” is tracked.", f"Use {', '.join(source.layers)}.")
 
     def _weights(self, source: GradientSource) -> NDArray[np.float64]:
-        rates, steps = source.learning_rates, source.steps
-        weights = {
-            "lr": rates,
-            "ones": np.ones_like(rates),
-            "lr_visits": rates * np.diff(steps, prepend=0) / len(source.train_ids),
-        }[self.weighting]
+        rates = source.learning_rates
+        weights = np.ones_like(rates) if self.weighting == "ones" else rates
+        if self.weighting == "lr_visits":
+            assert source.steps is not None  # see why_not
+            weights = rates * np.diff(source.steps, prepend=0) / len(source.train_ids)
         if self.checkpoints is None:
             return weights
         return np.where(np.isin(np.arange(len(weights)), self.checkpoints), weights, 0.0)

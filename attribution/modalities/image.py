@@ -12,6 +12,7 @@ from PIL import Image
 
 from attribution.examples import Preview
 from attribution.project import Project
+from attribution.task import as_array
 
 _LONGEST_SIDE = 192  # of a stored preview
 _DISTANCE_SIDE = 32  # pictures are compared at most at this size
@@ -40,7 +41,7 @@ def as_picture(value: Any) -> Image.Image:
     """A PIL image in grey or RGB from a PIL image, a byte array (H, W[, 3]) or a float tensor ([C, ]H, W)."""
     if isinstance(value, Image.Image):
         return value.convert("L" if value.mode in ("1", "L", "I;16") else "RGB")
-    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    array = as_array(value) if isinstance(value, torch.Tensor) else np.asarray(value)
     if array.ndim == 3 and array.shape[0] in (1, 3):
         array = np.moveaxis(array, 0, 2)
     if array.ndim == 3 and array.shape[2] == 1:

@@ -10,12 +10,13 @@ import torch
 
 from attribution.examples import Preview
 from attribution.project import Project
+from attribution.task import as_array
 
 
 def preview(value: Any, project: Project) -> Preview:
     """A mapping as it is; a vector under the project's feature names, or numbered columns."""
     if not isinstance(value, Mapping):
-        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        array = as_array(value) if isinstance(value, torch.Tensor) else np.asarray(value)
         names = project.feature_names or [f"column {i}" for i in range(array.size)]
         if array.ndim != 1 or len(names) != array.size:
             raise ValueError(f"a row of shape {array.shape} does not fit {len(names)} feature names")

@@ -2,19 +2,19 @@
 
 chrome.header(debugger, [("Mistakes", links.mistakes()), ("test:123", None)])     first thing on a page
 chrome.planted_banner(debugger)                                                   on pages that profit from it
-chrome.standing_note()                                                            where scores are shown
 chrome.footer(debugger)                                                           last
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pages.shared import entrance, links, theme
 from pages.shared.elements import BUILD_JS, CSS, Element, chip, draw, el, row
+from pages.shared.wording import escaped
 
 if TYPE_CHECKING:
     from attribution.debugger import Debugger
@@ -102,10 +102,10 @@ export default function({ parentElement, data }) {
   };
   let went = 0;
   const onKey = e => {
-    if (e.ctrlKey || e.metaKey || e.altKey || typing(e)) return;
+    if (e.ctrlKey || e.metaKey || e.altKey || e.repeat || typing(e)) return;
     if (e.key === '?') { if (dialog.open) dialog.close(); else dialog.showModal(); e.preventDefault(); return; }
     if (e.key === 'g') { went = Date.now(); return; }
-    const href = Date.now() - went < 1500 ? data.places[e.key] : undefined;
+    const href = Date.now() - went < 1500 ? data.places[e.key] : dialog.open ? undefined : data.steps[e.key];
     went = 0;
     if (href) { e.preventDefault(); e.stopPropagation(); navigate(href); }
   };
@@ -119,9 +119,13 @@ export default function({ parentElement, data }) {
 _header = st.components.v2.component("whence_header", html=_HTML, css=_CSS, js=_JS)
 
 
-def header(debugger: Debugger | None, trail: Sequence[Crumb]) -> None:
-    """Breadcrumb, run chip, index dot and the keys sheet. Without a debugger: the breadcrumb and the keys only."""
+def header(debugger: Debugger | None, trail: Sequence[Crumb], steps: Mapping[str, str] | None = None) -> None:
+    """Breadcrumb, run chip, index dot and the keys sheet. Without a debugger: the breadcrumb and the keys only.
+
+    steps: where single keys lead from this page, such as {"n": the address of the next mistake}.
+    """
     entrance.through_app()
+    st.set_page_config(page_title=f"{trail[-1][0] if trail else 'Overview'} · Whence")
     name = debugger.name if debugger else "Run"
     crumbs: list[Crumb] = [(name, links.overview() if trail else None), *trail]
     tree = row(
@@ -129,7 +133,7 @@ def header(debugger: Debugger | None, trail: Sequence[Crumb]) -> None:
         el("div", *(_run(debugger) if debugger else []), cls="row run"),
         cls="between",
     )
-    data = {"tree": tree, "keys": KEYS, "words": WORDS, "places": _places()}
+    data = {"tree": tree, "keys": KEYS, "words": WORDS, "places": _places(), "steps": dict(steps or {})}
     _header(key="header", data=data)
 
 
@@ -161,12 +165,7 @@ def planted_banner(debugger: Debugger) -> None:
         draw(el("p", f"{theme.FLAG_GLYPH} {debugger.planted.sentence}", cls="chip planted"), key="planted")
 
 
-def standing_note() -> None:
-    st.caption(
-        "Scores estimate how training on an example moved this output. They are approximations, not proof of cause."
-    )
-
-
 def footer(debugger: Debugger) -> None:
     methods = ", ".join(debugger.method_names)
-    st.caption(f"Whence · {debugger.name} · run {debugger.run_id} · data {debugger.data_hash} · methods: {methods}")
+    run = f"run {debugger.run_id} · data {debugger.data_hash} · methods: {methods}"
+    st.caption(f"Whence · {escaped(debugger.name)} · {run}")

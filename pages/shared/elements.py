@@ -52,7 +52,8 @@ code{font-family:var(--st-code-font,monospace);font-size:.875rem;
 .row{display:flex;flex-wrap:wrap;gap:8px;align-items:center}
 .between{justify-content:space-between}
 .chip{display:inline-flex;align-items:center;gap:6px;min-height:28px;padding:2px 10px;border:1px solid var(--border);
-      border-radius:6px;background:var(--surface);font-size:.875rem;max-width:100%;overflow-wrap:anywhere}
+      border-radius:6px;background:var(--surface);font-size:.875rem;max-width:100%;overflow-wrap:anywhere;
+      unicode-bidi:isolate}
 .chip.given{border:1.5px solid var(--text)}
 .chip.predicted{border:1.5px dotted var(--text)}
 .chip.decided{background:var(--text);color:var(--background)}
@@ -77,6 +78,7 @@ a.card:hover{border-color:var(--st-primary-color)}
 img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}
 .stack{display:grid;gap:12px;grid-template-columns:minmax(0,1fr)}
 .card h3{font-size:1rem;font-weight:600;margin-bottom:8px}
+h2,h3,p{overflow-wrap:anywhere}
 .state{display:grid;gap:12px;max-width:46rem;padding:24px}
 .state h2{font-size:1.375rem}
 .strip{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:20px}

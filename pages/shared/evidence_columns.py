@@ -45,7 +45,7 @@ _CSS = (
 }
 @container (max-width:460px){.query{display:block}}
 img{image-rendering:pixelated;display:block;object-fit:contain;border-radius:4px}
-h3{font-size:1.125rem;line-height:1.3}
+h1,h2{font-size:1.125rem;line-height:1.3;font-weight:600;margin:0;overflow-wrap:anywhere}
 .query>img{width:224px;height:224px}
 .query .text{max-height:20em;overflow:auto;border:1px solid var(--border);border-radius:6px;padding:8px}
 .text{overflow-wrap:anywhere}
@@ -118,7 +118,7 @@ const track = share => {
 const bars = rows => el('div', 'bars', ...rows.flatMap(row => [
   el('span', row.strong ? 'name strong' : 'name', row.name), track(row.share), el('span', 'number', row.text)]));
 const query = q => el('section', 'query',
-  face(q.face, q.alt), el('div', 'chips', ...q.chips.map(chip)), el('div', 'grey', q.facts), bars(q.bars));
+  el('h1', '', q.title), face(q.face, q.alt), el('div', 'chips', ...q.chips.map(chip)), el('div', 'grey', q.facts), bars(q.bars));
 const note = n => el('div', 'note ' + n.kind, n.text, ...(n.links || []).flatMap(l => [' ', link(l.href, '', l.text)]));
 const copy = c => {
   const a = link(c.href, '', face(c.face, c.alt));
@@ -134,7 +134,7 @@ const card = c => {
   return el('li', c.planted ? 'planted' : '', a, c.copies ? copies(c.copies) : null);
 };
 const column = c => el('section', 'column ' + c.kind,
-  el('h3', '', el('b', '', c.glyph), ' ', c.title), el('div', 'grey', c.sentence),
+  el('h2', '', el('b', '', c.glyph), ' ', c.title), el('div', 'grey', c.sentence),
   c.planted ? el('p', 'count', c.planted) : null, el('ul', c.wide ? 'cards wide' : 'cards', ...c.cards.map(card)));
 const choice = q => {
   const a = link(q.href, 'pill', q.text);
@@ -240,6 +240,7 @@ def query_card(item: Item, classes: Sequence[str], face: Face) -> dict[str, Any]
         chips.append({"kind": "planted", "text": f"{WRONG_GLYPH} really: {classes[item.truth]}"})
     split = "test example" if item.split == "test" else "training example"
     return {
+        "title": item.id,
         "face": face,
         "alt": f"{split} {item.id}, labelled {classes[item.label]}, predicted {classes[item.predicted]}",
         "chips": chips,

@@ -22,8 +22,7 @@ from plotly.subplots import make_subplots
 from pages.shared.theme import OPPOSES_GLYPH, SUPPORTS_GLYPH, Tokens
 
 if TYPE_CHECKING:
-    from attribution.answers import DistancePlot, Evidence, EvidenceRow
-    from attribution.explain import Share
+    from attribution.answers import DistancePlot, Evidence, EvidenceRow, Share
 
 DISTANCE_NAMES = {
     "pixel": "distance between the pictures (pixels)",
@@ -61,6 +60,11 @@ def _axis_word(figure: go.Figure, text: str, tokens: Tokens, **place: Any) -> No
     )
 
 
+def _words(text: str) -> str:
+    """Data as plotly may say it: it reads markup in its words."""
+    return html.escape(text, quote=False)
+
+
 def signed(value: float) -> str:
     """Three significant digits and always a sign."""
     return f"{value:+.3g}".replace("-", "−")
@@ -74,7 +78,7 @@ def influence_distance(
 ) -> go.Figure:
     """Influence (up) against distance to the query (right); `ids` name the points of `plot`, in its order."""
     limit = symmetric_limit(plot.score, room=1.22)  # the words of the axis stand beyond the last point
-    target = html.escape(classes[evidence.target_label], quote=False)  # plotly reads markup in its words
+    target = _words(classes[evidence.target_label])
     figure = go.Figure()
     same = np.asarray(plot.label) == evidence.target_label
     figure.add_trace(_cloud(plot, ids, ~same, "diamond", "other labels", tokens))
@@ -111,6 +115,11 @@ def influence_distance_alt(plot: DistancePlot, evidence: Evidence, classes: Sequ
     )
 
 
+def _point(id: str) -> list[str]:
+    """What a point carries: its id, for a click; and the id in words, for a look."""
+    return [id, _words(id)]
+
+
 def _cloud(
     plot: DistancePlot, ids: Sequence[str], mask: NDArray[np.bool_], symbol: str, name: str, tokens: Tokens
 ) -> go.Scattergl:
@@ -118,12 +127,12 @@ def _cloud(
     return go.Scattergl(
         x=plot.distance[mask],
         y=plot.score[mask],
-        customdata=[[id] for id, drawn in zip(ids, mask, strict=True) if drawn],
+        customdata=[_point(id) for id, drawn in zip(ids, mask, strict=True) if drawn],
         mode="markers",
         name=name,
         marker=marker,
         **_unchanged_by_selection(marker),
-        hovertemplate="%{customdata[0]}<br>influence %{y:.3~g}<br>distance %{x:.3~g}<extra></extra>",
+        hovertemplate="%{customdata[1]}<br>influence %{y:.3~g}<br>distance %{x:.3~g}<extra></extra>",
     )
 
 
@@ -154,12 +163,12 @@ def _add_listed(
         go.Scattergl(
             x=x,
             y=y,
-            customdata=[[ids[i]] for i in found],
+            customdata=[_point(ids[i]) for i in found],
             mode="markers",
             name=f"{name} most ({len(found)})",
             marker=marker,
             **_unchanged_by_selection(marker),
-            hovertemplate="%{customdata[0]}<br>influence %{y:.3~g}<br>distance %{x:.3~g}<extra>" + name + "</extra>",
+            hovertemplate="%{customdata[1]}<br>influence %{y:.3~g}<br>distance %{x:.3~g}<extra>" + name + "</extra>",
         )
     )
 
@@ -189,7 +198,7 @@ def score_histogram(evidence: Evidence, classes: Sequence[str], tokens: Tokens) 
     _add_marks(figure, evidence.proponents, tokens.supports, "triangle-up", "supports")
     _add_marks(figure, evidence.opponents, tokens.opposes, "triangle-down", "opposes")
     figure.add_vline(x=0, line={"color": tokens.text, "width": 1.5})
-    target = html.escape(classes[evidence.target_label], quote=False)  # plotly reads markup in its words
+    target = _words(classes[evidence.target_label])
     top = np.log10(max(int(counts.max(initial=1)), 2)) + 0.15
     figure.update_layout(
         **_layout(
@@ -230,8 +239,8 @@ def _add_marks(figure: go.Figure, rows: Sequence[EvidenceRow], colour: str, symb
             mode="markers",
             name=f"{name} most ({len(rows)})",
             marker={"symbol": symbol, "size": 11, "color": colour},
-            customdata=[[row.item.id] for row in rows],
-            hovertemplate="%{customdata[0]}<br>influence %{x:.3~g}<extra>" + name + "</extra>",
+            customdata=[_point(row.item.id) for row in rows],
+            hovertemplate="%{customdata[1]}<br>influence %{x:.3~g}<extra>" + name + "</extra>",
         )
     )
 
@@ -246,7 +255,7 @@ def share_bars(shares: Sequence[Share], tokens: Tokens) -> go.Figure:
     figure = go.Figure(
         go.Bar(
             x=values,
-            y=[share.name for share in shares],
+            y=[_words(share.name) for share in shares],
             orientation="h",
             marker={"color": [tokens.supports if value > 0 else tokens.opposes for value in values]},
             text=[f"{_glyph(value)} {signed(value)}" for value in values],
@@ -287,7 +296,9 @@ def pixel_maps(pixels: NDArray[np.uint8], values: NDArray[Any], title: str, toke
     pixels (H, W) or (H, W, 3) uint8; values (H, W).
     """
     limit = symmetric_limit(values, room=1.0)
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.04, subplot_titles=(title, "a brighter pixel would…"))
+    figure = make_subplots(
+        rows=1, cols=2, horizontal_spacing=0.04, subplot_titles=(_words(title), "a brighter pixel would…")
+    )
     figure.add_trace(_picture(pixels), row=1, col=1)
     figure.add_trace(_signed_map(values, limit, tokens), row=1, col=2)
     figure.update_layout(**_layout(tokens, height=280, margin={"l": 4, "r": 4, "t": 34, "b": 4}))

@@ -55,7 +55,7 @@ _CSS = (
              display:-webkit-box;-webkit-line-clamp:4;-webkit-box-orient:vertical}
 .tile .percent{position:absolute;right:0;bottom:0;background:var(--background);border-radius:4px 0 0 0;padding:0 4px}
 .tile .picture{margin-bottom:4px}
-.tile .line{display:block;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
+.tile .line{display:block;unicode-bidi:isolate;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 .tile .said::before{content:"\\2192\\00A0"}
 aside{position:sticky;top:72px;border:1px solid var(--border);border-radius:8px;padding:14px;display:grid;gap:12px}
 aside img{width:100%;max-height:244px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}

@@ -31,8 +31,8 @@ td.right{background:none;border:1px solid var(--border)}
 td a{display:grid;place-items:center;height:100%;text-decoration:none;font-weight:600;border-radius:4px}
 td a:hover,th a:hover{outline:2px solid var(--text);outline-offset:-2px}
 th{font-weight:400;text-align:right;padding:0 8px 0 0;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
-th a{text-decoration:none;display:flex;align-items:center;justify-content:flex-end;min-height:36px}
-thead th a{justify-content:flex-start;min-width:32px;min-height:32px;margin:auto}
+th a{text-decoration:none;display:block;line-height:36px;overflow:hidden;text-overflow:ellipsis;unicode-bidi:isolate}
+thead th a{line-height:32px;min-height:32px;margin:auto}
 th a:hover{outline:none;text-decoration:underline}
 thead td,tbody th{width:7rem}
 @media (max-width:1000px){thead td,tbody th{width:6rem}table{min-width:calc(6rem + var(--columns)*32px)}}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from attribution.debugger import Debugger
     from attribution.jobs import Job
 
-# What is published below a workspace: a folder appears there whole, by a rename, so names and times tell of a change.
+Fingerprint = tuple[tuple[str, int, int], ...]  # path, time and size of every file
+# What is published below a workspace. It never changes in place: another time or size is another answer, or damage.
 _PUBLISHED = ("examples", "runs", "predictions", "gradients", "indexes")
 
 
@@ -35,22 +36,31 @@ def workspace_path() -> Path:
     return Path(os.environ.get("WHENCE_WORKSPACE") or "work/fashion")
 
 
-def fingerprint(workspace: Path) -> tuple[tuple[str, int], ...]:
-    """Changes when anything was published, replaced or removed in the workspace."""
-    folders = [workspace / kind for kind in _PUBLISHED]
-    found = [
-        workspace / "workspace.json",
-        *folders,
-        *(child for folder in folders for child in sorted(folder.glob("*"))),
-    ]
-    return tuple((path.name, path.stat().st_mtime_ns) for path in found if path.exists())
+def fingerprint(workspace: Path) -> Fingerprint:
+    """Changes when a file was published, replaced, damaged or removed in the workspace."""
+    found: list[tuple[str, int, int]] = []
+    for path in (workspace / "workspace.json", *(f for kind in _PUBLISHED for f in (workspace / kind).rglob("*"))):
+        with suppress(OSError):  # gone since it was listed
+            told = path.stat()
+            found.append((str(path), told.st_mtime_ns, told.st_size))
+    return tuple(sorted(found))
 
 
 @st.cache_resource(max_entries=2, show_spinner="Opening the index")
-def _opened(workspace: str, fingerprint: tuple[tuple[str, int], ...]) -> Debugger:
+def _opened(workspace: str, fingerprint: Fingerprint) -> Debugger:
     from attribution.debugger import Debugger  # brings torch: only once a page needs it
 
     return Debugger.open(workspace)
+
+
+def opening_error() -> AttributionError | None:
+    """What keeps a workspace whose steps are all done from being opened: damage shows only when the store is read."""
+    path = workspace_path()
+    try:
+        _opened(str(path), fingerprint(path))
+    except AttributionError as error:
+        return error
+    return None
 
 
 def debugger() -> Debugger:

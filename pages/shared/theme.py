@@ -19,9 +19,6 @@ FLAG_GLYPH = "⚑"
 WRONG_GLYPH = "✗"
 RIGHT_GLYPH = "✓"
 
-# Okabe and Ito's order: tells eight classes apart for every kind of colour vision.
-CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-
 
 # The same colours as CSS variables for components. Streamlit sets color-scheme on the page, so light-dark() follows a
 # switch of theme at once, without a run of the script; what Streamlit's theme already names is taken from it.
@@ -41,7 +38,7 @@ CSS_COLOURS = {
 
 @dataclass(frozen=True)
 class Tokens:
-    """One theme's colours. `sequential` runs from nothing to much; `diverging` is opposes, zero, supports."""
+    """One theme's colours. `diverging` is opposes, zero, supports."""
 
     dark: bool
     supports: str
@@ -53,12 +50,7 @@ class Tokens:
     background: str
     surface: str
     grid: str
-    sequential: tuple[tuple[float, str], ...]
     diverging: tuple[tuple[float, str], ...]
-
-    def css(self) -> dict[str, str]:
-        """The colours as CSS variables, for components."""
-        return dict(CSS_COLOURS)
 
     def plot_layout(self, **more: Any) -> dict[str, Any]:
         """Layout of a plotly figure that sits in the page as if it belonged there; draw with `theme=None`."""
@@ -91,7 +83,6 @@ LIGHT = Tokens(
     background="#FFFFFF",
     surface="#F8F8F7",
     grid="#E9E8E6",
-    sequential=((0.0, "#FFFFFF"), (0.25, "#C6DDEE"), (0.5, "#7FB5D8"), (0.75, "#3389BD"), (1.0, "#00507D")),
     diverging=((0.0, "#B84E00"), (0.25, "#E3A87A"), (0.5, "#FFFFFF"), (0.75, "#7FB5D8"), (1.0, "#0072B2")),
 )
 DARK = Tokens(
@@ -105,7 +96,6 @@ DARK = Tokens(
     background="#171614",
     surface="#2D2B27",
     grid="#2D2B27",
-    sequential=((0.0, "#171614"), (0.25, "#16344A"), (0.5, "#1F5A80"), (0.75, "#3886B8"), (1.0, "#7CC8F5")),
     diverging=((0.0, "#E69F00"), (0.25, "#7D5A10"), (0.5, "#171614"), (0.75, "#2E617E"), (1.0, "#56B4E9")),
 )
 

@@ -16,6 +16,11 @@ def noun(debugger: Debugger, n: int = 2) -> str:
     return one if n == 1 else many
 
 
+def escaped(words: str) -> str:
+    """Text from the address or the data, safe inside Streamlit's Markdown."""
+    return "".join("\\" + c if c in r"\`*_{}[]()#+-.!|<>~$:" else c for c in words)
+
+
 def counted(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
