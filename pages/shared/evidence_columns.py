@@ -41,11 +41,13 @@ _CSS = (
 @container (max-width:760px){
   .frame,.columns{grid-template-columns:minmax(0,1fr)}
   .query{display:grid;grid-template-columns:224px minmax(0,1fr);gap:0 20px;align-items:start}
-  .query>:first-child{grid-row:1 / span 3}
+  .query>h1{grid-column:1 / -1}
+  .query>h1+*{grid-row:2 / span 3}
 }
 @container (max-width:460px){.query{display:block}}
 img{image-rendering:pixelated;display:block;object-fit:contain;border-radius:4px}
 h1,h2{font-size:1.125rem;line-height:1.3;font-weight:600;margin:0;overflow-wrap:anywhere}
+.query>h1{margin-bottom:8px}
 .query>img{width:224px;height:224px}
 .query .text{max-height:20em;overflow:auto;border:1px solid var(--border);border-radius:6px;padding:8px}
 .text{overflow-wrap:anywhere}
@@ -118,7 +120,8 @@ const track = share => {
 const bars = rows => el('div', 'bars', ...rows.flatMap(row => [
   el('span', row.strong ? 'name strong' : 'name', row.name), track(row.share), el('span', 'number', row.text)]));
 const query = q => el('section', 'query',
-  el('h1', '', q.title), face(q.face, q.alt), el('div', 'chips', ...q.chips.map(chip)), el('div', 'grey', q.facts), bars(q.bars));
+  el('h1', '', q.title), face(q.face, q.alt), el('div', 'chips', ...q.chips.map(chip)), el('div', 'grey', q.facts),
+  bars(q.bars));
 const note = n => el('div', 'note ' + n.kind, n.text, ...(n.links || []).flatMap(l => [' ', link(l.href, '', l.text)]));
 const copy = c => {
   const a = link(c.href, '', face(c.face, c.alt));
