@@ -156,7 +156,7 @@ def _engine(task: Task, model: nn.Module, split: Split, recipe: EmbedRecipe) -> 
 
 
 def _cost(engine: GradientEngine, split: Split, recipe: EmbedRecipe, checkpoints: int) -> Check:
-    n = min(rows_of_a_pass(engine), len(split))
+    n = min(rows_of_a_pass(engine, recipe.projection), len(split))
     inputs, labels = split.inputs(slice(0, n)), split.labels(slice(0, n))
     start = time.perf_counter()
     engine.gradients(inputs, labels).squared_norms()

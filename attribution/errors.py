@@ -4,7 +4,8 @@
     ├── InvalidInput                the user's file, option, id or data is not usable as it is
     ├── Missing                     a step has not been done yet; the hint is the command that does it
     ├── Unsuited                    the method or option does not fit this model (a method's `why_not`)
-    ├── StoreError                  something on disk is damaged, stale, of a newer format, or cannot be written
+    ├── StoreError                  something on disk is stale, of a newer format, or cannot be written
+    │   └── Damaged                 … is not what was written there; making it again mends it
     └── Cancelled                   somebody asked a long step to stop; finished blocks are kept
 
 Everything a user can cause is one of these; the command line prints it as one sentence and exits with 2, a page
@@ -40,6 +41,10 @@ class Unsuited(AttributionError):
 
 class StoreError(AttributionError):
     """Something on disk is damaged, stale, of a newer format, or cannot be written."""
+
+
+class Damaged(StoreError):
+    """Something on disk is not what was written there; making it again mends it."""
 
 
 class Cancelled(AttributionError):

@@ -19,7 +19,7 @@ from attribution.errors import StoreError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNREADABLE = (OSError, ValueError, EOFError)  # what numpy and json raise for a file that is not whole
-_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT)
 
 
 @contextmanager

@@ -158,6 +158,8 @@ class Reporter:
 @contextmanager
 def reporting(workspace: str | Path, verb: str, id_: str) -> Iterator[Reporter]:
     """Run a step as the job `id_`: hold its lock, and record how it ends."""
+    if Path(id_).name != id_:
+        raise InvalidInput(f"{id_} is no id of a job.", "Leave --job to the pages that start jobs.")
     folder = _folder(workspace)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,227 +1,266 @@
-"""How each layer's per-example gradient is written down without forming it.
+"""What the gradient of a layer's parameters is, one rule for each torch function that takes a weight.
 
-The gradient of one example with respect to a weight matrix is a sum of outer products over the positions t at which
-the layer was applied (one for an ordinary Linear, H·W for a convolution):
+A rule is found by the function a model calls (`F.linear`, `torch.conv2d`, `F.layer_norm`, …), whichever module calls
+it: subclasses, tied weights, functional code and packed attention projections need nothing of their own. From the
+call's arguments and the loss gradient of its output it makes a form (see `forms`) for the weight and the bias.
 
-    G = Σ_t δ_t a_tᵀ        a_t the layer's input (with a 1 appended for the bias), δ_t the loss gradient of its output
+    joint rules      weight and bias are one block, the bias its last column     linear, convolutions, norms
+    other rules      weight and bias are a block each                            transposed convolutions
+    embeddings       have no bias
 
-Everything asked of G (its norm, its coordinates under two rotations, its moments) can be had from the factors or from
-G itself, whichever takes fewer multiplications. A parameter of any other layer arrives as G already formed.
-
-B examples, T positions, (R, C) the shape of G: R outputs, C inputs (one more with a bias).
+B examples. A call may see the examples in its first dimension, alone or with others ("first": rows b·k … b·k+k−1 are
+example b's), in its second ("second", sequence first), or in its first with the examples running fastest ("last"). The
+gradient engine finds out which, by comparing with autograd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-Call = tuple[Tensor, Tensor]  # a layer's input and the loss gradient of its output
+from attribution.forms import Dense, Factor, Lookup, MatrixGradient, Positions
 
-
-class MatrixGradient(Protocol):
-    """Per-example gradients of one block of parameters: B matrices of shape (R, C)."""
-
-    device: torch.device
-    dtype: torch.dtype
-    n_values: int  # numbers held for the batch
-
-    def dense(self) -> Tensor:
-        """The gradients themselves, (B, R, C)."""
-
-    def squared_norms(self) -> Tensor:
-        """‖G‖² of each example, (B,)."""
-
-    def rotated(self, left: Tensor, right: Tensor) -> Tensor:
-        """leftᵀ G right, (B, r, c), for left (R, r) and right (C, c)."""
-
-    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Some entries (rows[k], columns[k]) of leftᵀ G right, (B, k); the pairs are sorted by row, then column."""
-
-    def left_moment(self) -> Tensor:
-        """Σ_b G Gᵀ, (R, R)."""
-
-    def right_moment(self, sketch: Tensor | None = None) -> Tensor:
-        """Σ_b Gᵀ G, (C, C); with a sketch (C, c) its product with the sketch, (C, c)."""
+Part = Literal["both", "weight", "bias"]
+Layout = Literal["first", "second", "last"]
+LAYOUTS: tuple[Layout, ...] = ("first", "second", "last")
+Arguments = Mapping[str, Any]
 
 
-class Dense:
-    """Gradients that are already formed. values (B, R, C)."""
+@dataclass(frozen=True)
+class Rule:
+    """arguments: names of the function's, in its order. joint: weight and bias share a block."""
 
-    def __init__(self, values: Tensor) -> None:
-        self.values = values
-        self.device, self.dtype, self.n_values = values.device, values.dtype, values.numel()
+    arguments: tuple[str, ...]
+    gradient: Callable[[Call, Part, Layout, int], MatrixGradient]
+    joint: bool = True
 
-    def dense(self) -> Tensor:
-        return self.values
-
-    def squared_norms(self) -> Tensor:
-        return torch.linalg.vector_norm(self.values, dim=(1, 2)).square()
-
-    def rotated(self, left: Tensor, right: Tensor) -> Tensor:
-        if left.shape[1] * right.shape[0] < left.shape[0] * right.shape[1]:  # the side that shrinks more goes first
-            return (left.T @ self.values) @ right
-        return left.T @ (self.values @ right)
-
-    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        # Only the wanted columns of each rotated row: of a layer's r·c coordinates a few per cent are kept.
-        rotated = left.T @ self.values  # (B, r, C)
-        wanted, counts = right[:, columns], torch.bincount(rows, minlength=left.shape[1]).tolist()
-        pieces, start = [], 0
-        for row, count in enumerate(counts):
-            pieces.append(rotated[:, row] @ wanted[:, start : start + count])
-            start += count
-        return torch.cat(pieces, 1)
-
-    def left_moment(self) -> Tensor:
-        rows = self.values.transpose(0, 1).flatten(1)  # (R, B·C)
-        return rows @ rows.T
-
-    def right_moment(self, sketch: Tensor | None = None) -> Tensor:
-        columns = self.values.flatten(0, 1)  # (B·R, C)
-        return columns.T @ (columns if sketch is None else columns @ sketch)
+    def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """A call's arguments by name; those left away are absent."""
+        return dict(zip(self.arguments, args, strict=False)) | dict(kwargs)
 
 
-class Outer:
-    """One outer product per example, G = δ aᵀ: a Linear applied once. inputs (B, C), deltas (B, R)."""
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call that took part in the loss: its arguments (tensors detached) and the loss gradient of its output."""
 
-    def __init__(self, inputs: Tensor, deltas: Tensor) -> None:
-        self.inputs, self.deltas = inputs, deltas
-        self.device, self.dtype, self.n_values = inputs.device, inputs.dtype, inputs.numel() + deltas.numel()
+    rule: Rule
+    arguments: Arguments
+    delta: Tensor
 
-    def dense(self) -> Tensor:
-        return self.deltas[:, :, None] * self.inputs[:, None, :]
-
-    def squared_norms(self) -> Tensor:
-        return self.inputs.square().sum(1) * self.deltas.square().sum(1)
-
-    def rotated(self, left: Tensor, right: Tensor) -> Tensor:
-        return (self.deltas @ left)[:, :, None] * (self.inputs @ right)[:, None, :]
-
-    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        return (self.deltas @ left)[:, rows] * (self.inputs @ right)[:, columns]
-
-    def left_moment(self) -> Tensor:
-        weighted = self.deltas * self.inputs.square().sum(1, keepdim=True)
-        return weighted.T @ self.deltas
-
-    def right_moment(self, sketch: Tensor | None = None) -> Tensor:
-        weighted = self.inputs * self.deltas.square().sum(1, keepdim=True)
-        return weighted.T @ (self.inputs if sketch is None else self.inputs @ sketch)
+    @property
+    def input(self) -> Tensor:
+        return self.arguments["input"]  # type: ignore[no-any-return]
 
 
-class Positions:
-    """A sum over T positions, G = Σ_t δ_t a_tᵀ: a Linear applied to a sequence.
-
-    inputs (B, C, T), deltas (B, R, T). With `bias`, C grows by one column, Σ_t δ_t, that is never stored as ones.
-    """
-
-    def __init__(self, inputs: Tensor, deltas: Tensor, *, bias: bool) -> None:
-        self.inputs, self.deltas, self.bias = inputs, deltas, bias
-        self.device, self.dtype, self.n_values = inputs.device, inputs.dtype, inputs.numel() + deltas.numel()
-        self._formed: Dense | None = None
-
-    def dense(self) -> Tensor:
-        return self._form().values
-
-    def _form(self) -> Dense:
-        if self._formed is None:
-            weight = torch.bmm(self.deltas, self.inputs.transpose(1, 2))
-            parts = [weight, self.deltas.sum(2, keepdim=True)] if self.bias else [weight]
-            self._formed = Dense(torch.cat(parts, 2))
-        return self._formed
-
-    def squared_norms(self) -> Tensor:
-        _, columns, positions = self.inputs.shape
-        rows = self.deltas.shape[1]
-        if self._formed is not None or positions * (rows + columns) >= rows * columns:
-            return self._form().squared_norms()
-        inputs = torch.bmm(self.inputs.transpose(1, 2), self.inputs) + float(self.bias)  # (B, T, T)
-        return (inputs * torch.bmm(self.deltas.transpose(1, 2), self.deltas)).sum((1, 2))
-
-    def rotated(self, left: Tensor, right: Tensor) -> Tensor:
-        if self._formed is not None or not self._factors_are_cheaper(left.shape[1], right.shape[1]):
-            return self._form().rotated(left, right)
-        inputs = right[: self.inputs.shape[1]].T @ self.inputs  # (B, c, T)
-        if self.bias:
-            inputs = inputs + right[-1][:, None]
-        return torch.bmm(left.T @ self.deltas, inputs.transpose(1, 2))
-
-    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        if self._formed is not None or not self._factors_are_cheaper(left.shape[1], right.shape[1]):
-            return self._form().coordinates(left, right, rows, columns)
-        return self.rotated(left, right)[:, rows, columns]
-
-    def _factors_are_cheaper(self, r: int, c: int) -> bool:
-        """Multiplications per example of rotating the factors, against forming G and rotating it."""
-        (_, columns, positions), rows = self.inputs.shape, self.deltas.shape[1]
-        factored = positions * (rows * r + columns * c + r * c)
-        formed = positions * rows * columns + min(rows * c * (columns + r), columns * r * (rows + c))
-        return factored < formed
-
-    def left_moment(self) -> Tensor:
-        return self._form().left_moment()
-
-    def right_moment(self, sketch: Tensor | None = None) -> Tensor:
-        return self._form().right_moment(sketch)
+def by_example(values: Tensor, n: int, layout: Layout, keep: int) -> Tensor:
+    """(B, T, …) with the last `keep` dimensions as they are; raises `RuntimeError` where the sizes do not allow it."""
+    if layout == "second":
+        values = values.movedim(1, 0)
+    if layout == "last":
+        values = values.reshape(-1, n, *values.shape[1:]).movedim(1, 0)
+    return values.reshape(n, -1, *values.shape[values.dim() - keep :])
 
 
-def linear_gradient(module: nn.Linear, calls: Sequence[Call], *, bias: bool) -> MatrixGradient:
-    """Gradient of a Linear from its (input, output gradient) pairs, one per call; several calls are further positions.
-
-    An input (B, in) is one position; (B, …, in) has as many positions as the dimensions between.
-    """
-    if len(calls) == 1 and calls[0][0].dim() == 2:
-        inputs, deltas = calls[0]
-        return Outer(F.pad(inputs, (0, 1), value=1.0) if bias else inputs, deltas)
-    inputs = _side_by_side([a.reshape(a.shape[0], -1, a.shape[-1]) for a, _ in calls])
-    deltas = _side_by_side([d.reshape(d.shape[0], -1, d.shape[-1]) for _, d in calls])
-    return Positions(inputs.transpose(1, 2), deltas.transpose(1, 2), bias=bias)
+def _bias_alone(deltas: Tensor) -> MatrixGradient:
+    """(B, T, R) → the gradient of a bias, (B, R, 1)."""
+    return Dense(deltas.sum(1)[:, :, None])
 
 
-def _side_by_side(parts: list[Tensor]) -> Tensor:
-    """Positions of several calls as further positions; no copy for a single call."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+# --- linear and convolutions ------------------------------------------------------------------------------------------
 
 
-def conv2d_gradient(module: nn.Conv2d, calls: Sequence[Call], *, bias: bool) -> MatrixGradient:
-    """Gradient of a Conv2d as its weight flattened to (out, in/groups·kh·kw), with the bias as one more column."""
-    total = torch.zeros((), device=calls[0][0].device)
-    for inputs, deltas in calls:
-        gradient = _convolution_weight_gradient(module, inputs, deltas)
-        total = total + (torch.cat([gradient, deltas.sum((2, 3))[:, :, None]], 2) if bias else gradient)
-    return Dense(total)
+def _linear(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    deltas = by_example(call.delta, n, layout, 1)
+    if part == "bias":
+        return _bias_alone(deltas)
+    inputs = by_example(call.input, n, layout, 1)
+    return Positions(Factor(inputs, inputs.shape[1], inputs.shape[2]), deltas, bias=part == "both")
 
 
-def _convolution_weight_gradient(module: nn.Conv2d, inputs: Tensor, deltas: Tensor) -> Tensor:
-    """(B, out, in/groups·kh·kw) from the layer's input (B, in, H, W) and output gradient (B, out, H', W')."""
-    around = module._reversed_padding_repeated_twice  # what Conv2d itself keeps to pad by: every mode, "same" included
-    if any(around):
-        inputs = F.pad(inputs, around, mode="constant" if module.padding_mode == "zeros" else module.padding_mode)
-    if module.groups == 1 and module.stride == (1, 1):
-        return _shifted_products(module, inputs, deltas)
-    patches = F.unfold(inputs, module.kernel_size, dilation=module.dilation, stride=module.stride)  # (B, in·kh·kw, T)
-    patches = patches.unflatten(1, (module.groups, -1))
-    per_group = torch.matmul(deltas.flatten(2).unflatten(1, (module.groups, -1)), patches.transpose(2, 3))
-    return per_group.flatten(1, 2)
+def _convolution(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    """The weight flattened to (out, in/groups · kernel)."""
+    if part == "bias":
+        return _bias_alone(by_example(call.delta.flatten(2).transpose(1, 2), n, layout, 1))
+    kernel = tuple(call.arguments["weight"].shape[2:])
+    options = _options(call.arguments, len(kernel))
+    padded = F.pad(call.input, _around(call.arguments.get("padding", 0), kernel, options["dilation"]))
+    spatial = tuple(call.delta.shape[2:])
+    groups = int(call.arguments.get("groups", 1))
+    return _of_windows(padded, call.delta, kernel, spatial, options, groups, part, layout, n)
 
 
-def _shifted_products(module: nn.Conv2d, inputs: Tensor, deltas: Tensor) -> Tensor:
-    """The same for stride 1 without copying patches: one product per kernel offset, over a shifted view of the input.
+def _transposed_convolution(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    """The weight flattened to (in, out/groups · kernel): inputs and outputs change places with a convolution's."""
+    if part == "bias":
+        return _bias_alone(by_example(call.delta.flatten(2).transpose(1, 2), n, layout, 1))
+    kernel = tuple(call.arguments["weight"].shape[2:])
+    options = _options(call.arguments, len(kernel))
+    padding = _each(call.arguments.get("padding", 0), len(kernel))
+    padded = F.pad(call.delta, [p for p in reversed(padding) for _ in range(2)])
+    spatial = tuple(call.input.shape[2:])
+    groups = int(call.arguments.get("groups", 1))
+    return _of_windows(padded, call.input, kernel, spatial, options, groups, "weight", layout, n)
 
-    The output gradient is laid out on rows as wide as the padded input, zeros at their ends, so that a kernel offset
-    is one shift of the flattened picture. Measured 1.6 to 2.8 times as fast as unfolding at 16 to 32 channels.
-    """
-    (kh, kw), (dh, dw) = module.kernel_size, module.dilation
-    width = inputs.shape[3]
-    deltas = F.pad(deltas, (0, width - deltas.shape[3])).flatten(2)
-    flat = inputs.flatten(2)
-    length = flat.shape[2] - (kh - 1) * dh * width - (kw - 1) * dw
-    deltas = deltas[:, :, :length]
-    shifts = [i * dh * width + j * dw for i in range(kh) for j in range(kw)]
-    products = [torch.bmm(deltas, flat[:, :, s : s + length].transpose(1, 2)) for s in shifts]  # each (B, out, in)
-    return torch.stack(products, 3).flatten(2)
+
+def _options(arguments: Arguments, dims: int) -> dict[str, tuple[int, ...]]:
+    return {name: _each(arguments.get(name, 1), dims) for name in ("stride", "dilation")}
+
+
+def _each(value: Any, dims: int) -> tuple[int, ...]:
+    found = (value,) if isinstance(value, int) else tuple(value)
+    return found * dims if len(found) == 1 else found
+
+
+def _around(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[int]:
+    """What `F.pad` takes, last dimension first; "same" puts the odd one behind, as torch does."""
+    if padding == "valid":
+        padding = 0
+    if padding == "same":
+        totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        pairs = [(total // 2, total - total // 2) for total in totals]
+    else:
+        pairs = [(p, p) for p in _each(padding, len(kernel))]
+    return [p for pair in reversed(pairs) for p in pair]
+
+
+_FEW_CHANNELS = 8  # below it, windows are laid out position by position: runs of channels would be too short to copy
+
+
+def _of_windows(
+    padded: Tensor,
+    outputs: Tensor,
+    kernel: tuple[int, ...],
+    spatial: tuple[int, ...],
+    options: Mapping[str, tuple[int, ...]],
+    groups: int,
+    part: Part,
+    layout: Layout,
+    n: int,
+) -> MatrixGradient:
+    """Σ over positions of outputs (N, R, …) times the windows of padded (N, C, …) that they were computed from."""
+    by_offset = padded.shape[1] // groups >= _FEW_CHANNELS or groups > 1
+    padded = padded.movedim(1, -1).contiguous() if by_offset else padded.contiguous()
+    channels = padded.shape[-1] if by_offset else padded.shape[1]
+    strides = padded.stride()
+    along = strides[1:-1] if by_offset else strides[2:]
+    steps = [s * stride for s, stride in zip(along, options["stride"], strict=True)]
+    offsets = [s * dilation for s, dilation in zip(along, options["dilation"], strict=True)]
+    T, K = math.prod(spatial), math.prod(kernel)
+    deltas = outputs.flatten(2).transpose(1, 2)  # (N, T, R)
+    if by_offset:
+        shape = (len(padded), *spatial, *kernel, channels)
+        view = padded.as_strided(shape, (strides[0], *steps, *offsets, 1))
+    else:
+        shape = (len(padded), channels, *kernel, *spatial)
+        view = padded.as_strided(shape, (strides[0], strides[1], *offsets, *steps))
+    if groups > 1:
+        windows = view.reshape(len(padded), T, K, channels)
+        return _of_groups(windows, deltas, groups, part, layout, n)
+    inputs = Factor(view, T, K * channels, positions_last=not by_offset)
+    if len(padded) != n or layout != "first":
+        deltas = by_example(deltas, n, layout, 1)
+        matrix = by_example(inputs.matrix(), n, layout, 1)
+        inputs = Factor(matrix, matrix.shape[1], matrix.shape[2])
+    return Positions(inputs, deltas, bias=part == "both", kernel=K if by_offset else 1)
+
+
+def _of_groups(windows: Tensor, deltas: Tensor, groups: int, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    """Groups share no inputs, so each is formed: windows (N, T, K, C), deltas (N, T, R) → (B, R, C/groups·K)."""
+    windows, deltas = by_example(windows, n, layout, 2), by_example(deltas, n, layout, 1)
+    inputs = windows.unflatten(3, (groups, -1)).permute(0, 3, 4, 2, 1).flatten(2, 3)  # (B, groups, C/groups·K, T)
+    outputs = deltas.unflatten(2, (groups, -1)).permute(0, 2, 3, 1)  # (B, groups, R/groups, T)
+    values = torch.matmul(outputs, inputs.transpose(2, 3)).flatten(1, 2)
+    return Dense(torch.cat([values, deltas.sum(1)[:, :, None]], 2) if part == "both" else values)
+
+
+# --- norms: a scale and a shift of something normalised --------------------------------------------------------------
+
+
+def _scaled(normalised: Tensor, delta: Tensor, part: Part) -> MatrixGradient:
+    """(B, T, P) each → (B, P, 2): the gradients of the scale and of the shift, or one of them."""
+    shift = delta.sum(1)
+    columns = [shift] if part == "bias" else [(normalised * delta).sum(1)]
+    return Dense(torch.stack([*columns, shift] if part == "both" else columns, 2))
+
+
+def _layer_norm(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    shape = tuple(call.arguments["normalized_shape"])
+    return _last_dimensions(F.layer_norm(call.input, shape, eps=call.arguments.get("eps", 1e-5)), call, part, layout, n)
+
+
+def _rms_norm(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    shape = tuple(call.arguments["normalized_shape"])
+    return _last_dimensions(F.rms_norm(call.input, shape, eps=call.arguments.get("eps")), call, part, layout, n)
+
+
+def _last_dimensions(normalised: Tensor, call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    keep = len(tuple(call.arguments["normalized_shape"]))
+    sides = [by_example(side, n, layout, keep).flatten(2) for side in (normalised, call.delta)]
+    return _scaled(sides[0], sides[1], part)
+
+
+def _group_norm(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    eps = call.arguments.get("eps", 1e-5)
+    return _of_channels(F.group_norm(call.input, call.arguments["num_groups"], eps=eps), call, part, layout, n)
+
+
+def _instance_norm(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    if not call.arguments.get("use_input_stats", True):
+        return _batch_norm(call, part, layout, n)
+    return _of_channels(F.instance_norm(call.input, eps=call.arguments.get("eps", 1e-5)), call, part, layout, n)
+
+
+def _batch_norm(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    """By the running statistics; with those of the batch the engine has refused the model."""
+    mean, variance = call.arguments["running_mean"], call.arguments["running_var"]
+    shape = (1, -1, *[1] * (call.input.dim() - 2))
+    deviation = (variance + call.arguments.get("eps", 1e-5)).sqrt()
+    return _of_channels((call.input - mean.reshape(shape)) / deviation.reshape(shape), call, part, layout, n)
+
+
+def _of_channels(normalised: Tensor, call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    """Channels are the second dimension; what follows them are positions."""
+    sides = [
+        by_example(side.flatten(2).transpose(1, 2) if side.dim() > 2 else side, n, layout, 1)
+        for side in (normalised, call.delta)
+    ]
+    return _scaled(sides[0], sides[1], part)
+
+
+# --- embeddings -------------------------------------------------------------------------------------------------------
+
+
+def _embedding(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
+    indices, deltas = by_example(call.input, n, layout, 0), by_example(call.delta, n, layout, 1)
+    padding = call.arguments.get("padding_idx")
+    rows = len(call.arguments["weight"])
+    if padding is not None:
+        deltas = deltas * (indices != padding % rows)[:, :, None]
+    return Lookup(indices, deltas, rows)
+
+
+_CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_BATCH_NORM = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+_INSTANCE_NORM = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
+
+RULES: dict[Any, Rule] = {
+    F.linear: Rule(("input", "weight", "bias"), _linear),
+    **{f: Rule(_CONVOLUTION, _convolution) for f in (torch.conv1d, torch.conv2d, torch.conv3d)},
+    **{
+        f: Rule(_TRANSPOSED, _transposed_convolution, joint=False)
+        for f in (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
+    },
+    F.layer_norm: Rule(("input", "normalized_shape", "weight", "bias", "eps"), _layer_norm),
+    F.rms_norm: Rule(("input", "normalized_shape", "weight", "eps"), _rms_norm),
+    F.group_norm: Rule(("input", "num_groups", "weight", "bias", "eps"), _group_norm),
+    F.batch_norm: Rule(_BATCH_NORM, _batch_norm),
+    F.instance_norm: Rule(_INSTANCE_NORM, _instance_norm),
+    F.embedding: Rule(("input", "weight", "padding_idx"), _embedding),
+}

@@ -26,7 +26,7 @@ from attribution.examples import Examples, Preview, check_labels
 from attribution.files import UNREADABLE, write_array, write_json
 from attribution.modalities import picture_vector, preview
 from attribution.progress import Progress, silent
-from attribution.project import Project
+from attribution.project import Project, is_text
 from attribution.task import input_hash
 
 _EVERY = 1000  # examples between two reports of progress
@@ -40,7 +40,7 @@ def read_split(project: Project, split: str, *, progress: Progress = silent) -> 
     dataset, ids = (project.train, project.train_ids) if split == "train" else (project.test, project.test_ids)
     n = _length(dataset, split)
     ids = tuple(ids) if ids is not None else tuple(f"{split}:{i}" for i in range(n))
-    if not all(isinstance(id_, str) for id_ in ids):
+    if not all(map(is_text, ids)):
         raise InvalidInput(f"Ids of the {split} set are not all texts.", "Pass strings, such as str(number).")
     if len(ids) != n or len(set(ids)) != n:
         raise InvalidInput(

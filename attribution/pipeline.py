@@ -23,7 +23,7 @@ from torch import nn
 from attribution import index as vector_index
 from attribution import loading, predictions, standout, store
 from attribution.demos import DemoOptions, demo_project
-from attribution.errors import InvalidInput, Missing, StoreError
+from attribution.errors import Damaged, InvalidInput, Missing, StoreError
 from attribution.files import file_sha256, writing
 from attribution.loading import LoadedExamples
 from attribution.methods import METHODS
@@ -33,7 +33,7 @@ from attribution.project import Project, read_project
 from attribution.projection import PROJECTIONS
 from attribution.source import IndexedRun
 from attribution.store import EmbedRecipe, GradientStore, StoredCheckpoint
-from attribution.task import Split, Task
+from attribution.task import Split, Task, running
 from attribution.training import SavedCheckpoint, TrainingRecipe, save_checkpoint
 from attribution.training import train as train_model
 from attribution.workspace import Manifest, Stopwatch, Workspace, missing, recipe_id
@@ -73,13 +73,12 @@ def recorded_project(workspace: Workspace) -> Project:
         )
     if "demo" in record:
         try:
-            options = DemoOptions(**record["options"])
-        except TypeError as error:
+            return demo_project(record["demo"], DemoOptions(**record["options"]))
+        except (TypeError, ValueError) as error:
             raise StoreError(
                 f"The options of the demo in {workspace.path}/workspace.json are not known: {error}.",
                 "Run `python -m attribution demo` again.",
             ) from error
-        return demo_project(record["demo"], options)
     return read_project(record["file"])
 
 
@@ -185,15 +184,23 @@ def require_weights(project: Project) -> None:
 
 # A recipe sees the model's class and not the helpers it calls. So a run keeps what its code made of a few rows, and
 # code that makes something else of them is another revision of the run.
-_PROBE_ROWS = 8
+_PROBE_ROWS = 64
 
 
 @torch.no_grad()
 def _probe(task: Task, weights: Path, train_split: Split) -> list[float]:
-    """Losses of the first training rows at one checkpoint."""
-    rows = slice(0, min(_PROBE_ROWS, len(train_split)))
-    losses = task.losses(task.model(weights), train_split.inputs(rows), train_split.labels(rows))
+    """Losses of some training rows at one checkpoint."""
+    rows, model = _probe_rows(train_split.examples.labels), task.model(weights)
+    with running("The model or the loss"):
+        losses = task.losses(model, train_split.inputs(rows), train_split.labels(rows))
     return [round(float(loss), 6) for loss in losses]
+
+
+def _probe_rows(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first row of every class, and others at even intervals."""
+    firsts = np.unique(labels, return_index=True)[1][:_PROBE_ROWS]
+    spread = np.linspace(0, len(labels) - 1, _PROBE_ROWS - len(firsts), dtype=np.int64)
+    return np.unique(np.concatenate([firsts, spread]))
 
 
 def _of_this_code(
@@ -205,8 +212,9 @@ def _of_this_code(
         id_ = recipe_id("runs", asked, parents)
         if not workspace.has("runs", id_) or _is_damaged(workspace, "runs", id_):
             return asked
-        if not _other_code(workspace, id_, task, train_split):
-            return asked
+        with suppress(StoreError):  # its weights do not fit the model as it is now
+            if not _other_code(workspace, id_, task, train_split):
+                return asked
     raise AssertionError("there is always one more number")
 
 
@@ -216,8 +224,8 @@ def _other_code(workspace: Workspace, run: str, task: Task, train_split: Split) 
     if not was:  # a run from before this was kept
         return ""
     now = _probe(task, checkpoint_files(workspace, run)[-1], train_split)
-    for i, (a, b) in enumerate(zip(was, now, strict=True)):
-        if not np.isclose(a, b, rtol=1e-2, atol=1e-4, equal_nan=True):
+    for i, a, b in zip(_probe_rows(train_split.examples.labels), was, now, strict=True):
+        if not np.isclose(a, b, rtol=2e-3, atol=1e-4, equal_nan=True):
             return (
                 f"The loss of {train_split.examples.ids[i]} is {b:.4g} and was {a:.4g} when the run was made: the "
                 "model or the loss has changed since."
@@ -442,7 +450,7 @@ def open_index(workspace: Workspace) -> OpenIndex:
     id_ = _current(workspace, "indexes")
     manifest = workspace.manifest("indexes", id_)
     _refuse_stale(workspace, manifest)
-    _refuse_changed_checkpoints(workspace, project, manifest["parents"]["runs"])
+    _refuse_other_settings(workspace, project, manifest["parents"]["runs"])
     workspace.verify("indexes", id_)
     gradients = _open_gradients(workspace, project, manifest["parents"]["gradients"])
     return OpenIndex(workspace.folder("indexes", id_), manifest, gradients)
@@ -459,13 +467,23 @@ def _refuse_stale(workspace: Workspace, manifest: Manifest) -> None:
         raise StoreError(f"The index was built from other gradients ({store_id} vs {gradients}).", "Run `index`.")
 
 
-def _refuse_changed_checkpoints(workspace: Workspace, project: Project, run: str) -> None:
-    """A project's own checkpoint files may have been trained further since they were imported."""
-    imported = workspace.manifest("runs", run)["recipe"].get("imported", [])
-    for (sha256, *_), checkpoint in zip(imported, project.checkpoints, strict=False):
+def _refuse_other_settings(workspace: Workspace, project: Project, run: str) -> None:
+    """The project file may say something else now: answers to what it said before are not shown."""
+    recipe, again = workspace.manifest("runs", run)["recipe"], "Undo the change, or run `build` again."
+    classes = workspace.manifest("examples", workspace.manifest("runs", run)["parents"]["examples"])["facts"]["classes"]
+    if classes != list(project.classes):
+        raise StoreError("The project names other classes than when its data was loaded.", again)
+    imported, named = recipe.get("imported", []), project.checkpoints
+    if len(imported) != len(named):
+        raise StoreError(f"The project names {len(named)} checkpoints and named {len(imported)} at `build`.", again)
+    for (sha256, rate, step), checkpoint in zip(imported, named, strict=True):
         file = project_folder(workspace) / checkpoint.path
         if file.exists() and file_sha256(file) != sha256:
-            raise StoreError(f"The checkpoint {file.name} has changed since it was imported.", "Run `build` again.")
+            raise StoreError(f"The checkpoint {file.name} has changed since it was imported.", again)
+        if rate != checkpoint.learning_rate or checkpoint.step not in (None, step):
+            raise StoreError(f"The learning rate or the step of {file.name} is another than at `build`.", again)
+    if not named and project.retrain is not None and recipe.get("training") != asdict(project.retrain):
+        raise StoreError("The project is trained in another way than at `build`: its retrain=… has changed.", again)
 
 
 # --- find or make -----------------------------------------------------------------------------------------------------
@@ -484,8 +502,12 @@ def _find_or_make(
     """The id of the artefact of this recipe, made if it is not there yet."""
     id_ = recipe_id(kind, recipe, parents)
     if workspace.has(kind, id_):
-        workspace.manifest(kind, id_)  # refuses one that cannot be read or of a newer format
-        (mend or _discard_if_damaged(kind))(workspace, id_)
+        try:
+            workspace.manifest(kind, id_)  # refuses one of a newer format
+        except Damaged:
+            workspace.discard(kind, id_)
+        else:
+            (mend or _discard_if_damaged(kind))(workspace, id_)
     if not workspace.has(kind, id_):
         watch = Stopwatch()
         with workspace.draft(kind, id_) as folder:
@@ -512,7 +534,7 @@ def _discard_if_damaged(kind: str) -> Callable[[Workspace, str], None]:
 def _is_damaged(workspace: Workspace, kind: str, id_: str) -> bool:
     try:
         workspace.verify(kind, id_)
-    except StoreError:
+    except Damaged:
         return True
     return False
 

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 MODALITIES = ("image", "text", "tabular")
 
 
+def is_text(value: object) -> bool:
+    """Whether a name or an id is a text that is not empty and can be written to a file."""
+    return isinstance(value, str) and bool(value) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Saved weights (safetensors or a state_dict file) and the learning rate in force when they were saved."""
@@ -85,12 +90,17 @@ class Project:
                 f"The modality “{self.modality}” of project “{self.name}” is not known.",
                 f"Use one of {', '.join(MODALITIES)}.",
             )
+        if not self.name or Path(self.name).name != self.name or not self.name.isprintable():
+            raise InvalidInput(
+                f"The project's name is {self.name!r}, and results are kept in a folder of that name.",
+                "Use a name without slashes.",
+            )
         if len(self.classes) < 2:
             raise InvalidInput(
                 f"Project “{self.name}” names {len(self.classes)} classes, and a classifier has at least 2.",
                 "Pass classes=[…] in the order of the labels.",
             )
-        named = [name for name in self.classes if isinstance(name, str) and name]
+        named = [name for name in self.classes if is_text(name)]
         if len(set(named)) < len(self.classes):
             raise InvalidInput(
                 f"The classes of project “{self.name}” are not all names of their own: {list(self.classes)[:20]}.",

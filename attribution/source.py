@@ -85,7 +85,8 @@ class IndexedRun:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Projected gradients (Q, D) and squared norms (Q,), in passes that fit in memory."""
         labels = torch.from_numpy(queries.labels).to(self._task.device)
-        functional, step = self._task.measure(queries.measure), rows_of_a_pass(engine)
+        functional = self._task.measure(queries.measure)
+        step = rows_of_a_pass(engine, self._recipe.projection)
         vectors, norms = [], []
         for start in range(0, len(queries), step):
             part = slice(start, start + step)

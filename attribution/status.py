@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from attribution.errors import AttributionError
+from attribution.errors import AttributionError, Damaged
 from attribution.workspace import Manifest, Workspace, missing
 
 STEPS = {"load": "examples", "train": "runs", "embed": "gradients", "index": "indexes"}
@@ -14,7 +14,7 @@ STEPS = {"load": "examples", "train": "runs", "embed": "gradients", "index": "in
 
 @dataclass(frozen=True)
 class StepStatus:
-    """One step. state: "done", "missing", "partial" (begun and resumable) or "stale" (made for another run)."""
+    """One step. state: "done", "missing", "partial" (begun, resumable), "stale" (made for another run) or "damaged"."""
 
     step: str
     state: str
@@ -63,7 +63,10 @@ def _step(workspace: Workspace, step: str, kind: str) -> StepStatus:
             return StepStatus(step, "partial", "Begun and not finished; starting it again goes on where it stopped.")
         error = missing(workspace.path, kind)
         return StepStatus(step, "missing", error.message)
-    manifest = workspace.manifest(kind, id_)
+    try:
+        manifest = workspace.manifest(kind, id_)
+    except Damaged as error:
+        return StepStatus(step, "damaged", error.message, id=id_)
     facts = _DESCRIBED[kind](manifest["facts"])
     made_for, run = manifest["parents"].get("runs"), workspace.current("runs")
     common = {"seconds": manifest["seconds"], "n_bytes": manifest["n_bytes"], "id": id_, "facts": facts}

@@ -31,15 +31,15 @@ from safetensors.torch import load_file
 
 from attribution.errors import StoreError
 from attribution.files import UNREADABLE, allocate, file_sha256, whole, write_tensors
-from attribution.gradients import Batch, GradientEngine
-from attribution.layers import MatrixGradient
+from attribution.forms import MatrixGradient
+from attribution.gradients import GradientEngine
 from attribution.progress import Progress, silent
-from attribution.projection import Projection, ProjectionSpec, SampleBatches
+from attribution.projection import DenseRandom, Projection, ProjectionSpec, SampleBatches
 from attribution.task import Split, Task
 
 ROWS_AT_ONCE = 2048  # rows of one block: the unit that is finished, checked and resumed
 BATCH = 256  # rows of one forward and backward pass inside a block, at most
-_NUMBERS_AT_ONCE = 2**26  # gradient entries of one pass: 256 MB, should every layer form its gradient
+_NUMBERS_AT_ONCE = 2**22  # held by one pass: 16 MB, about what stays near the processor
 _SAMPLE_IN_MEMORY = 2**26  # numbers: 256 MB of gradients of the fitting sample
 _PROBE = 8  # rows the engine checks itself on
 
@@ -90,7 +90,7 @@ def embed(
             "dimension": projection.dimension,
         }
         _embed_checkpoint(
-            engine, projection, train, folder / f"checkpoint-{c}",
+            engine, projection, train, folder / f"checkpoint-{c}", rows_of_a_pass(engine, recipe.projection),
             lambda done, c=c: progress(c * len(train) + done, total, "gradients"),
         )  # fmt: skip
         hashes.append(file_sha256(folder / f"checkpoint-{c}" / _PROJECTION))
@@ -114,9 +114,11 @@ def engine_of(task: Task, weights: Path, probe: Split, layers: tuple[str, ...] |
     return GradientEngine(task, task.model(weights), _rows(probe, slice(0, _PROBE)), layers)
 
 
-def rows_of_a_pass(engine: GradientEngine) -> int:
-    """Examples whose gradients fit in memory together; it depends on the model only, so blocks are the same again."""
-    return max(1, min(BATCH, _NUMBERS_AT_ONCE // engine.n_parameters))
+def rows_of_a_pass(engine: GradientEngine, projection: ProjectionSpec) -> int:
+    """Examples of one pass, a power of two; it depends on the model only, so blocks are the same again."""
+    whole = engine.n_parameters if isinstance(projection, DenseRandom) else 0  # it takes whole gradients
+    fits = max(1, min(BATCH, _NUMBERS_AT_ONCE // (engine.numbers_per_example + whole)))
+    return 1 << (fits.bit_length() - 1)
 
 
 def fit(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Projection:
@@ -128,10 +130,11 @@ def _sample(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Itera
     """Gradients of the seeded sample of training rows that a projection is fitted on."""
     size = min(getattr(spec, "sample", 0), len(train))
     rows = np.sort(np.random.default_rng(spec.seed).choice(len(train), size, replace=False))
-    step = rows_of_a_pass(engine)
+    step = rows_of_a_pass(engine, spec)
     for start in range(0, size, step):
         batch = engine.gradients(*_rows(train, rows[start : start + step]))
-        _refuse_non_finite(train, rows[start : start + step], batch)  # before it spoils what is fitted
+        norms = batch.squared_norms()
+        _refuse_non_finite(train, rows[start : start + step], norms, batch.values)  # before it spoils what is fitted
         yield batch.gradients
 
 
@@ -151,7 +154,10 @@ def _rows(split: Split, rows: NDArray[np.int64] | slice) -> tuple[Any, torch.Ten
     return split.inputs(rows), split.labels(rows)
 
 
-def _embed_checkpoint(engine: GradientEngine, projection: Projection, train: Split, folder: Path, report: Any) -> None:
+def _embed_checkpoint(
+    engine: GradientEngine, projection: Projection, train: Split, folder: Path, step: int, report: Any
+) -> None:
+    """Compute what is not finished yet, `step` rows a pass."""
     arrays = _open_arrays(folder, len(train), projection.dimension, len(engine.blocks))
     blocks = [(start, min(start + ROWS_AT_ONCE, len(train))) for start in range(0, len(train), ROWS_AT_ONCE)]
     kept = [(a, b, crc) for a, b, crc in _finished(folder) if (a, b) in blocks and _crc(arrays, a, b) == crc]
@@ -159,7 +165,7 @@ def _embed_checkpoint(engine: GradientEngine, projection: Projection, train: Spl
     finished = {(a, b) for a, b, _ in kept}
     for start, stop in blocks:
         if (start, stop) not in finished:
-            _embed_rows(engine, projection, train, start, stop, arrays)
+            _embed_rows(engine, projection, train, start, stop, step, arrays)
             for array in arrays.values():
                 array.flush()
             _append_finished(folder, (start, stop, _crc(arrays, start, stop)))
@@ -173,20 +179,21 @@ def _embed_rows(
     train: Split,
     start: int,
     stop: int,
+    step: int,
     arrays: Mapping[str, NDArray[np.float32]],
 ) -> None:
-    step = rows_of_a_pass(engine)
     for a in range(start, stop, step):
         rows = slice(a, min(a + step, stop))
         batch = engine.gradients(*_rows(train, rows))
-        arrays["squared_norms"][rows] = batch.squared_norms().cpu().numpy()
+        norms = batch.squared_norms()
+        _refuse_non_finite(train, np.arange(rows.start, rows.stop), norms, batch.values)
+        arrays["squared_norms"][rows] = norms.cpu().numpy()
         arrays["losses"][rows] = batch.values.cpu().numpy()
         arrays["vectors"][rows] = projection.project(batch.gradients).cpu().numpy()
-        _refuse_non_finite(train, np.arange(rows.start, rows.stop), batch)
 
 
-def _refuse_non_finite(train: Split, rows: NDArray[np.int64], batch: Batch) -> None:
-    finite = torch.isfinite(batch.squared_norms()).all(1) & torch.isfinite(batch.values)
+def _refuse_non_finite(train: Split, rows: NDArray[np.int64], norms: torch.Tensor, values: torch.Tensor) -> None:
+    finite = torch.isfinite(norms).all(1) & torch.isfinite(values)
     if not bool(finite.all()):
         i = int(rows[int((~finite).nonzero()[0])])
         raise StoreError(

@@ -86,6 +86,8 @@ class Task:
     def check(self, model: nn.Module, split: Split) -> None:
         """Raise `InvalidInput` unless there is one output per class, and an example's loss is the same among others."""
         rows = range(min(4, len(split)))
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise InvalidInput("No parameter of the model is trainable.", "Leave requires_grad on what was trained.")
         with running("The model"):
             shape = tuple(self.logits(model, split.inputs(rows)).shape)
         if shape != (len(rows), len(split.examples.classes)):
@@ -301,5 +303,6 @@ def _to_device(batch: Inputs, device: torch.device) -> Inputs:
     if isinstance(batch, Mapping):  # as a dict: tokenizers give mappings of their own
         return {key: _to_device(value, device) for key, value in batch.items()}
     if isinstance(batch, list | tuple):
-        return type(batch)(_to_device(value, device) for value in batch)
+        moved = [_to_device(value, device) for value in batch]
+        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)  # a named tuple takes each
     return batch

@@ -52,6 +52,11 @@ class TrainingRecipe:
             )
         if self.batch_size < 1:
             raise InvalidInput(f"The batch size is {self.batch_size}.", "Use at least 1.")
+        if not 0 < self.learning_rate < float("inf"):
+            raise InvalidInput(f"The learning rate is {self.learning_rate}.", "Use a number above 0.")
+        for name in ("final_rate", "momentum", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InvalidInput(f"{name} is {getattr(self, name)}.", "Use a number, 0 or more.")
         if self.seed < 0:
             raise InvalidInput(f"The seed is {self.seed}.", "Use 0 or more.")
 

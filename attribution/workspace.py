@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from attribution.errors import InvalidInput, Missing, StoreError
+from attribution.errors import Damaged, InvalidInput, Missing, StoreError
 from attribution.files import file_sha256, write_json, writing
 
 FORMAT = 1
@@ -37,6 +37,20 @@ KINDS = {
     "predictions": ("predictions", "embed"),
     "gradients": ("gradient store", "embed"),
     "indexes": ("index", "index"),
+}
+
+
+# What a manifest of each kind is read for: without it, it is not what was written.
+_NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
+    "examples": {"facts": ("name", "modality", "classes", "train", "test", "planted", "noise", "data_hash")},
+    "runs": {"facts": ("checkpoints", "history")},
+    "predictions": {"parents": ("runs",)},
+    "gradients": {
+        "recipe": ("projection", "layers"),
+        "facts": ("blocks", "parameters", "dimension", "checkpoints"),
+        "parents": ("runs",),
+    },
+    "indexes": {"facts": ("rows", "search", "reference_ratios"), "parents": ("gradients", "runs")},
 }
 
 
@@ -136,16 +150,19 @@ class Workspace:
                 "Update Whence, or build it again in another --workspace.",
             )
         lacking = [key for key in ("recipe", "parents", "facts") if not isinstance(manifest.get(key), dict)]
+        lacking += [
+            key for part, keys in _NEEDED[kind].items() for key in keys if key not in (manifest.get(part) or {})
+        ]
         if lacking:
-            raise StoreError(f"{kind}/{id_}/manifest.json has no {lacking[0]}.", again)
+            raise Damaged(f"{kind}/{id_}/manifest.json has no {lacking[0]}.", again)
         return manifest
 
     def verify(self, kind: str, id_: str) -> None:
         """Compare the files of a published artefact with their checksums; raises `StoreError` naming the first."""
         for name, sha256 in self.manifest(kind, id_).get("files", {}).items():
             path = self.folder(kind, id_) / name
-            if not path.exists() or file_sha256(path) != sha256:
-                raise StoreError(
+            if not path.is_file() or file_sha256(path) != sha256:
+                raise Damaged(
                     f"{name} of {kind}/{id_} is damaged: its checksum differs.",
                     f"Remove {self.folder(kind, id_)} and run `{KINDS[kind][1]}` again.",
                 )
@@ -215,9 +232,9 @@ def _read_json(path: Path, hint: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except (ValueError, OSError) as error:
-        raise StoreError(f"{path.parent.name}/{path.name} cannot be read: {error}.", hint) from error
+        raise Damaged(f"{path.parent.name}/{path.name} cannot be read: {error}.", hint) from error
     if not isinstance(value, dict):
-        raise StoreError(f"{path.parent.name}/{path.name} holds {type(value).__name__}, not an object.", hint)
+        raise Damaged(f"{path.parent.name}/{path.name} holds {type(value).__name__}, not an object.", hint)
     return value
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from attribution import pipeline, store
+from attribution.forms import MatrixGradient
 from attribution.gradients import GradientEngine
-from attribution.layers import MatrixGradient
 from attribution.projection import DenseRandom, Eigenbasis, Projection, ProjectionSpec, TwoSided
 from attribution.task import Split, Task
 from benchmarks.common import demo, record

@@ -35,6 +35,7 @@ STATES = {
     "missing": "○ not done yet",
     "partial": "◐ half done",
     "stale": "! out of date",
+    "damaged": "! damaged",
 }
 
 TEMPLATE = """\
@@ -128,7 +129,7 @@ def _draw_ready(found: WorkspaceStatus) -> None:
 def can_start(found: WorkspaceStatus) -> bool:
     """A job makes what is missing, stale or half done and mends a damaged store; it cannot read a newer format."""
     states = _states(found)
-    if states == {"done"} or states & {"stale", "partial"}:
+    if states == {"done"} or states & {"stale", "partial", "damaged"}:
         return True
     return found.error is None or isinstance(found.error, Missing)
 
@@ -141,7 +142,7 @@ def start_of(found: WorkspaceStatus) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _start_words(states: set[str]) -> str:
-    if states == {"done"}:
+    if states == {"done"} or "damaged" in states:
         return "Repair what is damaged"
     if "stale" in states:
         return "Rebuild what is out of date"

@@ -268,6 +268,55 @@ def test_a_helper_of_the_model_that_changed_after_training(tmp_path: Path) -> No
     assert disk.whence("status", "--workspace", workspace).code == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("OPTIONS['retrain'] = TrainingRecipe(epochs=5, batch_size=8, learning_rate=0.1, checkpoints=2)", "retrain=…"),
+        ("OPTIONS['classes'] = ['a', 'b', 'c']", "names other classes than when its data was loaded"),
+    ],
+)
+def test_a_project_that_says_something_else_than_at_build(own: tuple[Path, Path], change: str, said: str) -> None:
+    project, workspace = own
+    disk.write_project(project.parent, change)
+    for arguments in QUESTIONS:
+        refused(said, *arguments, workspace=workspace)
+    assert disk.whence("build", "--workspace", workspace).code == 0
+    assert disk.whence("query", "--test", "0", "--workspace", workspace).code == 0
+
+
+def test_checkpoints_that_are_named_otherwise_than_at_build(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    for name, factor in (("a", 0.5), ("b", 1.0)):
+        save_file({key: value * factor for key, value in weights.items()}, tmp_path / f"{name}.safetensors")
+    first, second = "Checkpoint('a.safetensors', 0.1)", "Checkpoint('b.safetensors', 0.05)"
+    project, workspace = disk.built(tmp_path, f"OPTIONS['checkpoints'] = [{first}, {second}]")
+    for named, said in (
+        (f"[{first}]", "names 1 checkpoints and named 2 at `build`"),
+        (f"[{second}, {first}]", r"a\.safetensors|b\.safetensors"),
+        (f"[{first}, {second.replace('0.05', '5')}]", r"learning rate or the step of b\.safetensors is another"),
+    ):
+        disk.write_project(project.parent, f"OPTIONS['checkpoints'] = {named}")
+        refused(said, "query", "--test", "0", workspace=workspace)
+
+
+def test_a_loss_that_changed_for_one_class_alone(tmp_path: Path) -> None:
+    """The rows that a run remembers are not only the first few: every class is among them."""
+    change = "OPTIONS['loss'] = lambda x, y: nn.functional.cross_entropy(x, y, weight=WEIGHTS, reduction='none')"
+    order = "TRAIN.pictures, TRAIN.labels = (side[TRAIN.labels.argsort()] for side in (TRAIN.pictures, TRAIN.labels))"
+    project, workspace = disk.built(tmp_path, order, "WEIGHTS = torch.ones(3)", change)
+    disk.write_project(project.parent, order, "WEIGHTS = torch.tensor([1.0, 1.0, 9.0])", change)
+    refused("the model or the loss has changed since", "query", "--test", "0", workspace=workspace)
+
+
+@pytest.mark.parametrize("helper", ["def helper(x): raise ValueError('no')", "def helper(x): return x[:, :4]"])
+def test_a_model_that_has_stopped_working_after_the_build(tmp_path: Path, helper: str) -> None:
+    project, workspace = disk.built(tmp_path, "helper = lambda x: x", _BODY, _MODEL)
+    disk.write_project(project.parent, helper, _BODY, _MODEL)
+    for arguments in (*QUESTIONS, ["status"], ["build"]):
+        answer = disk.whence(*arguments, "--workspace", workspace)
+        assert answer.code == 2, arguments
+        assert re.search(r"The model( or the loss)? raised (ValueError|RuntimeError)", answer.err), answer.err
+
+
 # --- questions --------------------------------------------------------------------------------------------------------
 
 
@@ -419,6 +468,18 @@ _FILE_FAULTS = {
         "from attribution import TrainingRecipe\ndef project(): return TrainingRecipe(seed=-1)\n",
         r"^The seed is -1\. Use 0 or more\.",
     ),
+    "a name that is a path": (
+        "from attribution import Project\ndef project(): return Project('../x', None, [], [], ['a', 'b'])\n",
+        r"^The project's name is '\.\./x', and results are kept in a folder of that name\. Use a name without slashes",
+    ),
+    "a name that cannot be written": (
+        "from attribution import Project\ndef project(): return Project('x', None, [], [], ['a', '\\ud800'])\n",
+        r"^The classes of project “x” are not all names of their own",
+    ),
+    "no rate to learn at": (
+        "from attribution import TrainingRecipe\ndef project(): return TrainingRecipe(learning_rate=float('nan'))\n",
+        r"^The learning rate is nan\. Use a number above 0\.",
+    ),
     "batches of nothing": (
         "from attribution import TrainingRecipe\ndef project(): return TrainingRecipe(batch_size=0)\n",
         r"^The batch size is 0\. Use at least 1\.",
@@ -518,11 +579,11 @@ _MODEL_FAULTS = {
     ),
     "a loss that is divided by the batch": (
         "OPTIONS['loss'] = lambda x, y: nn.functional.cross_entropy(x, y, reduction='none') / len(y)",
-        r"The loss of train:0 is [\d.]+ alone and [\d.]+ among 4 examples\. Use reduction='none'",
+        r"The loss of train:\d is [\d.]+ alone and [\d.]+ among 4 examples\. Use reduction='none'",
     ),
     "a mean for every example": (
         "OPTIONS['loss'] = lambda x, y: nn.functional.cross_entropy(x, y).expand(len(y))",
-        r"The loss of train:0 is [\d.]+ alone and [\d.]+ among 4 examples\.",
+        r"The loss of train:\d is [\d.]+ alone and [\d.]+ among 4 examples\.",
     ),
     "a loss that raises": (
         "OPTIONS['loss'] = lambda x, y: x[:, 7]",
@@ -590,7 +651,7 @@ def test_a_layer_in_which_examples_influence_each_other(tmp_path: Path) -> None:
         "OPTIONS['model'] = Mixed",
     )
     answer = disk.whence("train", project, "--workspace", tmp_path / "work")
-    assert_refused(answer, r"^The loss of train:0 is [\d.]+ alone and [\d.]+ among 4 examples\.")
+    assert_refused(answer, r"^The loss of train:\d is [\d.]+ alone and [\d.]+ among 4 examples\.")
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

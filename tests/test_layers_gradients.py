@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attribution.errors import InvalidInput, Unsuited
-from attribution.layers import Dense, MatrixGradient, Outer, Positions
 from tests.worlds import (
     Headed,
     assert_close,
@@ -77,7 +76,7 @@ def test_a_linear_layer_behind_another_has_the_gradients_of_a_loop(
 
 
 def test_the_model_may_be_a_single_layer() -> None:
-    check(nn.Linear(4, 3), random(B, 4), hooked=[""])
+    check(nn.Linear(4, 3), random(B, 4), hooked=["weight"])
 
 
 # --- Conv2d -----------------------------------------------------------------------------------------------------------
@@ -225,7 +224,7 @@ class NeverCalled(nn.Module):
 
 
 def test_a_layer_that_is_never_called_has_zero_gradients() -> None:
-    check(NeverCalled(), random(B, 4), hooked=["unused", "top"])
+    check(NeverCalled(), random(B, 4), hooked=["unused", "unused.bias", "top"])
 
 
 class FrozenBody(nn.Module):
@@ -240,7 +239,7 @@ class FrozenBody(nn.Module):
 
 
 def test_a_layer_run_without_gradients_has_zero_gradients() -> None:
-    check(FrozenBody(), random(B, 4), hooked=["body", "top"])
+    check(FrozenBody(), random(B, 4), hooked=["body", "body.bias", "top"])
 
 
 class ByKeyword(nn.Module):
@@ -287,7 +286,7 @@ class TiedToEmbedding(nn.Module):
 
 def test_a_weight_tied_to_an_embedding_has_the_gradient_of_both() -> None:
     tokens = torch.randint(0, 3, (B, 4), generator=torch.Generator().manual_seed(1))
-    check(TiedToEmbedding(), tokens, hooked=["inside"])
+    check(TiedToEmbedding(), tokens, hooked=["embedding", "inside"])
 
 
 class BehindItsBack(nn.Module):
@@ -329,7 +328,9 @@ class Rearranged(nn.Module):
 @pytest.mark.parametrize("how", ["time first", "flattened", "turned around"])
 @pytest.mark.parametrize("positions", [3, B])
 def test_rows_that_are_not_the_examples_are_never_taken_for_them(how: str, positions: int) -> None:
-    check(Rearranged(how), random(B, positions, 4), hooked=["top"])
+    """Where they are is found out; examples in another order are not guessed at."""
+    layer = [] if how == "turned around" else ["layer"]
+    check(Rearranged(how), random(B, positions, 4), hooked=[*layer, "top"])
 
 
 def test_a_layer_applied_to_a_constant_gives_every_example_its_own_gradient() -> None:
@@ -369,15 +370,16 @@ class Scaled(nn.Module):
     ids=["LayerNorm", "BatchNorm in eval", "Conv1d and PReLU", "bare parameters"],
 )
 def test_other_layers_have_the_gradients_of_a_loop(body: nn.Module) -> None:
-    linears = [f"body.{name}" for name, module in body.named_modules() if type(module) is nn.Linear]
-    check(Headed(body), random(B, 4), hooked=linears)
+    known = (nn.Linear, nn.LayerNorm, nn.BatchNorm1d, nn.Conv1d)
+    layers = [f"body.{name}" for name, module in body.named_modules() if isinstance(module, known)]
+    check(Headed(body), random(B, 4), hooked=layers)
 
 
 def test_batchnorm_over_pictures_has_the_gradients_of_a_loop() -> None:
     body = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Conv2d(3, 2, 2))
     body[1].running_mean = torch.tensor([0.3, -0.2, 0.1])
     body[1].running_var = torch.tensor([0.5, 2.0, 1.5])
-    check(Headed(body), random(B, 1, 6, 6), hooked=["body.0", "body.3"])
+    check(Headed(body), random(B, 1, 6, 6), hooked=["body.0", "body.1", "body.3"])
 
 
 def test_an_embedding_has_the_gradients_of_a_loop() -> None:
@@ -390,7 +392,7 @@ def test_an_embedding_has_the_gradients_of_a_loop() -> None:
             return self.top(torch.tanh(self.embedding(tokens).mean(1)))
 
     tokens = torch.randint(0, 7, (B, 5), generator=torch.Generator().manual_seed(1))
-    check(Bag(), tokens, hooked=["top"])
+    check(Bag(), tokens, hooked=["embedding", "top"])
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
@@ -404,7 +406,8 @@ def test_an_attention_block_has_the_gradients_of_a_loop() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.top(self.block(x).mean(1))
 
-    check(Encoder(), random(B, 3, 4), hooked=["block.linear1", "block.linear2", "top"])
+    inside = ("self_attn.in_proj", "self_attn.out_proj", "linear1", "linear2", "norm1", "norm2")
+    check(Encoder(), random(B, 3, 4), hooked=[*(f"block.{name}" for name in inside), "top"])
 
 
 def test_a_layer_that_vmap_cannot_run_has_the_gradients_of_a_loop() -> None:
@@ -522,9 +525,9 @@ def test_the_margin_gradient_is_that_of_the_log_odds_against_the_label() -> None
 
 def test_layers_choose_the_parameters_that_count() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 3))
-    check(model, random(B, 4), layers=["1", "2"], hooked=["2"])
+    check(model, random(B, 4), layers=["1", "2"], hooked=["1", "2"])
     engine = engine_of(shuffled_weights(model), random(B, 4), labels_for(B), layers=["1", "2"])
-    assert [block.name for block in engine.blocks] == ["1.weight", "1.bias", "2"]
+    assert [block.name for block in engine.blocks] == ["1", "2"]
 
 
 def test_naming_a_container_covers_everything_below_it() -> None:
@@ -645,7 +648,9 @@ def test_changing_a_layers_input_in_place_is_refused() -> None:
 def test_changing_a_layers_input_in_place_later_than_the_probe_is_refused() -> None:
     model = shuffled_weights(ChangesItsInput(above=B))
     engine = engine_of(model, random(B, 4), labels_for(B))
-    with pytest.raises(Unsuited, match=r"input of layer layer is changed in place.*ReLU\(inplace=False\)"):
+    with pytest.raises(
+        Unsuited, match=r"input of the layer of layer\.weight is changed in place.*ReLU\(inplace=False\)"
+    ):
         engine.gradients(random(B + 1, 4), labels_for(B + 1))
 
 
@@ -662,7 +667,7 @@ class Normalising(nn.Module):
 
 
 def test_a_model_that_changes_its_own_input_has_the_gradients_of_a_loop() -> None:
-    check(Normalising(), random(B, 4), hooked=["layer", "top"])
+    check(Normalising(), random(B, 4), hooked=["layer", "norm", "top"])
 
 
 def test_a_model_that_changes_its_own_input_leaves_the_callers_data_alone() -> None:
@@ -670,83 +675,3 @@ def test_a_model_that_changes_its_own_input_leaves_the_callers_data_alone() -> N
     engine = engine_of(shuffled_weights(Normalising()), inputs, labels_for(B))
     engine.gradients(inputs, labels_for(B))
     assert torch.equal(inputs, random(B, 4))
-
-
-# --- the forms a gradient is kept in, against dense einsum ------------------------------------------------------------
-
-
-Form = tuple[MatrixGradient, Tensor]  # a gradient in some form, and the same matrices written out
-
-
-@st.composite
-def forms(draw: Any) -> Form:
-    """Every form, in every shape; Positions also after it has been formed once."""
-    batch, rows, columns, positions = (draw(st.integers(1, high)) for high in (4, 6, 6, 7))
-    kind = draw(st.sampled_from(["dense", "outer", "positions", "formed"]))
-    if kind == "dense":
-        values = random(batch, rows, columns)
-        return Dense(values), values
-    if kind == "outer":
-        inputs, deltas = random(batch, columns), random(batch, rows, seed=1)
-        return Outer(inputs, deltas), torch.einsum("br,bc->brc", deltas, inputs)
-    bias = draw(st.booleans())
-    inputs, deltas = random(batch, columns, positions), random(batch, rows, positions, seed=1)
-    gradient = Positions(inputs, deltas, bias=bias)
-    if kind == "formed":
-        gradient.dense()
-    with_ones = torch.cat([inputs, torch.ones(batch, 1, positions, dtype=torch.float64)], 1) if bias else inputs
-    return gradient, torch.einsum("brt,bct->brc", deltas, with_ones)
-
-
-every_form = settings(max_examples=150, deadline=None)
-
-
-@every_form
-@given(form=forms())
-def test_every_form_can_be_written_out(form: Form) -> None:
-    gradient, dense = form
-    assert_close(gradient.dense(), dense, 1e-10)
-
-
-@every_form
-@given(form=forms())
-def test_every_form_knows_its_norms(form: Form) -> None:
-    gradient, dense = form
-    assert_close(gradient.squared_norms(), torch.einsum("brc,brc->b", dense, dense), 1e-10)
-
-
-@every_form
-@given(form=forms(), r=st.integers(1, 7), c=st.integers(1, 7))
-def test_every_form_can_be_rotated(form: Form, r: int, c: int) -> None:
-    gradient, dense = form
-    left, right = random(dense.shape[1], r, seed=2), random(dense.shape[2], c, seed=3)
-    assert_close(gradient.rotated(left, right), torch.einsum("Rr,bRC,Cc->brc", left, dense, right), 1e-10)
-
-
-@every_form
-@given(form=forms(), data=st.data())
-def test_every_form_can_give_single_coordinates(form: Form, data: Any) -> None:
-    """Some entries of the rotated gradient, in the order of rows and then columns; some rows may have none."""
-    gradient, dense = form
-    r, c = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
-    kept = sorted(data.draw(st.sets(st.integers(0, r * c - 1), min_size=1)))
-    rows, columns = torch.tensor([k // c for k in kept]), torch.tensor([k % c for k in kept])
-    left, right = random(dense.shape[1], r, seed=2), random(dense.shape[2], c, seed=3)
-    wanted = torch.einsum("Rr,bRC,Cc->brc", left, dense, right)[:, rows, columns]
-    assert_close(gradient.coordinates(left, right, rows, columns), wanted, 1e-10)
-
-
-@every_form
-@given(form=forms())
-def test_every_form_has_both_moments(form: Form) -> None:
-    gradient, dense = form
-    assert_close(gradient.left_moment(), torch.einsum("bic,bjc->ij", dense, dense), 1e-10)
-    assert_close(gradient.right_moment(), torch.einsum("bri,brj->ij", dense, dense), 1e-10)
-
-
-@every_form
-@given(form=forms(), c=st.integers(1, 7))
-def test_every_form_can_sketch_its_right_moment(form: Form, c: int) -> None:
-    gradient, dense = form
-    sketch = random(dense.shape[2], c, seed=2)
-    assert_close(gradient.right_moment(sketch), torch.einsum("bri,brj,jc->ic", dense, dense, sketch), 1e-10)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from attribution import gradients
-from attribution.layers import Call, MatrixGradient, linear_gradient
+from attribution.layers import RULES, Rule
 from tests.worlds import (
     Headed,
     assert_central_differences,
@@ -139,7 +139,7 @@ def test_a_broken_layer_rule_is_found_by_the_loop(monkeypatch: pytest.MonkeyPatc
     """The engine's own check would send such a layer to torch.func: the break is made after it."""
     model, inputs, labels = shuffled_weights(nn.Linear(4, 3)), random(3, 4), labels_for(3)
     engine = engine_of(model, inputs, labels)
-    monkeypatch.setitem(gradients._HOOKED, nn.Linear, doubled)
+    monkeypatch.setitem(RULES, nn.functional.linear, broken(RULES[nn.functional.linear]))
     with pytest.raises(AssertionError):
         assert_gradients(
             engine_gradients(engine, inputs, labels),
@@ -148,14 +148,14 @@ def test_a_broken_layer_rule_is_found_by_the_loop(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_engine_itself_does_not_believe_a_broken_layer_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(gradients._HOOKED, nn.Linear, doubled)
+    monkeypatch.setitem(RULES, nn.functional.linear, broken(RULES[nn.functional.linear]))
     engine = engine_of(shuffled_weights(nn.Linear(4, 3)), random(3, 4), labels_for(3))
     assert [block.hooked for block in engine.blocks] == [False, False]
 
 
-def doubled(module: nn.Linear, calls: Sequence[Call], *, bias: bool) -> MatrixGradient:
-    """The rule for Linear, with the output gradients twice as large as they are."""
-    return linear_gradient(module, [(inputs, 2 * deltas) for inputs, deltas in calls], bias=bias)
+def broken(rule: Rule) -> Rule:
+    """A rule with the output gradients twice as large as they are."""
+    return replace(rule, gradient=lambda call, *how: rule.gradient(replace(call, delta=2 * call.delta), *how))
 
 
 def test_the_checkpoints_of_a_world_are_not_the_same_network() -> None:

@@ -16,8 +16,8 @@ from attribution import projection, store
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import Examples
 from attribution.files import write_tensors
+from attribution.forms import Dense, Factor, MatrixGradient, Outer, Positions
 from attribution.gradients import GradientEngine
-from attribution.layers import Dense, MatrixGradient, Outer, Positions
 from attribution.projection import DenseRandom, Eigenbasis, Projection, ProjectionSpec, TwoSided
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
@@ -45,8 +45,8 @@ EVERY: list[ProjectionSpec] = [
 
 def blocks(n: int, *, seed: int = 0) -> Blocks:
     """Random float32 gradients of n examples in one block of every form."""
-    x = [random(n, *shape, seed=10 * seed + i).float() for i, shape in enumerate([(3, 4), (7,), (5,), (5, 3), (4, 3)])]
-    return [Dense(x[0]), Outer(x[1], x[2]), Positions(x[3], x[4], bias=True)]
+    x = [random(n, *shape, seed=10 * seed + i).float() for i, shape in enumerate([(3, 4), (7,), (5,), (3, 5), (3, 4)])]
+    return [Dense(x[0]), Outer(x[1], x[2]), Positions(Factor(x[3], 3, 5), x[4], bias=True)]
 
 
 def written_out(gradients: Sequence[MatrixGradient]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import re
 import resource
@@ -333,17 +334,31 @@ def test_a_truncated_index_is_found_when_opening_and_made_again(copy: Path, shar
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_manifest_that_says_nothing_is_made_again(copy: Path, kind: str) -> None:
+    before, folder = disk.contents(copy), only(copy, kind)
+    disk.edit_json(folder / "manifest.json", recipe={}, parents={}, facts={})
+    found = disk.whence("query", "--test", "0", "--workspace", copy)
+    assert found.code == 2
+    assert re.match(rf"{kind}/{folder.name}/manifest\.json has no \w+\. Remove", found.err)
+    with disk.small_blocks():
+        assert disk.whence("build", "--workspace", copy).code == 0
+    assert disk.contents(copy) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("left", [0, 20])
 def test_a_truncated_manifest_is_said_and_its_folder_made_again(copy: Path, kind: str, left: int) -> None:
     before, folder = disk.contents(copy), only(copy, kind)
     with (folder / "manifest.json").open("r+b") as file:
         file.truncate(left)
-    for arguments in (["query", "--test", "0"], ["build"]):
-        found = disk.whence(*arguments, "--workspace", copy)
-        assert found.code == 2
-        assert found.err.startswith(f"{folder.name}/manifest.json cannot be read: ")
-        assert found.err.endswith(f". Remove {folder} and build it again.\n")
-    shutil.rmtree(folder)
+    found = disk.whence("query", "--test", "0", "--workspace", copy)
+    assert found.code == 2
+    assert found.err.startswith(f"{folder.name}/manifest.json cannot be read: ")
+    assert found.err.endswith(f". Remove {folder} and build it again.\n")
+    status = disk.whence("status", "--workspace", copy, "--json")
+    states = {step["state"] for step in json.loads(status.out)["steps"]}
+    assert ("damaged" in states) == (kind != "predictions")  # which are no step of their own
+    assert status.code == (2 if kind == "predictions" else 0)
     with disk.small_blocks():
         assert disk.whence("build", "--workspace", copy).code == 0
     assert disk.contents(copy) == before

@@ -91,6 +91,25 @@ def test_a_collate_that_gives_a_mapping_of_its_own(tmp_path: Path) -> None:
     evidence_of_the_worst(workspace)
 
 
+def test_a_collate_that_gives_a_named_tuple(tmp_path: Path) -> None:
+    _, workspace = disk.built(
+        tmp_path,
+        "from typing import NamedTuple",
+        "class Pair(NamedTuple):\n    pictures: object\n    twice: object",
+        "class Takes(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.inside = model()",
+        "    def forward(self, pair): return self.inside(pair.pictures)",
+        "OPTIONS['model'], OPTIONS['collate'] = Takes, lambda items: Pair(torch.stack(items), 2 * torch.stack(items))",
+    )
+    assert disk.whence("query", "--test", "0", "--workspace", workspace).code == 0
+
+
+def test_a_model_of_which_nothing_is_trainable_is_refused(tmp_path: Path) -> None:
+    project = disk.write_project(tmp_path, "OPTIONS['model'] = lambda: model().requires_grad_(False)")
+    answer = disk.whence("build", project, "--workspace", tmp_path / "work")
+    assert answer.code == 2
+    assert answer.err.startswith("No parameter of the model is trainable. Leave requires_grad on")
+
+
 _ONE_FILE = """
 import threading
 class OneFile(Stripes):

@@ -118,6 +118,9 @@ def test_a_recipe_with_a_number_that_json_has_not_is_no_recipe() -> None:
 # --- complete or absent -----------------------------------------------------------------------------------------------
 
 
+FACTS: dict[str, Any] = {"checkpoints": [], "history": []}
+
+
 def test_an_artefact_is_absent_until_it_is_published_and_whole_from_then_on(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "work")
     with workspace.draft("runs", "abc") as draft:
@@ -125,10 +128,12 @@ def test_an_artefact_is_absent_until_it_is_published_and_whole_from_then_on(tmp_
         assert not workspace.has("runs", "abc")
         with pytest.raises(Missing, match=r"no trained model in .* yet\. Run `python -m attribution train"):
             workspace.manifest("runs", "abc")
-        workspace.publish(draft, "runs", "abc", {"recipe": {}, "parents": {}, "facts": {"n": 1}})
+        workspace.publish(
+            draft, "runs", "abc", {"recipe": {}, "parents": {}, "facts": {"checkpoints": [], "history": []}}
+        )
     assert workspace.manifest("runs", "abc") | {"created": "now"} == {
         "kind": "runs", "format": 1, "id": "abc", "created": "now", "n_bytes": 5,
-        "recipe": {}, "parents": {}, "facts": {"n": 1},
+        "recipe": {}, "parents": {}, "facts": FACTS,
         "files": {"weights": "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},
     }  # fmt: skip
     assert (workspace.folder("runs", "abc") / "weights").read_bytes() == b"12345"
@@ -159,7 +164,7 @@ def test_what_a_killed_process_was_writing_is_not_published(tmp_path: Path) -> N
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
         (draft / name).write_text("half")
     with workspace.draft("runs", "abc") as found:
-        workspace.publish(found, "runs", "abc", {"recipe": {}, "parents": {}, "facts": {}})
+        workspace.publish(found, "runs", "abc", {"recipe": {}, "parents": {}, "facts": FACTS})
     files = {p.name for p in workspace.folder("runs", "abc").rglob("*") if p.is_file()}
     assert files == {"kept", "manifest.json"}
     assert workspace.manifest("runs", "abc")["n_bytes"] == len("half")

@@ -87,7 +87,7 @@ h2,h3,p{overflow-wrap:anywhere}
                      color:var(--muted)}
 .step{display:grid!important;height:100%;align-content:start}
 .step b{font-weight:600}
-.step.stale,.step.partial,.step.missing{border:1.5px dashed var(--text)}
+.step.stale,.step.damaged,.step.partial,.step.missing{border:1.5px dashed var(--text)}
 p,h2,h3,ul,ol,figure{margin:0;padding:0}
 ul,ol{list-style:none}
 @media (max-width:1000px){.strip{grid-template-columns:repeat(2,minmax(0,1fr));gap:12px}

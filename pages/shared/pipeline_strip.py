@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from attribution.status import StepStatus, WorkspaceStatus
 
 _NAMES = {"load": "Data", "train": "Model", "embed": "Gradients", "index": "Index"}
-_SIGNS = {"done": "✓", "missing": "○", "stale": "!", "partial": "◐"}
+_SIGNS = {"done": "✓", "missing": "○", "stale": "!", "damaged": "!", "partial": "◐"}
 
 
 def pipeline_strip(status: WorkspaceStatus) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from attribution import jobs, status
-from attribution.errors import AttributionError, Missing
+from attribution.errors import AttributionError, Damaged, Missing
 from pages.shared import chrome, links
 from pages.shared.elements import button, draw, el, prose, row
 from pages.shared.jobs import time_left
@@ -115,6 +115,8 @@ def _headline(error: AttributionError, states: set[str], running: bool) -> str:
         return "The index is out of date"
     if "partial" in states:
         return "The index is half built"
+    if isinstance(error, Damaged):
+        return "The workspace is damaged"
     if isinstance(error, Missing):
         return "Nothing to show yet"
     return "The workspace cannot be read"

@@ -1,0 +1,333 @@
+"""The forms in which per-example gradients are held: what can be asked of a block of parameters without forming it.
+
+The gradient of one example with respect to a weight matrix is a sum of outer products over the positions t at which
+the layer was applied (one for an ordinary Linear, H·W for a convolution):
+
+    G = Σ_t δ_t a_tᵀ        a_t the layer's input (with a 1 appended for the bias), δ_t the loss gradient of its output
+
+Everything asked of G (its norm, its coordinates under two rotations, its moments) can be had from the factors or from
+G itself, whichever takes fewer multiplications; a form decides by counting them.
+
+B examples, T positions, (R, C) the shape of G: R outputs, C inputs (one more with a bias), r and c directions kept of
+each side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class MatrixGradient(Protocol):
+    """Per-example gradients of one block of parameters: B matrices of shape (R, C)."""
+
+    device: torch.device
+    dtype: torch.dtype
+    n_values: int  # numbers held for the batch once norms and coordinates were asked for
+
+    def dense(self) -> Tensor:
+        """The gradients themselves, (B, R, C)."""
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Σ_b weights[b] G_b for weights (B,), (R, C)."""
+
+    def squared_norms(self) -> Tensor:
+        """‖G‖² of each example, (B,)."""
+
+    def rotated(self, left: Tensor, right: Tensor) -> Tensor:
+        """leftᵀ G right, (B, r, c)."""
+
+    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Some entries (rows[k], columns[k]) of leftᵀ G right, (B, k); the pairs are sorted by row, then column."""
+
+    def left_moment(self) -> Tensor:
+        """Σ_b G Gᵀ, (R, R); its diagonal (R,) where rows are looked up and not mixed."""
+
+    def right_moment(self, sketch: Tensor | None = None) -> Tensor:
+        """Σ_b Gᵀ G, (C, C); with a sketch (C, c) its product with the sketch, (C, c)."""
+
+
+class Dense:
+    """Gradients that are already formed. values (B, R, C)."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        self.device, self.dtype, self.n_values = values.device, values.dtype, values.numel()
+
+    def dense(self) -> Tensor:
+        return self.values
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        return torch.tensordot(weights, self.values, 1)
+
+    def squared_norms(self) -> Tensor:
+        return torch.linalg.vector_norm(self.values, dim=(1, 2)).square()
+
+    def rotated(self, left: Tensor, right: Tensor) -> Tensor:
+        if left.shape[1] * right.shape[0] < left.shape[0] * right.shape[1]:  # the side that shrinks more goes first
+            return (left.T @ self.values) @ right
+        return left.T @ (self.values @ right)
+
+    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        if left.shape[1] * right.shape[1] < _SPARSE * len(rows):
+            return _entries(self.rotated(left, right), rows, columns)
+        return _picked(left.T @ self.values, right, rows, columns)
+
+    def left_moment(self) -> Tensor:
+        rows = self.values.transpose(0, 1).flatten(1)  # (R, B·C)
+        return rows @ rows.T
+
+    def right_moment(self, sketch: Tensor | None = None) -> Tensor:
+        columns = self.values.flatten(0, 1)  # (B·R, C)
+        return columns.T @ (columns if sketch is None else columns @ sketch)
+
+
+# Picking coordinates row by row takes that many times fewer multiplications before it pays for its small products.
+_SPARSE = 8
+
+
+def _picked(rotated: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Entries (rows[k], columns[k]) of rotated @ right for rotated (B, r, C): of a layer's r·c a few per cent are kept,
+    so only the wanted columns of each row are multiplied."""
+    wanted, counts = right[:, columns], torch.bincount(rows, minlength=rotated.shape[1]).tolist()
+    pieces, start = [], 0
+    for row, count in enumerate(counts):
+        pieces.append(rotated[:, row] @ wanted[:, start : start + count])
+        start += count
+    return torch.cat(pieces, 1)
+
+
+def _entries(rotated: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """rotated[:, rows[k], columns[k]] for rotated (B, r, c), (B, k)."""
+    return rotated.reshape(len(rotated), -1).index_select(1, rows * rotated.shape[2] + columns)
+
+
+def _widths(left: Tensor, right: Tensor) -> tuple[int, int]:
+    return left.shape[1], right.shape[1]
+
+
+class Outer:
+    """One outer product per example, G = δ aᵀ: a Linear applied once. inputs (B, C), deltas (B, R)."""
+
+    def __init__(self, inputs: Tensor, deltas: Tensor) -> None:
+        self.inputs, self.deltas = inputs, deltas
+        self.device, self.dtype, self.n_values = inputs.device, inputs.dtype, inputs.numel() + deltas.numel()
+
+    def dense(self) -> Tensor:
+        return self.deltas[:, :, None] * self.inputs[:, None, :]
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        return (self.deltas * weights[:, None]).T @ self.inputs
+
+    def squared_norms(self) -> Tensor:
+        return self.inputs.square().sum(1) * self.deltas.square().sum(1)
+
+    def rotated(self, left: Tensor, right: Tensor) -> Tensor:
+        return (self.deltas @ left)[:, :, None] * (self.inputs @ right)[:, None, :]
+
+    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return (self.deltas @ left).index_select(1, rows) * (self.inputs @ right).index_select(1, columns)
+
+    def left_moment(self) -> Tensor:
+        weighted = self.deltas * self.inputs.square().sum(1, keepdim=True)
+        return weighted.T @ self.deltas
+
+    def right_moment(self, sketch: Tensor | None = None) -> Tensor:
+        weighted = self.inputs * self.deltas.square().sum(1, keepdim=True)
+        return weighted.T @ (self.inputs if sketch is None else self.inputs @ sketch)
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """One side of a sum over positions, (B, T, C), as a view of what the model left; it is laid out when it is used.
+
+    view             (B, T…, C…), or (B, C…, T…) with `positions_last`; a convolution's overlapping windows are such a
+                     view of its input, and cost memory only while they are multiplied.
+    """
+
+    view: Tensor
+    positions: int
+    columns: int
+    positions_last: bool = False
+
+    @property
+    def n_values(self) -> int:
+        return self.view.shape[0] * self.positions * self.columns
+
+    def matrix(self) -> Tensor:
+        """(B, T, C)."""
+        if self.positions_last:
+            return self.view.reshape(len(self.view), self.columns, self.positions).transpose(1, 2)
+        return self.view.reshape(len(self.view), self.positions, self.columns)
+
+
+class Positions:
+    """A sum over T positions, G = Σ_t δ_t a_tᵀ: a Linear applied to a sequence, a convolution over its windows.
+
+    inputs (B, T, C), deltas (B, T, R). Inputs of a convolution may come offset by offset, C = kernel · channels, as a
+    picture in memory gives them; G has them channel by channel, as the weight has. With `bias`, a last column that is
+    Σ_t δ_t.
+    """
+
+    def __init__(self, inputs: Factor, deltas: Tensor, *, bias: bool, kernel: int = 1) -> None:
+        self.inputs, self.deltas, self.bias, self.kernel = inputs, deltas, bias, kernel
+        self.device, self.dtype = deltas.device, deltas.dtype
+        B, T, R = deltas.shape
+        self._is_formed_for_norms = T * (R + inputs.columns) >= R * inputs.columns
+        self.n_values = deltas.numel() + B * (R * inputs.columns if self._is_formed_for_norms else T * T)
+        self._formed: Tensor | None = None
+
+    def dense(self) -> Tensor:
+        values = self._outside(self._form().transpose(1, 2))
+        return torch.cat([values, self._bias_column()[:, :, None]], 2) if self.bias else values
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        deltas = self.deltas * weights[:, None, None]
+        total = self._outside(torch.tensordot(deltas, self.inputs.matrix(), ([0, 1], [0, 1]))[None])[0]
+        return torch.cat([total, deltas.sum((0, 1))[:, None]], 1) if self.bias else total
+
+    def _form(self) -> Tensor:
+        """Gᵀ without the bias column, in the order of the inputs, (B, C, R): with few columns, far faster than G."""
+        if self._formed is None:
+            self._formed = torch.bmm(self.inputs.matrix().transpose(1, 2), self.deltas)
+        return self._formed
+
+    def _bias_column(self) -> Tensor:
+        return self.deltas.sum(1)
+
+    def _outside(self, values: Tensor) -> Tensor:
+        """(…, C) from the order of the inputs to that of the weight."""
+        return values if self.kernel == 1 else values.unflatten(2, (self.kernel, -1)).transpose(2, 3).flatten(2)
+
+    def _inside(self, right: Tensor) -> Tensor:
+        """The rows of a right side in the order of the inputs, without the bias's, (C, c)."""
+        right = right[:-1] if self.bias else right
+        return right if self.kernel == 1 else right.unflatten(0, (-1, self.kernel)).transpose(0, 1).flatten(0, 1)
+
+    def squared_norms(self) -> Tensor:
+        if self._formed is not None or self._is_formed_for_norms:
+            norms = torch.linalg.vector_norm(self._form().flatten(1), dim=1).square()
+            return norms + self._bias_column().square().sum(1) if self.bias else norms
+        return (self._input_products() * _products(self.deltas)).sum((1, 2))
+
+    def _input_products(self) -> Tensor:
+        """Inner products of the inputs of every two positions, the bias's 1 among them, (B, T, T)."""
+        return _products(self.inputs.matrix()) + float(self.bias)
+
+    def rotated(self, left: Tensor, right: Tensor) -> Tensor:
+        if self._is_cheaper_factored(*_widths(left, right)):
+            inputs = self.inputs.matrix() @ self._inside(right)  # (B, T, c)
+            if self.bias:
+                inputs = inputs + right[-1]
+            return torch.bmm((self.deltas @ left).transpose(1, 2), inputs)
+        rotated = Dense(self._form()).rotated(self._inside(right), left).transpose(1, 2)
+        return rotated + (self._bias_column() @ left)[:, :, None] * right[-1] if self.bias else rotated
+
+    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        if left.shape[1] * right.shape[1] < _SPARSE * len(rows) or self._is_cheaper_factored(*_widths(left, right)):
+            return _entries(self.rotated(left, right), rows, columns)
+        found = _picked((self._form() @ left).transpose(1, 2), self._inside(right), rows, columns)
+        return found + (self._bias_column() @ left)[:, rows] * right[-1, columns] if self.bias else found
+
+    def _is_cheaper_factored(self, r: int, c: int) -> bool:
+        """Multiplications an example of rotating the factors, against rotating G and forming it where it is not yet."""
+        (_, T, R), C = self.deltas.shape, self.inputs.columns
+        form = 0 if self._formed is not None else T * R * C
+        return T * (R * r + C * c + r * c) < form + min(R * c * (C + r), C * r * (R + c))
+
+    def left_moment(self) -> Tensor:
+        if self._is_formed_for_norms:
+            return Dense(self.dense()).left_moment()
+        weighted = torch.bmm(self._input_products(), self.deltas).flatten(0, 1)
+        return self.deltas.flatten(0, 1).T @ weighted
+
+    def right_moment(self, sketch: Tensor | None = None) -> Tensor:
+        if self._is_formed_for_norms:
+            return Dense(self.dense()).right_moment(sketch)
+        inputs = self._outside(self.inputs.matrix())
+        inputs = F.pad(inputs, (0, 1), value=1.0) if self.bias else inputs
+        weighted = torch.bmm(_products(self.deltas), inputs).flatten(0, 1)
+        inputs = inputs.flatten(0, 1)
+        return weighted.T @ (inputs if sketch is None else inputs @ sketch)
+
+
+def _products(values: Tensor) -> Tensor:
+    """Inner products of every two positions, (B, T, C) → (B, T, T)."""
+    return torch.bmm(values, values.transpose(1, 2))
+
+
+class Lookup:
+    """A table of V rows of which T are looked up, G = Σ_t e_{index_t} δ_tᵀ: an embedding. It is never formed at V rows.
+
+    indices (B, T), deltas (B, T, C), rows of the shape (V, C). Its left side is not mixed: a left moment of V × V
+    entries is not made either, and a left side may be a list of indices (r,) instead of a matrix (V, r).
+    """
+
+    def __init__(self, indices: Tensor, deltas: Tensor, n_rows: int) -> None:
+        self.indices, self.deltas, self.n_rows = indices, deltas, n_rows
+        self.device, self.dtype = deltas.device, deltas.dtype
+        self.n_values = deltas.numel() + len(indices) * indices.shape[1] ** 2
+
+    def dense(self) -> Tensor:
+        values = self.deltas.new_zeros(len(self.indices), self.n_rows, self.deltas.shape[2])
+        return values.scatter_add_(1, self.indices[:, :, None].expand_as(self.deltas), self.deltas)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        total = self.deltas.new_zeros(self.n_rows, self.deltas.shape[2])
+        return total.index_add_(0, self.indices.flatten(), (self.deltas * weights[:, None, None]).flatten(0, 1))
+
+    def squared_norms(self) -> Tensor:
+        return (self._same() * _products(self.deltas)).sum((1, 2))
+
+    def _same(self) -> Tensor:
+        """1 where two positions look up the same row, (B, T, T)."""
+        return (self.indices[:, :, None] == self.indices[:, None, :]).to(self.dtype)
+
+    def rotated(self, left: Tensor, right: Tensor) -> Tensor:
+        deltas = self.deltas @ right  # (B, T, c)
+        if left.dim() == 2:
+            return torch.bmm(left[self.indices].transpose(1, 2), deltas)
+        place = torch.full((self.n_rows,), len(left), device=self.device)
+        place[left] = torch.arange(len(left), device=self.device)
+        found = deltas.new_zeros(len(deltas), len(left) + 1, deltas.shape[2])  # the last row gathers what is not kept
+        return found.scatter_add_(1, place[self.indices][:, :, None].expand_as(deltas), deltas)[:, :-1]
+
+    def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return _entries(self.rotated(left, right), rows, columns)
+
+    def left_moment(self) -> Tensor:
+        """The diagonal of Σ_b G Gᵀ, (V,): the second moment of every row."""
+        weighted = (torch.bmm(self._same(), self.deltas) * self.deltas).sum(2)
+        return self.deltas.new_zeros(self.n_rows).index_add_(0, self.indices.flatten(), weighted.flatten())
+
+    def right_moment(self, sketch: Tensor | None = None) -> Tensor:
+        weighted = torch.bmm(self._same(), self.deltas).flatten(0, 1)
+        deltas = self.deltas.flatten(0, 1)
+        return weighted.T @ (deltas if sketch is None else deltas @ sketch)
+
+
+def summed(parts: Sequence[MatrixGradient]) -> MatrixGradient:
+    """The sum of gradients of one block, one per call of its layer: calls in a sequence are further positions."""
+    if len(parts) > 1 and all(isinstance(part, Positions) for part in parts):
+        same = [part for part in parts if isinstance(part, Positions)]
+        if len({(part.inputs.columns, part.kernel, part.bias) for part in same}) == 1:
+            inputs = torch.cat([part.inputs.matrix() for part in same], 1)
+            deltas = torch.cat([part.deltas for part in same], 1)
+            factor = Factor(inputs, inputs.shape[1], inputs.shape[2])
+            return Positions(factor, deltas, bias=same[0].bias, kernel=same[0].kernel)
+    if len(parts) > 1 and all(isinstance(part, Lookup) for part in parts):
+        tables = [part for part in parts if isinstance(part, Lookup)]
+        indices, deltas = (torch.cat(sides, 1) for sides in ([t.indices for t in tables], [t.deltas for t in tables]))
+        return Lookup(indices, deltas, tables[0].n_rows)
+    if len(parts) > 1:
+        return Dense(torch.stack([part.dense() for part in parts]).sum(0))
+    (only,) = parts
+    if isinstance(only, Positions) and only.deltas.shape[1] == 1:
+        inputs = only._outside(only.inputs.matrix())[:, 0]
+        return Outer(F.pad(inputs, (0, 1), value=1.0) if only.bias else inputs, only.deltas[:, 0])
+    return only

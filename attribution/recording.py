@@ -1,0 +1,163 @@
+"""One forward and backward pass of a model, with every call that takes a tracked parameter written down.
+
+A parameter is known by identity, not by the module that holds it, so a call counts whoever makes it. Kept are the
+call's input and the loss gradient of its output; the backward pass stops at the first outputs that depend on a
+parameter, since weights are frozen and nothing before them needs a gradient.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from attribution import attention
+from attribution.errors import Unsuited
+from attribution.forms import MatrixGradient, summed
+from attribution.layers import RULES, Call, Layout, Part, Rule
+
+Group = tuple[str, ...]  # parameters of one block: a weight and its bias, or one of them
+
+
+@dataclass(eq=False)
+class _Seen:
+    """A call as it was made; `delta` is there once the backward pass has come by."""
+
+    rule: Rule
+    arguments: dict[str, Any]
+    weight: str | None
+    bias: str | None
+    version: int
+    delta: Tensor | None = None
+
+    @property
+    def parts(self) -> list[tuple[Group, Part]]:
+        """The groups it belongs to, and which part of a call each of them is."""
+        if self.rule.joint and self.weight and self.bias:
+            return [((self.weight, self.bias), "both")]
+        alone: list[tuple[str | None, Part]] = [(self.weight, "weight"), (self.bias, "bias")]
+        return [((name,), part) for name, part in alone if name]
+
+
+@dataclass(eq=False)
+class Recording:
+    """What a pass left: the functional's values (B,) and the calls, by group in the order of the first of each."""
+
+    values: Tensor
+    _calls: dict[Group, list[tuple[_Seen, Part]]] = field(default_factory=dict)
+
+    @property
+    def uses(self) -> list[Group]:
+        """Every group of parameters that a call used together."""
+        return list(self._calls)
+
+    @property
+    def groups(self) -> list[Group]:
+        """Those whose parameters were used in no other way."""
+        uses = Counter(name for group in self._calls for name in group)
+        return [group for group in self._calls if all(uses[name] == 1 for name in group)]
+
+    def gradient(self, group: Group, layout: Layout, n: int) -> MatrixGradient | None:
+        """Gradients of the group for n examples; None where no call of it reached the values.
+
+        Raises `RuntimeError` where the sizes of a call do not allow the layout, and `Unsuited` where an input was
+        changed in place after the call.
+        """
+        parts = [
+            seen.rule.gradient(_finished(seen), part, layout, n)
+            for seen, part in self._calls.get(group, ())
+            if seen.delta is not None  # the output of this call reaches the values
+        ]
+        return summed(parts) if parts else None
+
+
+def record(run: Callable[[], Tensor], parameters: Mapping[int, str]) -> Recording:
+    """Run a functional (to values (B,)) and its backward pass. parameters: name by `id` of each that is tracked."""
+    recorder = _Recorder(parameters)
+    with torch.enable_grad(), recorder:
+        values = run()
+    if recorder.seen and values.requires_grad:
+        torch.autograd.grad(values.sum(), [recorder.anchor], allow_unused=True)  # a layer may feed no loss
+    calls: dict[Group, list[tuple[_Seen, Part]]] = {}
+    for seen in recorder.seen:
+        for group, part in seen.parts:
+            calls.setdefault(group, []).append((seen, part))
+    return Recording(values.detach(), calls)
+
+
+def _finished(seen: _Seen) -> Call:
+    assert seen.delta is not None
+    if seen.arguments["input"]._version != seen.version:
+        raise Unsuited(
+            f"The input of the layer of {seen.weight or seen.bias} is changed in place after the layer has read it.",
+            OUT_OF_PLACE,
+        )
+    arguments = {name: in_full(value) if isinstance(value, Tensor) else value for name, value in seen.arguments.items()}
+    return Call(seen.rule, arguments, in_full(seen.delta))
+
+
+OUT_OF_PLACE = "Use the out-of-place form of the operation that follows the layer, such as ReLU(inplace=False)."
+
+
+def in_full(values: Tensor) -> Tensor:
+    """Half precision as float32: what is computed from gradients is not."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+class _Recorder(TorchFunctionMode):
+    """Sees every call of a torch function while it is active."""
+
+    def __init__(self, parameters: Mapping[int, str]) -> None:
+        super().__init__()
+        self.seen: list[_Seen] = []
+        self.anchor = torch.zeros((), requires_grad=True)  # what the backward pass runs to
+        self._parameters = parameters
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            arguments = attention.bound(args, kwargs)
+            if attention.can_attend(arguments):
+                with self:  # its projections are calls like any other
+                    return attention.attend(arguments)
+        output = func(*args, **kwargs)
+        rule = RULES.get(func)
+        if rule is None or not torch.is_grad_enabled():  # the model runs this call without gradients
+            return output
+        arguments = rule.bound(args, kwargs)
+        weight, bias = (self._parameters.get(id(arguments.get(name))) for name in ("weight", "bias"))
+        if weight is None and bias is None:
+            return output
+        return self._watched(output, rule, arguments, weight, bias)
+
+    def _watched(
+        self, output: Tensor, rule: Rule, arguments: dict[str, Any], weight: str | None, bias: str | None
+    ) -> Tensor:
+        kept = {name: value.detach() if isinstance(value, Tensor) else value for name, value in arguments.items()}
+        seen = _Seen(rule, kept, weight, bias, kept["input"]._version)
+        self.seen.append(seen)
+        if not output.requires_grad:
+            return _Anchor.apply(output, self.anchor, seen)  # type: ignore[no-any-return, no-untyped-call]
+        output.register_hook(lambda delta: setattr(seen, "delta", delta.detach()))
+        return output
+
+
+class _Anchor(torch.autograd.Function):
+    """Where backward ends: makes an output need a gradient that nothing before it does, without a copy."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, anchor: Tensor, seen: _Seen) -> Tensor:  # type: ignore[override]
+        ctx.seen = seen
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, delta: Tensor) -> tuple[None, None, None]:  # type: ignore[override]
+        ctx.seen.delta = delta.detach()
+        return None, None, None
