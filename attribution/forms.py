@@ -15,7 +15,6 @@ each side.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -45,8 +44,11 @@ class MatrixGradient(Protocol):
     def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Some entries (rows[k], columns[k]) of leftᵀ G right, (B, k); the pairs are sorted by row, then column."""
 
-    def left_moment(self) -> Tensor:
-        """Σ_b G Gᵀ, (R, R); its diagonal (R,) where rows are looked up and not mixed."""
+    def left_moment(self, sketch: Tensor | None = None) -> Tensor:
+        """Σ_b G Gᵀ, (R, R); with a sketch (R, r) its product with the sketch, (R, r).
+
+        Where rows are looked up and not mixed, the diagonal alone, (R,), and no sketch.
+        """
 
     def right_moment(self, sketch: Tensor | None = None) -> Tensor:
         """Σ_b Gᵀ G, (C, C); with a sketch (C, c) its product with the sketch, (C, c)."""
@@ -78,9 +80,9 @@ class Dense:
             return _entries(self.rotated(left, right), rows, columns)
         return _picked(left.T @ self.values, right, rows, columns)
 
-    def left_moment(self) -> Tensor:
+    def left_moment(self, sketch: Tensor | None = None) -> Tensor:
         rows = self.values.transpose(0, 1).flatten(1)  # (R, B·C)
-        return rows @ rows.T
+        return rows @ (rows.T if sketch is None else rows.T @ sketch)
 
     def right_moment(self, sketch: Tensor | None = None) -> Tensor:
         columns = self.values.flatten(0, 1)  # (B·R, C)
@@ -133,62 +135,83 @@ class Outer:
     def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         return (self.deltas @ left).index_select(1, rows) * (self.inputs @ right).index_select(1, columns)
 
-    def left_moment(self) -> Tensor:
+    def left_moment(self, sketch: Tensor | None = None) -> Tensor:
         weighted = self.deltas * self.inputs.square().sum(1, keepdim=True)
-        return weighted.T @ self.deltas
+        return weighted.T @ (self.deltas if sketch is None else self.deltas @ sketch)
 
     def right_moment(self, sketch: Tensor | None = None) -> Tensor:
         weighted = self.inputs * self.deltas.square().sum(1, keepdim=True)
         return weighted.T @ (self.inputs if sketch is None else self.inputs @ sketch)
 
 
-@dataclass(frozen=True, eq=False)
-class Factor:
-    """One side of a sum over positions, (B, T, C), as a view of what the model left; it is laid out when it is used.
+class Factor(Protocol):
+    """The inputs of a sum over positions: T rows of C numbers for each example."""
 
-    view             (B, T…, C…), or (B, C…, T…) with `positions_last`; a convolution's overlapping windows are such a
-                     view of its input, and cost memory only while they are multiplied.
-    """
-
-    view: Tensor
     positions: int
     columns: int
-    positions_last: bool = False
-
-    @property
-    def n_values(self) -> int:
-        return self.view.shape[0] * self.positions * self.columns
+    products_cost: int  # multiplications of `products`, per example
 
     def matrix(self) -> Tensor:
-        """(B, T, C)."""
-        if self.positions_last:
-            return self.view.reshape(len(self.view), self.columns, self.positions).transpose(1, 2)
-        return self.view.reshape(len(self.view), self.positions, self.columns)
+        """(B, T, C), columns in an order of its own."""
+
+    def inside(self, right: Tensor) -> Tensor:
+        """Rows of a right side (C, c) in the order of `matrix`."""
+
+    def outside(self, values: Tensor) -> Tensor:
+        """The last dimension (…, C) from the order of `matrix` to that of the weight."""
+
+    def times(self, right: Tensor) -> Tensor:
+        """Inputs times a right side (C, c) in the order of the weight, (B, T, c)."""
+
+    def products(self) -> Tensor:
+        """Inner products of every two positions, (B, T, T)."""
+
+
+class Rows:
+    """Inputs as they are, (B, T, C)."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        _, self.positions, self.columns = values.shape
+        self.products_cost = self.positions**2 * self.columns
+
+    def matrix(self) -> Tensor:
+        return self.values
+
+    def inside(self, right: Tensor) -> Tensor:
+        return right
+
+    def outside(self, values: Tensor) -> Tensor:
+        return values
+
+    def times(self, right: Tensor) -> Tensor:
+        return self.values @ right
+
+    def products(self) -> Tensor:
+        return _products(self.values)
 
 
 class Positions:
     """A sum over T positions, G = Σ_t δ_t a_tᵀ: a Linear applied to a sequence, a convolution over its windows.
 
-    inputs (B, T, C), deltas (B, T, R). Inputs of a convolution may come offset by offset, C = kernel · channels, as a
-    picture in memory gives them; G has them channel by channel, as the weight has. With `bias`, a last column that is
-    Σ_t δ_t.
+    inputs: a factor (B, T, C); deltas (B, T, R). With `bias`, a last column that is Σ_t δ_t.
     """
 
-    def __init__(self, inputs: Factor, deltas: Tensor, *, bias: bool, kernel: int = 1) -> None:
-        self.inputs, self.deltas, self.bias, self.kernel = inputs, deltas, bias, kernel
+    def __init__(self, inputs: Factor, deltas: Tensor, *, bias: bool) -> None:
+        self.inputs, self.deltas, self.bias = inputs, deltas, bias
         self.device, self.dtype = deltas.device, deltas.dtype
         B, T, R = deltas.shape
-        self._is_formed_for_norms = T * (R + inputs.columns) >= R * inputs.columns
-        self.n_values = deltas.numel() + B * (R * inputs.columns if self._is_formed_for_norms else T * T)
+        self._is_formed_for_norms = T * R * inputs.columns <= inputs.products_cost + T * T * R
+        self.n_values = deltas.numel() + B * (R * inputs.columns if self._is_formed_for_norms else 2 * T * T)
         self._formed: Tensor | None = None
 
     def dense(self) -> Tensor:
-        values = self._outside(self._form().transpose(1, 2))
+        values = self.inputs.outside(self._form().transpose(1, 2))
         return torch.cat([values, self._bias_column()[:, :, None]], 2) if self.bias else values
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         deltas = self.deltas * weights[:, None, None]
-        total = self._outside(torch.tensordot(deltas, self.inputs.matrix(), ([0, 1], [0, 1]))[None])[0]
+        total = self.inputs.outside(torch.tensordot(deltas, self.inputs.matrix(), ([0, 1], [0, 1])))
         return torch.cat([total, deltas.sum((0, 1))[:, None]], 1) if self.bias else total
 
     def _form(self) -> Tensor:
@@ -200,15 +223,6 @@ class Positions:
     def _bias_column(self) -> Tensor:
         return self.deltas.sum(1)
 
-    def _outside(self, values: Tensor) -> Tensor:
-        """(…, C) from the order of the inputs to that of the weight."""
-        return values if self.kernel == 1 else values.unflatten(2, (self.kernel, -1)).transpose(2, 3).flatten(2)
-
-    def _inside(self, right: Tensor) -> Tensor:
-        """The rows of a right side in the order of the inputs, without the bias's, (C, c)."""
-        right = right[:-1] if self.bias else right
-        return right if self.kernel == 1 else right.unflatten(0, (-1, self.kernel)).transpose(0, 1).flatten(0, 1)
-
     def squared_norms(self) -> Tensor:
         if self._formed is not None or self._is_formed_for_norms:
             norms = torch.linalg.vector_norm(self._form().flatten(1), dim=1).square()
@@ -217,21 +231,23 @@ class Positions:
 
     def _input_products(self) -> Tensor:
         """Inner products of the inputs of every two positions, the bias's 1 among them, (B, T, T)."""
-        return _products(self.inputs.matrix()) + float(self.bias)
+        return self.inputs.products() + float(self.bias)
 
     def rotated(self, left: Tensor, right: Tensor) -> Tensor:
+        weights = right[:-1] if self.bias else right
         if self._is_cheaper_factored(*_widths(left, right)):
-            inputs = self.inputs.matrix() @ self._inside(right)  # (B, T, c)
+            inputs = self.inputs.times(weights)  # (B, T, c)
             if self.bias:
                 inputs = inputs + right[-1]
             return torch.bmm((self.deltas @ left).transpose(1, 2), inputs)
-        rotated = Dense(self._form()).rotated(self._inside(right), left).transpose(1, 2)
+        rotated = Dense(self._form()).rotated(self.inputs.inside(weights), left).transpose(1, 2)
         return rotated + (self._bias_column() @ left)[:, :, None] * right[-1] if self.bias else rotated
 
     def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         if left.shape[1] * right.shape[1] < _SPARSE * len(rows) or self._is_cheaper_factored(*_widths(left, right)):
             return _entries(self.rotated(left, right), rows, columns)
-        found = _picked((self._form() @ left).transpose(1, 2), self._inside(right), rows, columns)
+        inside = self.inputs.inside(right[:-1] if self.bias else right)
+        found = _picked((self._form() @ left).transpose(1, 2), inside, rows, columns)
         return found + (self._bias_column() @ left)[:, rows] * right[-1, columns] if self.bias else found
 
     def _is_cheaper_factored(self, r: int, c: int) -> bool:
@@ -240,20 +256,23 @@ class Positions:
         form = 0 if self._formed is not None else T * R * C
         return T * (R * r + C * c + r * c) < form + min(R * c * (C + r), C * r * (R + c))
 
-    def left_moment(self) -> Tensor:
+    def left_moment(self, sketch: Tensor | None = None) -> Tensor:
         if self._is_formed_for_norms:
-            return Dense(self.dense()).left_moment()
-        weighted = torch.bmm(self._input_products(), self.deltas).flatten(0, 1)
-        return self.deltas.flatten(0, 1).T @ weighted
+            return Dense(self.dense()).left_moment(sketch)
+        deltas = self.deltas if sketch is None else self.deltas @ sketch
+        return self.deltas.flatten(0, 1).T @ torch.bmm(self._input_products(), deltas).flatten(0, 1)
 
     def right_moment(self, sketch: Tensor | None = None) -> Tensor:
         if self._is_formed_for_norms:
             return Dense(self.dense()).right_moment(sketch)
-        inputs = self._outside(self.inputs.matrix())
-        inputs = F.pad(inputs, (0, 1), value=1.0) if self.bias else inputs
-        weighted = torch.bmm(_products(self.deltas), inputs).flatten(0, 1)
-        inputs = inputs.flatten(0, 1)
-        return weighted.T @ (inputs if sketch is None else inputs @ sketch)
+        if sketch is None:
+            columns = self.inputs.columns + self.bias
+            sketch = torch.eye(columns, device=self.device, dtype=self.dtype)
+        times = self.inputs.times(sketch[:-1]) + sketch[-1] if self.bias else self.inputs.times(sketch)
+        weighted = torch.bmm(_products(self.deltas), times)  # (B, T, c)
+        rows = self.inputs.matrix().flatten(0, 1).T @ weighted.flatten(0, 1)
+        rows = self.inputs.outside(rows.T).T
+        return torch.cat([rows, weighted.sum((0, 1))[None]]) if self.bias else rows
 
 
 def _products(values: Tensor) -> Tensor:
@@ -300,7 +319,7 @@ class Lookup:
     def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         return _entries(self.rotated(left, right), rows, columns)
 
-    def left_moment(self) -> Tensor:
+    def left_moment(self, sketch: Tensor | None = None) -> Tensor:
         """The diagonal of Σ_b G Gᵀ, (V,): the second moment of every row."""
         weighted = (torch.bmm(self._same(), self.deltas) * self.deltas).sum(2)
         return self.deltas.new_zeros(self.n_rows).index_add_(0, self.indices.flatten(), weighted.flatten())
@@ -315,11 +334,8 @@ def summed(parts: Sequence[MatrixGradient]) -> MatrixGradient:
     """The sum of gradients of one block, one per call of its layer: calls in a sequence are further positions."""
     if len(parts) > 1 and all(isinstance(part, Positions) for part in parts):
         same = [part for part in parts if isinstance(part, Positions)]
-        if len({(part.inputs.columns, part.kernel, part.bias) for part in same}) == 1:
-            inputs = torch.cat([part.inputs.matrix() for part in same], 1)
-            deltas = torch.cat([part.deltas for part in same], 1)
-            factor = Factor(inputs, inputs.shape[1], inputs.shape[2])
-            return Positions(factor, deltas, bias=same[0].bias, kernel=same[0].kernel)
+        inputs = torch.cat([part.inputs.outside(part.inputs.matrix()) for part in same], 1)
+        return Positions(Rows(inputs), torch.cat([part.deltas for part in same], 1), bias=same[0].bias)
     if len(parts) > 1 and all(isinstance(part, Lookup) for part in parts):
         tables = [part for part in parts if isinstance(part, Lookup)]
         indices, deltas = (torch.cat(sides, 1) for sides in ([t.indices for t in tables], [t.deltas for t in tables]))
@@ -328,6 +344,6 @@ def summed(parts: Sequence[MatrixGradient]) -> MatrixGradient:
         return Dense(torch.stack([part.dense() for part in parts]).sum(0))
     (only,) = parts
     if isinstance(only, Positions) and only.deltas.shape[1] == 1:
-        inputs = only._outside(only.inputs.matrix())[:, 0]
+        inputs = only.inputs.outside(only.inputs.matrix())[:, 0]
         return Outer(F.pad(inputs, (0, 1), value=1.0) if only.bias else inputs, only.deltas[:, 0])
     return only

@@ -15,7 +15,6 @@ gradient engine finds out which, by comparing with autograd.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attribution.forms import Dense, Factor, Lookup, MatrixGradient, Positions
+from attribution.forms import Dense, Factor, Lookup, MatrixGradient, Positions, Rows
+from attribution.windows import Windows
 
 Part = Literal["both", "weight", "bias"]
 Layout = Literal["first", "second", "last"]
@@ -80,7 +80,7 @@ def _linear(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
     if part == "bias":
         return _bias_alone(deltas)
     inputs = by_example(call.input, n, layout, 1)
-    return Positions(Factor(inputs, inputs.shape[1], inputs.shape[2]), deltas, bias=part == "both")
+    return Positions(Rows(inputs), deltas, bias=part == "both")
 
 
 def _convolution(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
@@ -89,10 +89,9 @@ def _convolution(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradie
         return _bias_alone(by_example(call.delta.flatten(2).transpose(1, 2), n, layout, 1))
     kernel = tuple(call.arguments["weight"].shape[2:])
     options = _options(call.arguments, len(kernel))
-    padded = F.pad(call.input, _around(call.arguments.get("padding", 0), kernel, options["dilation"]))
-    spatial = tuple(call.delta.shape[2:])
-    groups = int(call.arguments.get("groups", 1))
-    return _of_windows(padded, call.delta, kernel, spatial, options, groups, part, layout, n)
+    around = _around(call.arguments.get("padding", 0), kernel, options["dilation"])
+    windows = Windows(call.input, around, kernel, **options, spatial=tuple(call.delta.shape[2:]))
+    return _of_windows(windows, call.delta, part, int(call.arguments.get("groups", 1)), layout, n)
 
 
 def _transposed_convolution(call: Call, part: Part, layout: Layout, n: int) -> MatrixGradient:
@@ -101,11 +100,9 @@ def _transposed_convolution(call: Call, part: Part, layout: Layout, n: int) -> M
         return _bias_alone(by_example(call.delta.flatten(2).transpose(1, 2), n, layout, 1))
     kernel = tuple(call.arguments["weight"].shape[2:])
     options = _options(call.arguments, len(kernel))
-    padding = _each(call.arguments.get("padding", 0), len(kernel))
-    padded = F.pad(call.delta, [p for p in reversed(padding) for _ in range(2)])
-    spatial = tuple(call.input.shape[2:])
-    groups = int(call.arguments.get("groups", 1))
-    return _of_windows(padded, call.input, kernel, spatial, options, groups, "weight", layout, n)
+    around = _around(call.arguments.get("padding", 0), kernel, options["dilation"])
+    windows = Windows(call.delta, around, kernel, **options, spatial=tuple(call.input.shape[2:]))
+    return _of_windows(windows, call.input, "weight", int(call.arguments.get("groups", 1)), layout, n)
 
 
 def _options(arguments: Arguments, dims: int) -> dict[str, tuple[int, ...]]:
@@ -129,45 +126,16 @@ def _around(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) ->
     return [p for pair in reversed(pairs) for p in pair]
 
 
-_FEW_CHANNELS = 8  # below it, windows are laid out position by position: runs of channels would be too short to copy
-
-
-def _of_windows(
-    padded: Tensor,
-    outputs: Tensor,
-    kernel: tuple[int, ...],
-    spatial: tuple[int, ...],
-    options: Mapping[str, tuple[int, ...]],
-    groups: int,
-    part: Part,
-    layout: Layout,
-    n: int,
-) -> MatrixGradient:
-    """Σ over positions of outputs (N, R, …) times the windows of padded (N, C, …) that they were computed from."""
-    by_offset = padded.shape[1] // groups >= _FEW_CHANNELS or groups > 1
-    padded = padded.movedim(1, -1).contiguous() if by_offset else padded.contiguous()
-    channels = padded.shape[-1] if by_offset else padded.shape[1]
-    strides = padded.stride()
-    along = strides[1:-1] if by_offset else strides[2:]
-    steps = [s * stride for s, stride in zip(along, options["stride"], strict=True)]
-    offsets = [s * dilation for s, dilation in zip(along, options["dilation"], strict=True)]
-    T, K = math.prod(spatial), math.prod(kernel)
+def _of_windows(windows: Windows, outputs: Tensor, part: Part, groups: int, layout: Layout, n: int) -> MatrixGradient:
+    """Σ over positions of outputs (N, R, …) times the windows that they were computed from."""
     deltas = outputs.flatten(2).transpose(1, 2)  # (N, T, R)
-    if by_offset:
-        shape = (len(padded), *spatial, *kernel, channels)
-        view = padded.as_strided(shape, (strides[0], *steps, *offsets, 1))
-    else:
-        shape = (len(padded), channels, *kernel, *spatial)
-        view = padded.as_strided(shape, (strides[0], strides[1], *offsets, *steps))
     if groups > 1:
-        windows = view.reshape(len(padded), T, K, channels)
-        return _of_groups(windows, deltas, groups, part, layout, n)
-    inputs = Factor(view, T, K * channels, positions_last=not by_offset)
-    if len(padded) != n or layout != "first":
+        return _of_groups(windows.laid_out(), deltas, groups, part, layout, n)
+    inputs: Factor = windows
+    if len(outputs) != n or layout != "first":
         deltas = by_example(deltas, n, layout, 1)
-        matrix = by_example(inputs.matrix(), n, layout, 1)
-        inputs = Factor(matrix, matrix.shape[1], matrix.shape[2])
-    return Positions(inputs, deltas, bias=part == "both", kernel=K if by_offset else 1)
+        inputs = Rows(by_example(windows.outside(windows.matrix()), n, layout, 1))
+    return Positions(inputs, deltas, bias=part == "both")
 
 
 def _of_groups(windows: Tensor, deltas: Tensor, groups: int, part: Part, layout: Layout, n: int) -> MatrixGradient:

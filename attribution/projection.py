@@ -18,7 +18,7 @@ only within one fitted projection.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -52,7 +52,7 @@ class Eigenbasis:
 
     dimension   D, numbers kept per example and checkpoint (fewer when the gradient has fewer entries).
     sample      training examples it is fitted on; twice as many were measured to add a thousandth of fidelity.
-    directions  eigenvectors considered on each side of a block; when None an eighth of D, at least 64, which was
+    directions  eigenvectors considered on each side of a block; when None a sixteenth of D, at least 32, which was
                 measured to be ample: a block of the demo keeps 5 to 35 of each side.
     """
 
@@ -69,8 +69,8 @@ class Eigenbasis:
             _check_positive(self.directions, "directions")
 
     def fit(self, shapes: Sequence[BlockShape], sample: SampleBatches) -> FittedEigenbasis:
-        """Fit on the sample, which is passed over three times, four when a block is wide enough to be sketched."""
-        directions = self.directions or max(64, self.dimension // 8)
+        """Fit on the sample, which is passed over twice, three times when a side is large enough to be sketched."""
+        directions = self.directions or max(32, self.dimension // 16)
         bases = _block_bases(shapes, sample, directions, self.seed)
         energy = [torch.zeros(left.shape[-1], right.shape[1], dtype=torch.float64) for left, right in bases]
         for gradients in sample():
@@ -99,32 +99,53 @@ class Eigenbasis:
         return FittedEigenbasis(parts)
 
 
-# The input side of a block wider than this is not decomposed whole: its leading directions come from a sketch.
-_WIDEST_EXACT = 1024
-_OVERSAMPLED = 32
+# A side of a block larger than this is not decomposed whole: its leading directions come from a sketch.
+_WIDEST_EXACT = 192
+_OVERSAMPLED = 16
 
 
 def _block_bases(
     shapes: Sequence[BlockShape], sample: SampleBatches, directions: int, seed: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """Leading eigenvectors (Q_S, Q_A) of both gradient moments of every block."""
-    wide = {b: columns for b, (_, _, columns) in enumerate(shapes) if columns > _WIDEST_EXACT}
+    """Leading eigenvectors (Q_S, Q_A) of both gradient moments of every block; rows of a table that is looked up."""
     width = directions + _OVERSAMPLED
-    sketches = {b: _normal(seed, b, columns * width).reshape(columns, width) for b, columns in wide.items()}
-    left = _sums(sample, range(len(shapes)), lambda b, gradient: gradient.left_moment())
-    right = _sums(sample, range(len(shapes)), lambda b, gradient: _right_moment(gradient, sketches.get(b)))
-    # A·Ω spans the leading directions; Rayleigh-Ritz inside that span finds them in order.
-    spans = {b: torch.linalg.qr(right[b])[0].float() for b in wide}
-    products = _sums(sample, wide, lambda b, gradient: _right_moment(gradient, spans[b]))
-    bases = []
-    for b in range(len(shapes)):
-        if b in wide:
-            columns = spans[b] @ _leading(spans[b].double().T @ products[b], directions)
+    sizes = {(b, side): size for b, (_, *both) in enumerate(shapes) for side, size in enumerate(both)}
+    sketches = {
+        (b, side): _normal(seed, 2 * b + side, size * width).reshape(size, width)
+        for (b, side), size in sizes.items()
+        if size > _WIDEST_EXACT
+    }
+    first = _moments(sample, dict.fromkeys(sizes) | sketches)
+    # M·Ω spans the leading directions of a moment M; Rayleigh-Ritz inside that span finds them in order.
+    spans = {side: torch.linalg.qr(first[side])[0].float() for side in sketches if first[side].dim() == 2}
+    products = _moments(sample, spans) if spans else {}
+    bases: list[list[Tensor]] = [[] for _ in shapes]
+    for key in sizes:
+        moment = first[key]
+        if moment.dim() == 1:
+            bases[key[0]].append(_strongest(moment, _PICKED * directions))
+        elif key in spans:
+            bases[key[0]].append(spans[key] @ _leading(spans[key].double().T @ products[key], directions))
         else:
-            columns = _leading(right[b], directions)
-        rows = _leading(left[b], directions) if left[b].dim() == 2 else _strongest(left[b], _PICKED * directions)
-        bases.append((rows, columns))
-    return bases
+            bases[key[0]].append(_leading(moment, directions))
+    return [(left, right) for left, right in bases]
+
+
+_LEFT, _RIGHT = 0, 1
+_Side = tuple[int, int]  # block, and which side of it
+
+
+def _moments(sample: SampleBatches, wanted: Mapping[_Side, Tensor | None]) -> dict[_Side, Tensor]:
+    """Σ over the sample of a side's gradient moment, or of its product with a sketch, in float64."""
+    totals: dict[_Side, Tensor] = {}
+    for gradients in sample():
+        for (b, side), sketch in wanted.items():
+            gradient = gradients[b]
+            beside = None if sketch is None else _beside(gradient, sketch)
+            part = gradient.left_moment(beside) if side == _LEFT else gradient.right_moment(beside)
+            part = part.double().cpu()
+            totals[b, side] = totals[b, side] + part if (b, side) in totals else part
+    return totals
 
 
 _PICKED = 16  # times as many rows of a table as directions of a layer: picking one costs nothing
@@ -135,26 +156,9 @@ def _strongest(energies: Tensor, count: int) -> Tensor:
     return torch.sort(energies, descending=True, stable=True).indices[:count].sort().values
 
 
-def _right_moment(gradient: MatrixGradient, sketch: Tensor | None) -> Tensor:
-    return gradient.right_moment(None if sketch is None else _beside(gradient, sketch))
-
-
 def _beside(gradient: MatrixGradient, side: Tensor) -> Tensor:
     """One side of a projection where the gradient is and as precise as it is; nothing is copied where it is already."""
     return side.to(gradient.device, gradient.dtype if side.is_floating_point() else side.dtype)
-
-
-def _sums(
-    sample: SampleBatches, blocks: Iterable[int], moment: Callable[[int, MatrixGradient], Tensor]
-) -> dict[int, Tensor]:
-    """Σ over the sample of a moment of some blocks, in float64; no pass is made for no blocks."""
-    totals: dict[int, Tensor] = {}
-    wanted = list(blocks)
-    for gradients in sample() if wanted else ():
-        for b in wanted:
-            part = moment(b, gradients[b]).double().cpu()
-            totals[b] = totals[b] + part if b in totals else part
-    return totals
 
 
 def _leading(moment: Tensor, count: int) -> Tensor:

@@ -39,7 +39,9 @@ from attribution.task import Split, Task
 
 ROWS_AT_ONCE = 2048  # rows of one block: the unit that is finished, checked and resumed
 BATCH = 256  # rows of one forward and backward pass inside a block, at most
-_NUMBERS_AT_ONCE = 2**22  # held by one pass: 16 MB, about what stays near the processor
+# Numbers held by one pass: at best so few that they stay near the processor; but smaller passes than of 64 rows spend
+# their time on preparing the weights, so those take more memory, up to the most.
+_NUMBERS_NEAR, _ROWS_AT_LEAST, _NUMBERS_AT_MOST = 2**22, 64, 2**26
 _SAMPLE_IN_MEMORY = 2**26  # numbers: 256 MB of gradients of the fitting sample
 _PROBE = 8  # rows the engine checks itself on
 
@@ -117,8 +119,9 @@ def engine_of(task: Task, weights: Path, probe: Split, layers: tuple[str, ...] |
 def rows_of_a_pass(engine: GradientEngine, projection: ProjectionSpec) -> int:
     """Examples of one pass, a power of two; it depends on the model only, so blocks are the same again."""
     whole = engine.n_parameters if isinstance(projection, DenseRandom) else 0  # it takes whole gradients
-    fits = max(1, min(BATCH, _NUMBERS_AT_ONCE // (engine.numbers_per_example + whole)))
-    return 1 << (fits.bit_length() - 1)
+    numbers = engine.numbers_per_example + whole
+    fits = max(min(_ROWS_AT_LEAST, _NUMBERS_AT_MOST // numbers), _NUMBERS_NEAR // numbers)
+    return 1 << (max(1, min(BATCH, fits)).bit_length() - 1)
 
 
 def fit(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Projection:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attribution.forms import Dense, Factor, Lookup, MatrixGradient, Outer, Positions, summed
+from attribution.forms import Dense, Lookup, MatrixGradient, Outer, Positions, Rows, summed
+from attribution.windows import Windows
 from tests.worlds import assert_close, random
 
 Form = tuple[MatrixGradient, Tensor]  # a gradient in some form, and the same matrices written out
@@ -43,16 +44,26 @@ def _lookup(batch: int, positions: int, rows: int, columns: int) -> Form:
 
 
 def _positions(draw: Any, batch: int, positions: int, rows: int, channels: int) -> Form:
-    """Inputs in either layout in memory, of a Linear (kernel 1) or offset by offset of a convolution."""
-    kernel, bias, positions_last = draw(st.integers(1, 3)), draw(st.booleans()), draw(st.booleans())
-    columns = kernel * channels
-    inputs, deltas = random(batch, positions, columns), random(batch, positions, rows, seed=1)
-    view = inputs.transpose(1, 2).contiguous() if positions_last else inputs
-    factor = Factor(view, positions, columns, positions_last=positions_last)
-    by_channel = inputs.unflatten(2, (kernel, channels)).transpose(2, 3).flatten(2)
+    """Inputs as they are, or the windows of a convolution over a sequence of 2 channels, or of 8 and more."""
+    bias, deltas = draw(st.booleans()), random(batch, positions, rows, seed=1)
+    if draw(st.booleans()):
+        factor: Rows | Windows = Rows(random(batch, positions, channels))
+        inputs = factor.matrix()
+    else:
+        kernel, stride, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
+        length = (positions - 1) * stride + (kernel - 1) * dilation + 1 + draw(st.integers(0, 1))
+        sequence = random(batch, draw(st.sampled_from([2, 9])), length)
+        around = [draw(st.integers(0, min(1, length // 3)))] * 2
+        positions = (length + 2 * around[0] - dilation * (kernel - 1) - 1) // stride + 1
+        deltas = random(batch, positions, rows, seed=1)
+        factor = Windows(sequence, around, [kernel], [stride], [dilation], [positions])
+        unfolded = torch.nn.functional.unfold(
+            torch.nn.functional.pad(sequence, around)[:, :, None], (1, kernel), (1, dilation), 0, (1, stride)
+        )
+        inputs = unfolded.transpose(1, 2)
     if bias:
-        by_channel = torch.cat([by_channel, torch.ones(batch, positions, 1, dtype=torch.float64)], 2)
-    return Positions(factor, deltas, bias=bias, kernel=kernel), torch.einsum("btr,btc->brc", deltas, by_channel)
+        inputs = torch.cat([inputs, torch.ones(*inputs.shape[:2], 1, dtype=torch.float64)], 2)
+    return Positions(factor, deltas, bias=bias), torch.einsum("btr,btc->brc", deltas, inputs)
 
 
 every_form = settings(max_examples=150, deadline=None)
@@ -112,10 +123,12 @@ def test_every_form_has_both_moments(form: Form) -> None:
 
 @every_form
 @given(form=forms(), c=st.integers(1, 7))
-def test_every_form_can_sketch_its_right_moment(form: Form, c: int) -> None:
+def test_every_form_can_sketch_its_moments(form: Form, c: int) -> None:
     gradient, dense = form
-    sketch = random(dense.shape[2], c, seed=2)
-    assert_close(gradient.right_moment(sketch), torch.einsum("bri,brj,jc->ic", dense, dense, sketch), 1e-10)
+    right, left = random(dense.shape[2], c, seed=2), random(dense.shape[1], c, seed=3)
+    assert_close(gradient.right_moment(right), torch.einsum("bri,brj,jc->ic", dense, dense, right), 1e-10)
+    if not isinstance(gradient, Lookup):
+        assert_close(gradient.left_moment(left), torch.einsum("bic,bjc,jr->ir", dense, dense, left), 1e-10)
 
 
 @every_form
@@ -131,8 +144,9 @@ def test_rows_of_a_table_may_be_picked_instead_of_rotated(batch: int, rows: int,
 @given(data=st.data(), n=st.integers(1, 3), kind=st.sampled_from(["positions", "lookup", "mixed"]))
 def test_a_sum_of_several_calls_is_the_sum_of_their_gradients(data: Any, n: int, kind: str) -> None:
     found = [
-        _lookup(2, 4, 5, 3) if kind == "lookup" or (kind == "mixed" and i == 0) else _positions(data.draw, 2, 1, 5, 3)
+        _lookup(2, 4, 5, 3) if kind == "lookup" or (kind == "mixed" and i == 0) else _positions(data.draw, 2, 2, 5, 3)
         for i in range(n)
     ]
-    same = [each for each in found if each[1].shape == found[0][1].shape]
+    alike = [(dense.shape, getattr(gradient, "bias", None)) for gradient, dense in found]  # as one layer's calls are
+    same = [each for each, how in zip(found, alike, strict=True) if how == alike[0]]
     assert_close(summed([gradient for gradient, _ in same]).dense(), sum(dense for _, dense in same), 1e-10)

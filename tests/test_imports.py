@@ -18,7 +18,7 @@ ORDER = (
     "errors progress files",
     "examples scores",
     "project",
-    "task modalities attention datasets",
+    "task modalities attention windows datasets",
     "forms",
     "layers projection",
     "recording",

@@ -16,7 +16,7 @@ from attribution import projection, store
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import Examples
 from attribution.files import write_tensors
-from attribution.forms import Dense, Factor, MatrixGradient, Outer, Positions
+from attribution.forms import Dense, MatrixGradient, Outer, Positions, Rows
 from attribution.gradients import GradientEngine
 from attribution.projection import DenseRandom, Eigenbasis, Projection, ProjectionSpec, TwoSided
 from attribution.store import EmbedRecipe
@@ -46,7 +46,7 @@ EVERY: list[ProjectionSpec] = [
 def blocks(n: int, *, seed: int = 0) -> Blocks:
     """Random float32 gradients of n examples in one block of every form."""
     x = [random(n, *shape, seed=10 * seed + i).float() for i, shape in enumerate([(3, 4), (7,), (5,), (3, 5), (3, 4)])]
-    return [Dense(x[0]), Outer(x[1], x[2]), Positions(Factor(x[3], 3, 5), x[4], bias=True)]
+    return [Dense(x[0]), Outer(x[1], x[2]), Positions(Rows(x[3]), x[4], bias=True)]
 
 
 def written_out(gradients: Sequence[MatrixGradient]) -> Tensor:
