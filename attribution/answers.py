@@ -78,7 +78,7 @@ class EvidenceRow:
     """One training example as evidence.
 
     score       > 0 supports what the query asks about, < 0 opposes it.
-    estimate    what the index gives, where the score was computed again from whole gradients; None where it was not.
+    estimate    what the index gives, where the score is another: from whole gradients. None: it is the same.
     percentile  share of the training set, in per cent, whose score is weaker in the same direction.
     distances   to the query: "pixel" and "feature" Euclidean, "gradient" 1 − cosine; absent where not defined.
     copies      ids of near-identical training examples further down the list that this row stands for.

@@ -24,6 +24,7 @@ from attribution.workspace import Workspace
 from tests.worlds import assert_close, assert_ends, digits_split, flat, loop_gradients
 
 N, WIDTH, QUERIES = 20_000, 96, 60
+_SLACK = 0.01  # two standard errors of a recall over so few questions
 
 
 class StoredRows:
@@ -43,7 +44,7 @@ class StoredRows:
 
 def gradient_like(n: int, seed: int) -> NDArray[np.float32]:
     """Rows (n, WIDTH) in clusters, of sizes over three orders of magnitude, most of their variance on few axes."""
-    scale = (np.arange(WIDTH) + 4.0) ** -0.9
+    scale = (np.arange(WIDTH) + 2.0) ** -1.2
     centres = np.random.default_rng(99).standard_normal((30, WIDTH)) * scale
     random = np.random.default_rng(seed)
     size = 1 / (1 + np.exp(3 - 2 * random.standard_normal((n, 1))))
@@ -100,6 +101,7 @@ def small_limit() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "EXACT_LIMIT", 2**19)
         patch.setattr(index, "_FEWEST_AXES", 32)
+        patch.setattr(index, "RECALL_AT", 20)
         yield
 
 
@@ -133,15 +135,16 @@ def test_the_manifest_says_how_the_index_searches(built: tuple[Path, dict[str, A
     facts = built[1]
     assert (facts["search"], facts["rows"], facts["width"]) == ("approximate", N, WIDTH)
     assert facts["recall_queries"] == QUERIES // 2
-    assert index.PROMISED <= facts["recall"] <= 1
+    assert index.PROMISED - _SLACK <= facts["recall"] <= 1
+    assert facts["probes"] < facts["cells"] / 3
 
 
 def test_the_promise_holds_for_questions_it_was_not_measured_on(
     opened: ApproximateIndex, store: StoredRows, asked: NDArray[np.float32]
 ) -> None:
-    found, exact = [opened.extremes(query, 100) for query in asked], scan.scan(store, asked, 100).ends
+    found, exact = [opened.extremes(query, 20) for query in asked], scan.scan(store, asked, 20).ends
     pairs = [(getattr(a, end), getattr(b, end)) for a, b in zip(found, exact, strict=True) for end in _ENDS]
-    assert np.mean([np.isin(wanted, got).mean() for got, wanted in pairs]) >= index.PROMISED
+    assert np.mean([np.isin(wanted, got).mean() for got, wanted in pairs]) >= index.PROMISED - _SLACK
     assert sum(each.is_exact for each in found) < len(found) / 4  # and not by comparing every row
 
 
@@ -181,6 +184,15 @@ def test_a_question_unlike_those_it_was_measured_on_is_compared_with_every_row(
     found = opened.extremes(query, 20)
     assert found.is_exact
     assert_ends(store.values @ query, 20, found.proponents, found.opponents)
+
+
+def test_cells_far_out_toward_the_question_are_looked_into_first(opened: ApproximateIndex, store: StoredRows) -> None:
+    """The strongest rows are large, and come before rows that are nearer to the question."""
+    query = gradient_like(200, 4)[np.argsort(np.linalg.norm(gradient_like(200, 4), axis=1))[50]]  # a small one
+    strongest = scan.scan(store, query[None], 1).ends[0]
+    found = opened.search(query, 1, 4)
+    assert found.proponents[0] == strongest.proponents[0]
+    assert found.opponents[0] == strongest.opponents[0]
 
 
 def test_a_question_for_a_good_part_of_the_rows_is_compared_with_all(opened: ApproximateIndex) -> None:
@@ -372,7 +384,11 @@ def whole_gradients(debugger: Debugger, split: str, rows: list[int], labels: lis
     return found
 
 
-def test_products_and_norms_of_a_group_are_those_of_whole_gradients(debugger: Debugger) -> None:
+@pytest.mark.parametrize("rows_of_a_pass", [1, 2, 256])
+def test_products_and_norms_of_a_group_are_those_of_whole_gradients(
+    debugger: Debugger, rows_of_a_pass: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attribution.source.rows_of_a_pass", lambda engine: rows_of_a_pass)
     rows, ids, labels = [5, 2, 250], ["test:3", "test:8"], [1, 7]
     inputs = debugger._splits["test"].inputs([3, 8])
     queries = Queries(tuple(ids), inputs, np.array(labels))
