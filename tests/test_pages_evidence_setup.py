@@ -242,7 +242,7 @@ def test_a_vanishing_gradient_shows_no_list_and_names_the_other_question(app: Ap
     assert not app.get("plotly_chart")
 
 
-@pytest.mark.parametrize(("kept", "said"), [(0.79, True), (0.8, False)])
+@pytest.mark.parametrize(("kept", "said"), [(0.74, True), (0.75, False)])
 def test_a_poorly_kept_gradient_is_a_caution(app: AppTest, changed: dict[str, Any], kept: float, said: bool) -> None:
     changed.update(kept_share=kept)
     cautions = [note["text"] for note in view(evidence_page(app, q=MISTAKE))["notes"]]
