@@ -21,7 +21,7 @@ from attribution.errors import AttributionError, Cancelled, InvalidInput
 from attribution.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from attribution.answers import EvidenceRow, Item
+    from attribution.answers import Evidence, EvidenceRow, GroupEvidence, Item
     from attribution.debugger import Debugger
     from attribution.project import Project
     from attribution.workspace import Workspace
@@ -218,7 +218,12 @@ def mistakes(
 
 @app.command()
 def query(
-    test: Annotated[str, typer.Option("--test", help="Id of a test (or training) example, or a row of the test set.")],
+    test: Annotated[
+        list[str] | None,
+        typer.Option("--test", help="Id of a test (or training) example, or a row of the test set; again for a group."),
+    ] = None,
+    true: Annotated[str | None, typer.Option(help="With --pred: all mistakes on test examples of this class …")] = None,
+    pred: Annotated[str | None, typer.Option(help="… that are predicted as this class, as a group.")] = None,
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
     method: MethodOption = "tracin",
@@ -226,38 +231,81 @@ def query(
     target: TargetOption = "label",
     as_json: JsonOption = False,
 ) -> None:
-    """The training examples that support and oppose one prediction.
+    """The training examples that support and oppose one prediction, or those of a group together.
 
-    A positive score: training on the example is estimated to have lowered the loss asked about. `distance` is between
-    features; `distances` has the others.
+    A positive score: training on the example is estimated to have lowered the loss asked about; of a group, the sum of
+    its losses. `distance` is between features; `distances` has the others.
     """
+    if bool(test) == bool(true or pred) or bool(true) != bool(pred):
+        raise InvalidInput("It is not clear what is asked about.", "Use --test ID, or --true CLASS with --pred CLASS.")
     debugger = _debugger(project, workspace)
-    id_ = _id(debugger, test)
-    evidence = debugger.evidence(id_, target=target, k=top, method=method)
-    answer: dict[str, Any] = {
-        "query": _described(debugger, evidence.query),
-        "target": target,
-        "asked": debugger.classes[evidence.target_label],
-        "method": method,
+    options: dict[str, Any] = {"target": target, "k": top, "method": method}
+    if true and pred:
+        pair = _class(debugger, true), _class(debugger, pred)
+        _print_group(debugger, debugger.evidence_of_confusion(*pair, **options), as_json)
+        return
+    ids = [_id(debugger, each) for each in test or ()]
+    if len(ids) > 1:
+        _print_group(debugger, debugger.evidence_of_group(ids, **options), as_json)
+    else:
+        _print_evidence(debugger, debugger.evidence(ids[0], **options), as_json)
+
+
+def _print_evidence(debugger: Debugger, evidence: Evidence, as_json: bool) -> None:
+    query, asked = _described(debugger, evidence.query), debugger.classes[evidence.target_label]
+    sentence = evidence.standout.sentence
+    if as_json:
+        _print_json({"query": query, "asked": asked, **_answer(debugger, evidence), "stands_out": sentence})
+        return
+    typer.echo(
+        f"{evidence.query.id}: labelled {query['label_name']}, predicted {query['predicted_name']}; asking about "
+        f"“{asked}” by {evidence.method}. {sentence}"
+    )
+    _print_lists(debugger, evidence)
+
+
+def _print_group(debugger: Debugger, evidence: GroupEvidence, as_json: bool) -> None:
+    if as_json:
+        queries = [
+            _described(debugger, item) | {"asked": debugger.classes[asked]}
+            for item, asked in zip(evidence.items, evidence.asked, strict=True)
+        ]
+        _print_json({"queries": queries, **_answer(debugger, evidence)})
+        return
+    about = {"predicted": "the class each is predicted as", "label": "the class each is labelled"}[evidence.target]
+    typer.echo(f"{len(evidence.items)} examples together; asking about {about}, by {evidence.method}.")
+    _print_lists(debugger, evidence)
+
+
+def _answer(debugger: Debugger, evidence: Evidence | GroupEvidence) -> dict[str, Any]:
+    """What is the same for one query and for a group."""
+    sample = evidence.sample
+    return {
+        "target": evidence.target,
+        "method": evidence.method,
         "unit": evidence.unit,
         "index": evidence.index_id,
+        "recall": evidence.recall,
+        "percentiles_from": len(evidence.scores) if sample is None else len(sample.positions),
         "kept_share": evidence.kept_share,
+        "rescored": evidence.rescored,
         "zero_gradient": evidence.is_zero,
-        "stands_out": evidence.standout.sentence,
+        "remarks": list(evidence.remarks),
         "proponents": [_evidence_row(debugger, row) for row in evidence.proponents],
         "opponents": [_evidence_row(debugger, row) for row in evidence.opponents],
     }
-    if as_json:
-        _print_json(answer)
-        return
-    asked = f"{id_}: labelled {answer['query']['label_name']}, predicted {answer['query']['predicted_name']}"
-    typer.echo(f"{asked}; asking about “{answer['asked']}” by {method}. {evidence.standout.sentence}")
+
+
+def _print_lists(debugger: Debugger, evidence: Evidence | GroupEvidence) -> None:
+    for remark in evidence.remarks:
+        typer.echo(remark)
     if evidence.is_zero:
         typer.echo("The gradient of this loss is zero, so there is nothing to rank. Try the other --target.")
-    for title in ("proponents", "opponents"):
+    for title, rows in (("proponents", evidence.proponents), ("opponents", evidence.opponents)):
         typer.echo(f"\n{title}")
+        found = [_evidence_row(debugger, row) for row in rows]
         keys = ("id", "label_name", "score", "percentile", "distance")
-        _print_rows([{key: row[key] for key in keys} for row in answer[title]], False)
+        _print_rows([{key: row[key] for key in keys if key in row} for row in found], False)
 
 
 @app.command()
@@ -414,6 +462,12 @@ def _id(debugger: Debugger, test: str) -> str:
         return test
 
 
+def _class(debugger: Debugger, name: str) -> int:
+    if name not in debugger.classes:
+        raise InvalidInput(f"There is no class “{name}”.", f"Use {', '.join(debugger.classes)}.")
+    return debugger.classes.index(name)
+
+
 def _described(debugger: Debugger, item: Item) -> dict[str, Any]:
     return {
         "id": item.id,
@@ -430,8 +484,9 @@ def _described(debugger: Debugger, item: Item) -> dict[str, Any]:
 def _evidence_row(debugger: Debugger, row: EvidenceRow) -> dict[str, Any]:
     return _described(debugger, row.item) | {
         "score": row.score,
+        "indexed_score": row.indexed_score,
         "percentile": row.percentile,
-        "distance": row.distances["feature"],
+        **({"distance": row.distances["feature"]} if "feature" in row.distances else {}),
         "distances": dict(row.distances),
         "copies": list(row.copies),
     }

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,18 +30,21 @@ from attribution.answers import (
     DistancePlot,
     Evidence,
     EvidenceRow,
+    GroupEvidence,
     Item,
     NamedCheckpoint,
     Planted,
 )
 from attribution.distances import Distances
 from attribution.errors import InvalidInput
-from attribution.evidence import collapse, describe_distance, percentile, plotted_rows
+from attribution.evidence import describe_distance, plotted_rows
 from attribution.examples import Examples, Preview
-from attribution.index import Extremes, VectorIndex
+from attribution.index import open_index
 from attribution.methods import METHODS
-from attribution.methods.protocol import Queries, QueryGradients, VectorScorer
+from attribution.methods.protocol import Queries, VectorScorer
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
+from attribution.ranking import Listed, Ranker
+from attribution.scan import Extremes
 from attribution.scores import Scores
 from attribution.standout import verdict
 from attribution.task import Measure
@@ -68,8 +72,9 @@ class Debugger:
         self._loaded, self._predictions = gradients.loaded, gradients.predictions
         self._splits = {"train": gradients.train, "test": gradients.test}
         self._store, self._source = gradients.store, gradients.source
-        self._index = VectorIndex(opened.folder)
+        self._index = open_index(opened.folder, self._manifest["facts"], self._store)
         self._distances = Distances(self._loaded, self._predictions)
+        self._ranker = Ranker(self._index, self._store, self._source, self._distances.near_identical)
         self._scorers: dict[str, VectorScorer] = {}
 
     # --- what is open -------------------------------------------------------------------------------------------
@@ -233,15 +238,15 @@ class Debugger:
         """
         item, scorer = self.item(id_), self._scorer(method)
         asked = self._asked(item, target)
+        queries = self._queries([item], [asked], "loss")
         start = time.perf_counter()
-        gradients = self._source.query_gradients(self._queries([item], [asked], "loss"))
-        vector = scorer.query_vectors(gradients)[0]
+        gradients = self._source.query_gradients(queries)
         seconds_gradient, start = time.perf_counter() - start, time.perf_counter()
-        is_zero = not np.abs(vector).max() > 0
-        supports, opposes = ([], []) if is_zero else self._ends(item, vector, k)
+        found = self._ranker.rank(scorer, queries, gradients, k, _train_rows([item]))
         seconds_search = time.perf_counter() - start
-        scores = scorer.score_vectors(vector[None])[0]
-        cosine = self._gradient_distance(scores, gradients, scorer)
+        listed = (*found.proponents, *found.opponents)
+        distances = self._ranker.gradient_distance(*_estimates(listed), gradients, scorer)
+        rows = [self._row(each, float(gradient), item) for each, gradient in zip(listed, distances, strict=True)]
         return Evidence(
             query=item,
             target=target,
@@ -249,16 +254,87 @@ class Debugger:
             method=method,
             unit=scorer.unit,
             index_id=self.index_id,
-            scores=scores,
-            proponents=tuple(self._row(item, i, copies, scores, cosine) for i, copies in supports),
-            opponents=tuple(self._row(item, i, copies, scores, cosine) for i, copies in opposes),
-            standout=verdict(scores, self._manifest["facts"]["reference_ratios"]),
-            kept_share=_kept_share(gradients, scorer.weights),
-            is_zero=is_zero,
+            scores=found.scores,
+            proponents=tuple(rows[: len(found.proponents)]),
+            opponents=tuple(rows[len(found.proponents) :]),
+            standout=verdict(found.scores, self._manifest["facts"]["reference_ratios"], found.strongest),
+            kept_share=found.kept_share,
+            is_zero=found.is_zero,
             exact_copies=self._exact_copies(item),
             seconds_gradient=seconds_gradient,
             seconds_search=seconds_search,
+            sample=found.sample,
+            recall=found.recall,
+            rescored=found.rescored,
         )
+
+    def evidence_of_group(
+        self, ids: Sequence[str], *, target: str = "predicted", k: int = 12, method: str = "tracin"
+    ) -> GroupEvidence:
+        """The k training examples that support, and the k that oppose, what several queries ask about together.
+
+        A score is the sum of the scores for the single queries. No query is evidence of the group it is in.
+        Raises `InvalidInput` for no id, one named twice, ids of both splits, and what `evidence` raises it for.
+        """
+        items, scorer = self._group(ids), self._scorer(method)
+        asked = [self._asked(item, target) for item in items]
+        queries = self._queries(items, asked, "loss")
+        start = time.perf_counter()
+        gradients = self._source.group_gradients(queries)
+        seconds_gradient, start = time.perf_counter() - start, time.perf_counter()
+        found = self._ranker.rank(scorer, queries, gradients, k, _train_rows(items))
+        seconds_search = time.perf_counter() - start
+        listed = (*found.proponents, *found.opponents)
+        distances = self._ranker.gradient_distance(*_estimates(listed), gradients, scorer)
+        rows = [self._row(each, float(gradient)) for each, gradient in zip(listed, distances, strict=True)]
+        return GroupEvidence(
+            items=items,
+            target=target,
+            asked=tuple(asked),
+            method=method,
+            unit=scorer.unit,
+            index_id=self.index_id,
+            scores=found.scores,
+            proponents=tuple(rows[: len(found.proponents)]),
+            opponents=tuple(rows[len(found.proponents) :]),
+            kept_share=found.kept_share,
+            is_zero=found.is_zero,
+            seconds_gradient=seconds_gradient,
+            seconds_search=seconds_search,
+            sample=found.sample,
+            recall=found.recall,
+            rescored=found.rescored,
+        )
+
+    def evidence_of_confusion(
+        self, label: int, predicted: int, *, target: str = "predicted", k: int = 12, method: str = "tracin"
+    ) -> GroupEvidence:
+        """`evidence_of_group` of all test examples of one class that are predicted as another.
+
+        Raises `InvalidInput` where there is none.
+        """
+        ids = [item.id for item in self.mistakes(label=label, predicted=predicted)]
+        if not ids:
+            raise InvalidInput(
+                f"No test example of {self.classes[label]} is predicted as {self.classes[predicted]}.",
+                "Take a pair of classes from the confusion matrix.",
+            )
+        return self.evidence_of_group(ids, target=target, k=k, method=method)
+
+    def _group(self, ids: Sequence[str]) -> tuple[Item, ...]:
+        items = tuple(self.item(id_) for id_ in ids)
+        if not items:
+            raise InvalidInput("A group needs at least one example, and none is named.", "Name some ids.")
+        twice = [id_ for id_, count in Counter(ids).items() if count > 1]
+        if twice:
+            raise InvalidInput(f"{twice[0]} is named {ids.count(twice[0])} times.", "Name each example once.")
+        splits = Counter(item.split for item in items)
+        if len(splits) > 1:
+            raise InvalidInput(
+                f"The group has {splits['test']} test and {splits['train']} training examples.",
+                "Ask about one kind at a time.",
+            )
+        return items
 
     def query_vector(self, id_: str, *, target: str = "predicted", method: str = "tracin") -> NDArray[np.float32]:
         """What the index is searched with for a query, (C·D,)."""
@@ -270,65 +346,38 @@ class Debugger:
         """Both ends of the ranking of a query vector."""
         return self._index.extremes(vector, k)
 
-    def _ends(self, item: Item, vector: NDArray[np.float32], k: int) -> tuple[list[Any], list[Any]]:
-        """The strongest k of both signs, near-identical ones collapsed: (row, rows it stands for)."""
-        self_row = item.position if item.split == "train" else -1
-        asked = 2 * k + 1  # more than k, for those that collapse and the query itself
-        while True:
-            found = self.search(vector, asked)
-            ends = (found.proponents, found.proponent_scores > 0), (found.opponents, found.opponent_scores < 0)
-            supports, opposes = (
-                collapse(rows[right_sign & (rows != self_row)], self._distances.near_identical)
-                for rows, right_sign in ends
-            )
-            short = [len(s) < k and right.all() for s, (_, right) in zip((supports, opposes), ends, strict=True)]
-            if asked >= self.n_train or not any(short):
-                return supports[:k], opposes[:k]
-            asked *= 4  # so many are copies of one another
-
-    def _row(
-        self,
-        query: Item,
-        i: int,
-        copies: Sequence[int],
-        scores: NDArray[np.float32],
-        gradient_distance: NDArray[np.float32],
-    ) -> EvidenceRow:
-        row = np.array([i])
+    def _row(self, listed: Listed, gradient_distance: float, query: Item | None = None) -> EvidenceRow:
+        """A row of a list; without a single query there is no distance but that of the gradients."""
+        kinds = self._distances.kinds if query else ()
+        row = np.array([listed.row])
         distances = {
             kind: float(self._distances.between(kind, query.split, query.position, row)[0])
-            for kind in self._distances.kinds
+            for kind in kinds
+            if query is not None
         }
         return EvidenceRow(
-            self._item("train", i),
-            float(scores[i]),
-            percentile(scores, i),
-            {**distances, "gradient": float(gradient_distance[i])},
-            tuple(self.train.ids[c] for c in copies),
+            self._item("train", listed.row),
+            listed.score,
+            listed.percentile,
+            {**distances, "gradient": gradient_distance},
+            tuple(self.train.ids[c] for c in listed.copies),
+            listed.estimate,
         )
-
-    def _gradient_distance(
-        self, scores: NDArray[np.float32], gradients: QueryGradients, scorer: VectorScorer
-    ) -> NDArray[np.float32]:
-        """1 − cosine of the projected gradients over all checkpoints, (N,); 1 where a gradient vanishes."""
-        query_norm = float(scorer.query_vectors(gradients)[0] @ gradients.vectors[0].reshape(-1))
-        norms = np.sqrt(scorer.kept_self_scores * max(query_norm, 0.0))
-        return 1 - np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
 
     def distance_plot(self, evidence: Evidence, kind: str) -> DistancePlot:
         """Influence against one of `distance_kinds`, over at most 20,000 training examples."""
         if kind not in self.distance_kinds:
             raise InvalidInput(f"The distance “{kind}” is not defined here.", f"Use {', '.join(self.distance_kinds)}.")
-        query, scores = evidence.query, evidence.scores
-        rows = plotted_rows(evidence, self.n_train)
+        query, rows = evidence.query, plotted_rows(evidence)
+        scores = evidence.scores_at(rows)
         if kind == "gradient":
             scorer = self._scorer(evidence.method)
             gradients = self._source.query_gradients(self._queries([query], [evidence.target_label], "loss"))
-            distance = self._gradient_distance(scores, gradients, scorer)[rows]
+            distance = self._ranker.gradient_distance(rows, scores, gradients, scorer)
         else:
             distance = self._distances.between(kind, query.split, query.position, rows)
         correlation, caption = describe_distance(kind, rows, distance, scores, evidence)
-        return DistancePlot(kind, rows, distance, scores[rows], self.train.labels[rows], correlation, caption)
+        return DistancePlot(kind, rows, distance, scores, self.train.labels[rows], correlation, caption)
 
     def breakdown(
         self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"
@@ -428,11 +477,14 @@ class Debugger:
         return np.asarray(Image.open(io.BytesIO(shown.image)).resize(shape_of.shape[::-1]), np.uint8)
 
 
-def _kept_share(gradients: QueryGradients, weights: NDArray[np.float64]) -> float:
-    """Share of the query gradient's norm that the projection keeps, over the checkpoints as they are weighted."""
-    kept = float(np.square(gradients.vectors[0]).sum(1) @ weights)
-    whole = float(gradients.squared_norms[0] @ weights)
-    return min(1.0, (kept / whole) ** 0.5) if whole > 0 else 1.0
+def _train_rows(items: Sequence[Item]) -> list[int]:
+    return [item.position for item in items if item.split == "train"]
+
+
+def _estimates(listed: Sequence[Listed]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows and their scores by the index."""
+    rows = np.array([each.row for each in listed], np.int64)
+    return rows, np.array([each.estimate for each in listed], np.float32)
 
 
 def _as_map(gradient: NDArray[np.float32] | None) -> NDArray[np.float32] | None:

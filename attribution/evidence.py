@@ -32,22 +32,21 @@ def collapse(rows: NDArray[np.int64], near_identical: NearIdentical) -> list[tup
     return groups
 
 
-def percentile(scores: NDArray[np.float32], i: int) -> float:
-    """Share of the training set, in per cent, whose score is weaker than row i's in the direction of its sign."""
-    weaker = scores < scores[i] if scores[i] >= 0 else scores > scores[i]
+def percentile(scores: NDArray[np.float32], score: float) -> float:
+    """Share of some scores, in per cent, that are weaker than one in the direction of its sign."""
+    weaker = scores < score if score >= 0 else scores > score
     return 100.0 * float(np.count_nonzero(weaker)) / len(scores)
 
 
-def plotted_rows(evidence: Evidence, n_train: int) -> NDArray[np.int64]:
-    """Rows to draw: all, or a seeded sample that holds every listed one."""
-    rows = np.arange(n_train)
+def plotted_rows(evidence: Evidence) -> NDArray[np.int64]:
+    """Rows to draw: all that have a score, or a seeded sample of them; and every listed one."""
+    rows = np.arange(len(evidence.scores)) if evidence.sample is None else evidence.sample.positions
     if evidence.query.split == "train":
-        rows = np.delete(rows, evidence.query.position)  # an example is never its own evidence
-    if n_train <= PLOTTED:
-        return rows
-    listed = [row.item.position for row in (*evidence.proponents, *evidence.opponents)]
-    drawn = np.random.default_rng(0).choice(rows, PLOTTED - len(listed), replace=False)
-    return np.union1d(drawn, np.array(listed, np.int64))
+        rows = rows[rows != evidence.query.position]  # an example is never its own evidence
+    listed = np.array([row.item.position for row in (*evidence.proponents, *evidence.opponents)], np.int64)
+    if len(rows) > PLOTTED:
+        rows = np.random.default_rng(0).choice(rows, PLOTTED - len(listed), replace=False)
+    return np.union1d(rows, listed)
 
 
 def describe_distance(
@@ -59,9 +58,9 @@ def describe_distance(
 ) -> tuple[float, str]:
     """Spearman's correlation of |score| with distance, and a caption that says what it means for this query.
 
-    rows (n,), distance (n,), scores (N,).
+    rows (n,), distance (n,), scores (n,) of those rows.
     """
-    strength = np.abs(scores[rows])
+    strength = np.abs(scores)
     has_ranks = np.ptp(distance) > 0 and np.ptp(strength) > 0
     correlation = float(spearmanr(distance, strength).statistic) if has_ranks else 0.0
     listed = sorted((*evidence.proponents, *evidence.opponents), key=lambda row: -abs(row.score))[:_STRONGEST]

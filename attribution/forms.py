@@ -35,6 +35,9 @@ class MatrixGradient(Protocol):
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """Σ_b weights[b] G_b for weights (B,), (R, C)."""
 
+    def inner(self, matrix: Tensor) -> Tensor:
+        """Σ G ∘ matrix of each example for one matrix (R, C), (B,)."""
+
     def squared_norms(self) -> Tensor:
         """‖G‖² of each example, (B,)."""
 
@@ -66,6 +69,9 @@ class Dense:
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         return torch.tensordot(weights, self.values, 1)
+
+    def inner(self, matrix: Tensor) -> Tensor:
+        return self.values.flatten(1) @ matrix.flatten()
 
     def squared_norms(self) -> Tensor:
         return torch.linalg.vector_norm(self.values, dim=(1, 2)).square()
@@ -125,6 +131,9 @@ class Outer:
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         return (self.deltas * weights[:, None]).T @ self.inputs
+
+    def inner(self, matrix: Tensor) -> Tensor:
+        return ((self.inputs @ matrix.T) * self.deltas).sum(1)
 
     def squared_norms(self) -> Tensor:
         return self.inputs.square().sum(1) * self.deltas.square().sum(1)
@@ -214,6 +223,10 @@ class Positions:
         total = self.inputs.outside(torch.tensordot(deltas, self.inputs.matrix(), ([0, 1], [0, 1])))
         return torch.cat([total, deltas.sum((0, 1))[:, None]], 1) if self.bias else total
 
+    def inner(self, matrix: Tensor) -> Tensor:
+        outputs = self.inputs.times(matrix[:, : self.inputs.columns].T)  # (B, T, R)
+        return ((outputs + matrix[:, -1] if self.bias else outputs) * self.deltas).sum((1, 2))
+
     def _form(self) -> Tensor:
         """Gᵀ without the bias column, in the order of the inputs, (B, C, R): with few columns, far faster than G."""
         if self._formed is None:
@@ -299,6 +312,9 @@ class Lookup:
     def weighted_sum(self, weights: Tensor) -> Tensor:
         total = self.deltas.new_zeros(self.n_rows, self.deltas.shape[2])
         return total.index_add_(0, self.indices.flatten(), (self.deltas * weights[:, None, None]).flatten(0, 1))
+
+    def inner(self, matrix: Tensor) -> Tensor:
+        return (matrix[self.indices] * self.deltas).sum((1, 2))
 
     def squared_norms(self) -> Tensor:
         return (self._same() * _products(self.deltas)).sum((1, 2))

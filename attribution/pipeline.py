@@ -31,6 +31,7 @@ from attribution.methods.protocol import Queries
 from attribution.progress import Progress, silent
 from attribution.project import Project, read_project
 from attribution.projection import PROJECTIONS
+from attribution.scan import Scan, scan
 from attribution.source import IndexedRun
 from attribution.store import EmbedRecipe, GradientStore, StoredCheckpoint
 from attribution.task import Split, Task, running
@@ -370,31 +371,38 @@ def _withdraw_if_damaged(workspace: Workspace, id_: str) -> None:
 def index(workspace: Workspace, project: Project, *, progress: Progress = silent) -> str:
     """Index the current store; returns the id of the index."""
     gradients = _current(workspace, "gradients")
-    _refuse_stale(workspace, workspace.manifest("gradients", gradients))
+    manifest = workspace.manifest("gradients", gradients)
+    _refuse_stale(workspace, manifest)
+    rows = len(examples_of(workspace, manifest["parents"]["runs"]).train)
+    width = manifest["facts"]["dimension"] * len(manifest["facts"]["checkpoints"])
 
     def make(folder: Path) -> Mapping[str, Any]:
         opened = _open_gradients(workspace, project, gradients)
-        vector_index.build(opened.store, folder, progress=progress)
-        return {
-            "rows": len(opened.store),
-            "width": opened.store.dimension * len(opened.store.checkpoints),
-            "search": "exact",
-            "reference_ratios": _reference_ratios(opened),
-        }
+        questions = _reference_vectors(opened)
+        found = scan(opened.store, questions, vector_index.RECALL_AT, progress=progress)
+        reference = vector_index.Reference(questions, found.ends)
+        facts = vector_index.build(opened.store, folder, reference=reference, progress=progress)
+        return {**facts, "reference_ratios": _reference_ratios(found)}
 
     parents = {"gradients": gradients, "runs": _current(workspace, "runs")}
     asked = {"measurement": project.source("measurement")} if project.measurement else {}  # the reference ratios are
-    return _find_or_make(workspace, "indexes", {"kind": "flat", **asked}, parents, make)
+    return _find_or_make(workspace, "indexes", {**vector_index.recipe(rows, width), **asked}, parents, make)
 
 
-def _reference_ratios(opened: OpenGradients) -> list[float]:
-    """How far the strongest score stands out for test examples drawn by seed; see `standout`."""
+def _reference_vectors(opened: OpenGradients) -> NDArray[np.float32]:
+    """What the index is searched with for test examples drawn by seed, (Q, C·D): why does the model say this?"""
     n = len(opened.test)
     rows = np.sort(np.random.default_rng(0).choice(n, min(n, standout.REFERENCE_QUERIES), replace=False))
     ids = tuple(opened.test.examples.ids[i] for i in rows)
     queries = Queries(ids, opened.test.inputs(rows), opened.predictions["test"].predicted[rows])
-    scorer = METHODS["tracin"]().fit(opened.source)
-    return sorted(float(round(r, 4)) for r in standout.ratios(scorer.score(queries).values))
+    return METHODS["tracin"]().fit(opened.source).query_vectors(opened.source.query_gradients(queries))
+
+
+def _reference_ratios(found: Scan) -> list[float]:
+    """How far the strongest score stands out for each of the reference queries; see `standout`."""
+    strongest = [max(abs(end.proponent_scores[0]), abs(end.opponent_scores[0])) for end in found.ends]
+    pairs = zip(strongest, found.mean_squares, strict=True)
+    return sorted(round(standout.ratio(float(s), float(square)), 4) for s, square in pairs)
 
 
 @dataclass(frozen=True, eq=False)

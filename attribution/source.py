@@ -8,18 +8,19 @@ the length of a pass, so one lock covers every pass; readers of the store need n
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from attribution.errors import StoreError
 from attribution.explain import PairInfluence, Point, pair_influence
-from attribution.gradients import GradientEngine
+from attribution.gradients import Batch, GradientEngine
 from attribution.methods.protocol import Queries, QueryGradients
 from attribution.projection import Projection
 from attribution.store import EmbedRecipe, GradientStore, prepare, rows_of_a_pass
@@ -84,17 +85,57 @@ class IndexedRun:
         self, engine: GradientEngine, projection: Projection, queries: Queries
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Projected gradients (Q, D) and squared norms (Q,), in passes that fit in memory."""
-        labels = torch.from_numpy(queries.labels).to(self._task.device)
-        functional = self._task.measure(queries.measure)
-        step = rows_of_a_pass(engine, self._recipe.projection)
         vectors, norms = [], []
-        for start in range(0, len(queries), step):
-            part = slice(start, start + step)
-            inputs = tree_map(lambda value, part=part: value[part], queries.inputs)
-            batch = engine.gradients(inputs, labels[part], functional)
+        for batch in self._passes(engine, queries):
             vectors.append(projection.project(batch.gradients).cpu().numpy())
             norms.append(batch.squared_norms().sum(1).float().cpu().numpy())
         return np.concatenate(vectors), np.concatenate(norms)
+
+    def _passes(self, engine: GradientEngine, queries: Queries) -> Iterator[Batch]:
+        """Whole gradients of the queries, in passes that fit in memory."""
+        labels = torch.from_numpy(queries.labels).to(self._task.device)
+        functional, step = self._task.measure(queries.measure), rows_of_a_pass(engine, self._recipe.projection)
+        for start in range(0, len(queries), step):
+            part = slice(start, start + step)
+            inputs = tree_map(lambda value, part=part: value[part], queries.inputs)
+            yield engine.gradients(inputs, labels[part], functional)
+
+    def group_gradients(self, queries: Queries) -> QueryGradients:
+        """The gradients of the sum over all queries, as of one query: vectors (1, C, D), squared_norms (1, C)."""
+        each = self.query_gradients(queries)
+        if len(queries) == 1:
+            return each
+        with self._lock:
+            norms = [
+                sum(float(block.square().sum()) for block in self._summed(engine, queries))
+                for engine, _ in self._opened
+            ]
+        return QueryGradients(each.vectors.sum(0, keepdims=True), np.array([norms], np.float32))
+
+    def products(self, rows: NDArray[np.int64], queries: Queries) -> NDArray[np.float64]:
+        """Exact ⟨Σ_q gradient of q, gradient of a training row⟩ at every checkpoint, (C, n): nothing is projected."""
+        with self._lock:
+            return np.stack([self._products(engine, rows, queries) for engine, _ in self._opened])
+
+    def _products(self, engine: GradientEngine, rows: NDArray[np.int64], queries: Queries) -> NDArray[np.float64]:
+        blocks = self._summed(engine, queries)
+        step, found = rows_of_a_pass(engine, self._recipe.projection), [np.zeros(0)]
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            batch = engine.gradients(self._train.inputs(part), self._train.labels(part))
+            pairs = zip(batch.gradients, blocks, strict=True)
+            products = [gradient.inner(block).double() for gradient, block in pairs]
+            found.append(torch.stack(products).sum(0).cpu().numpy())
+        return np.concatenate(found)
+
+    def _summed(self, engine: GradientEngine, queries: Queries) -> list[Tensor]:
+        """Σ over the queries of their whole gradients, a matrix for each block of parameters."""
+        total: list[Tensor] = []
+        for batch in self._passes(engine, queries):
+            ones = torch.ones_like(batch.values)
+            parts = [gradient.weighted_sum(ones.to(gradient.dtype)) for gradient in batch.gradients]
+            total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
+        return total
 
     def pair(
         self,

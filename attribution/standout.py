@@ -19,26 +19,29 @@ REFERENCE_QUERIES = 200
 _CUT = 90.0
 
 
-def ratios(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """max |score| over root mean square of each query's scores, (Q, N) → (Q,); 0 where all are 0."""
-    largest = np.abs(scores).max(1).astype(np.float64)
-    spread = np.sqrt(np.square(scores, dtype=np.float64).mean(1))
-    return np.divide(largest, spread, out=np.zeros_like(largest), where=spread > 0)
+def ratio(strongest: float, mean_square: float) -> float:
+    """The ratio of a query whose strongest score and mean squared score are known; 0 where all scores are 0."""
+    return abs(strongest) / mean_square**0.5 if mean_square > 0 else 0.0
 
 
-def verdict(scores: NDArray[np.float32], reference: Sequence[float]) -> Standout:
-    """Compare the scores (N,) of one query with the reference ratios."""
-    ratio = float(ratios(scores[None])[0])
-    percentile = 100.0 * float(np.mean(np.asarray(reference) < ratio)) if len(reference) else 0.0
-    side = "supporter" if scores[np.abs(scores).argmax()] > 0 else "opposer"
+def verdict(scores: NDArray[np.float32], reference: Sequence[float], strongest: float | None = None) -> Standout:
+    """Compare the scores (N,) of one query with the reference ratios.
+
+    strongest: the largest of all by |score|, where `scores` are a sample of them.
+    """
+    if strongest is None:
+        strongest = float(scores[np.abs(scores).argmax()])
+    found = ratio(strongest, float(np.square(scores, dtype=np.float64).mean()))
+    percentile = 100.0 * float(np.mean(np.asarray(reference) < found)) if len(reference) else 0.0
+    side = "supporter" if strongest > 0 else "opposer"
     if percentile >= _CUT:
         sentence = (
-            f"One training example stands out: the strongest {side} scores {ratio:.0f} times the typical one, and only "
+            f"One training example stands out: the strongest {side} scores {found:.0f} times the typical one, and only "
             f"{100 - percentile:.0f} % of random questions have one as strong."
         )
     else:
         sentence = (
-            f"No single example dominates: the strongest {side} scores {ratio:.0f} times the typical one, and "
+            f"No single example dominates: the strongest {side} scores {found:.0f} times the typical one, and "
             f"{100 - percentile:.0f} % of random questions have one as strong. Read the examples as a group."
         )
-    return Standout(percentile >= _CUT, ratio, percentile, sentence)
+    return Standout(percentile >= _CUT, found, percentile, sentence)

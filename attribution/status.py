@@ -98,7 +98,9 @@ def _describe_gradients(facts: Manifest) -> dict[str, str]:
 
 
 def _describe_index(facts: Manifest) -> dict[str, str]:
-    return {"rows": f"{facts['rows']:,}", "search": facts["search"]}
+    described = {"rows": f"{facts['rows']:,}", "search": facts["search"]}
+    recall = facts.get("recall")
+    return described if recall is None else described | {"of the exact top 100 found": f"{100 * recall:.1f} %"}
 
 
 _DESCRIBED = {

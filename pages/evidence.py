@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -237,11 +238,21 @@ def draw_picked(debugger: Debugger, at: Selection, evidence: Evidence, id: str |
         return
     item = debugger.item(id)
     src = state.preview_src(debugger, id)
-    score = f"influence {figures.signed(float(evidence.scores[item.position]))}"
+    score = f"influence {figures.signed(_influence(evidence, item.position))}"
     words = [elements.chip(text["text"], kind=text["kind"]) for text in columns.label_chips(item, debugger.classes)]
     picture = [elements.thumb(src, f"{id}, {columns.chip_words(item, debugger.classes)}")] if src else []
     button = elements.button("Open its evidence", at.evidence_of(id))
     elements.draw(elements.row(*picture, el("b", id), *words, el("span", score), button, cls="card"), key="picked")
+
+
+def _influence(evidence: Evidence, position: int) -> float:
+    """The score of a training row: as listed, or else as the index gives it."""
+    listed = {row.item.position: row.score for row in (*evidence.proponents, *evidence.opponents)}
+    return listed[position] if position in listed else _indexed(evidence, position)
+
+
+def _indexed(evidence: Evidence, position: int) -> float:
+    return float(evidence.scores_at(np.array([position]))[0])
 
 
 def draw_histogram(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
@@ -280,7 +291,7 @@ def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
 
 def _total_sentence(debugger: Debugger, evidence: Evidence, id: str, found: Breakdown) -> str:
     verb = "supports" if found.total > 0 else "opposes"
-    indexed = figures.signed(float(evidence.scores[debugger.item(id).position]))
+    indexed = figures.signed(_indexed(evidence, debugger.item(id).position))
     return (
         f"{id} {verb} “{debugger.classes[evidence.target_label]}” with an influence of {figures.signed(found.total)}, "
         f"computed exactly for this pair (the index estimates {indexed}). Where it comes from:"

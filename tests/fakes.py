@@ -214,12 +214,13 @@ class FakeDebugger:
         return np.linalg.norm(own["train"] - own[query.split][query.position], axis=1).astype(np.float32)
 
     def distance_plot(self, evidence: Evidence, kind: str) -> DistancePlot:
-        distance = self._distances(kind, evidence.query)
+        positions = np.arange(self.n_train) if evidence.sample is None else evidence.sample.positions
+        distance = self._distances(kind, evidence.query)[positions]
         ranks = [np.argsort(np.argsort(values)) for values in (distance, evidence.scores)]
         correlation = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
         caption = f"Rank correlation of influence with {kind} distance: {correlation:.2f}."
-        positions = np.arange(self.n_train)
-        return DistancePlot(kind, positions, distance, evidence.scores, self.labels["train"], correlation, caption)
+        labels = self.labels["train"][positions]
+        return DistancePlot(kind, positions, distance, evidence.scores, labels, correlation, caption)
 
     def breakdown(self, train_id: str, query_id: str, *, target: str = "predicted") -> Breakdown:
         a, b = self.pixels["train"][self._row(train_id)[1]], self.pixels[self._row(query_id)[0]][self._row(query_id)[1]]

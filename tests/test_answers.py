@@ -27,7 +27,7 @@ from attribution.evidence import collapse, describe_distance, percentile, plotte
 from attribution.methods.protocol import QueryGradients
 from attribution.mistakes import MISTAKE_SORTS, confusion, largest_confusions, mistaken_rows
 from attribution.predictions import Predictions
-from attribution.standout import ratios, verdict
+from attribution.standout import ratio, verdict
 from tests.worlds import (
     COPIES,
     LEAKED,
@@ -50,12 +50,12 @@ def test_a_percentile_counts_the_weaker_scores_of_the_same_direction(scores: NDA
     i = data.draw(st.integers(0, len(scores) - 1))
     own = scores[i]
     weaker = [s for s in scores if (s < own if own >= 0 else s > own)]
-    assert percentile(scores, i) == pytest.approx(100 * len(weaker) / len(scores))
+    assert percentile(scores, own) == pytest.approx(100 * len(weaker) / len(scores))
 
 
 def test_the_strongest_of_either_sign_is_above_all_others() -> None:
     scores = np.array([3, -2, 1, 0], np.float32)
-    assert [percentile(scores, i) for i in range(4)] == [75, 75, 50, 25]
+    assert [percentile(scores, score) for score in scores] == [75, 75, 50, 25]
 
 
 # --- near-identical examples ------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def listed(scores: NDArray[np.float32], proponents: Sequence[int], opponents: Se
         return SimpleNamespace(item=SimpleNamespace(position=i), score=float(scores[i]))
 
     lists = {"proponents": tuple(map(row, proponents)), "opponents": tuple(map(row, opponents))}
-    return SimpleNamespace(scores=scores, query=SimpleNamespace(split="test"), **lists)  # type: ignore[return-value]
+    return SimpleNamespace(scores=scores, sample=None, query=SimpleNamespace(split="test"), **lists)  # type: ignore[return-value]
 
 
 def described(distance: NDArray[np.float32], scores: NDArray[np.float32], best: Sequence[int]) -> tuple[float, str]:
@@ -156,7 +156,7 @@ def test_the_correlation_with_distance_is_spearmans_of_the_strength() -> None:
 def test_a_sample_of_the_training_set_is_correlated_over_its_own_rows() -> None:
     scores = np.array([9, 1, 9, 2, 9, 3], np.float32)
     correlation, _ = describe_distance(
-        "feature", np.array([1, 3, 5]), np.array([3, 2, 1], np.float32), scores, listed(scores, [1], [])
+        "feature", np.array([1, 3, 5]), np.array([3, 2, 1], np.float32), scores[[1, 3, 5]], listed(scores, [1], [])
     )
     assert correlation == pytest.approx(-1)
 
@@ -188,14 +188,14 @@ def test_examples_all_equally_far_have_no_correlation() -> None:
 
 
 def test_a_plot_draws_all_rows_of_a_small_training_set() -> None:
-    assert plotted_rows(listed(np.zeros(9, np.float32), [1], [2]), 9).tolist() == list(range(9))
+    assert plotted_rows(listed(np.zeros(9, np.float32), [1], [2])).tolist() == list(range(9))
 
 
 def test_a_plot_of_a_large_training_set_draws_a_fixed_sample_with_every_listed_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(evidence, "PLOTTED", 50)
-    found, again = (plotted_rows(listed(np.zeros(1000, np.float32), [3, 997], [500]), 1000).tolist() for _ in range(2))
+    found, again = (plotted_rows(listed(np.zeros(1000, np.float32), [3, 997], [500])).tolist() for _ in range(2))
     assert found == again
     assert len(set(found)) == len(found) <= 50
     assert {3, 500, 997} <= set(found)
@@ -207,13 +207,19 @@ def test_a_plot_of_a_large_training_set_draws_a_fixed_sample_with_every_listed_r
 @given(arrays.arrays(np.float32, (3, 8), elements=st.integers(-9, 9).map(float)))
 def test_the_ratio_is_the_largest_over_the_root_mean_square(scores: NDArray[np.float32]) -> None:
     wanted = [max(abs(row)) / np.sqrt(np.mean(row.astype(float) ** 2)) if row.any() else 0.0 for row in scores]
-    assert_close(ratios(scores), wanted, 1e-12)
+    assert_close([verdict(row, []).ratio for row in scores], wanted, 1e-12)
 
 
 def test_the_ratio_of_huge_and_of_tiny_scores_is_the_same() -> None:
-    scores = np.array([[3, -1, 2]], np.float32)
-    assert_close(ratios(scores * np.float32(1e25)), ratios(scores), 1e-6)
-    assert_close(ratios(scores * np.float32(1e-25)), ratios(scores), 1e-6)
+    scores = np.array([3, -1, 2], np.float32)
+    for size in (1e25, 1e-25):
+        assert verdict(scores * np.float32(size), []).ratio == pytest.approx(verdict(scores, []).ratio)
+
+
+def test_the_ratio_of_a_sample_is_to_the_strongest_of_all() -> None:
+    found = verdict(np.array([1, -1, 1, -1], np.float32), [], strongest=-5.0)
+    assert found.ratio == 5
+    assert "strongest opposer" in found.sentence
 
 
 LONE = np.array([9] + [1] * 80, np.float32)  # its ratio is 6.36
@@ -224,12 +230,13 @@ def test_a_query_stands_out_above_nine_tenths_of_the_reference_queries(above: in
     found = verdict(LONE, [1.0] * above + [99.0] * (10 - above))
     assert found.stands_out is stands_out
     assert found.percentile == pytest.approx(10 * above)
-    assert found.ratio == pytest.approx(ratios(LONE[None])[0])
+    assert found.ratio == pytest.approx(ratio(9.0, 161 / 81))
 
 
 def test_a_training_query_is_not_drawn_among_its_own_evidence() -> None:
-    evidence = SimpleNamespace(query=SimpleNamespace(split="train", position=3), proponents=(), opponents=())
-    assert plotted_rows(evidence, 6).tolist() == [0, 1, 2, 4, 5]  # type: ignore[arg-type]
+    asked = SimpleNamespace(split="train", position=3)
+    evidence = SimpleNamespace(query=asked, scores=np.zeros(6), sample=None, proponents=(), opponents=())
+    assert plotted_rows(evidence).tolist() == [0, 1, 2, 4, 5]  # type: ignore[arg-type]
 
 
 def test_the_verdict_says_its_numbers() -> None:
@@ -391,7 +398,7 @@ def test_proponents_support_and_opponents_oppose(of_the_worst: Evidence) -> None
 def test_every_row_shows_the_score_and_the_percentile_of_its_example(of_the_worst: Evidence) -> None:
     for row in (*of_the_worst.proponents, *of_the_worst.opponents):
         assert row.score == of_the_worst.scores[row.item.position]
-        assert row.percentile == percentile(of_the_worst.scores, row.item.position)
+        assert row.percentile == percentile(of_the_worst.scores, row.score)
     assert of_the_worst.proponents[0].percentile == pytest.approx(100 * (N_TRAIN - 1) / N_TRAIN)
 
 

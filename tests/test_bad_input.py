@@ -375,7 +375,7 @@ def test_scores_that_cannot_be_put_where_they_should(copy: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["query"],
+        ["score"],
         ["query", "--test=0", "--top=0"],
         ["mistakes", "--limit=0"],
         ["demo", "fashion", "--epochs=1"],

@@ -301,8 +301,8 @@ _QUERIED = {"id", "position", "label", "label_name", "predicted", "predicted_nam
 def test_query_keeps_its_contract(workspace: Path) -> None:
     found = ask("query", "--test", "4", "--top", 6, "--workspace", workspace)
     assert set(found) == {
-        "query", "target", "asked", "method", "unit", "index", "kept_share", "zero_gradient", "stands_out",
-        "proponents", "opponents",
+        "query", "target", "asked", "method", "unit", "index", "recall", "percentiles_from", "kept_share", "rescored",
+        "zero_gradient", "remarks", "stands_out", "proponents", "opponents",
     }  # fmt: skip
     assert set(found["query"]) == _QUERIED
     assert (found["query"]["id"], found["query"]["position"]) == ("test:4", 4)
@@ -314,6 +314,7 @@ def test_query_keeps_its_contract(workspace: Path) -> None:
     )
     assert found["asked"] == found["query"]["label_name"]
     assert 0.99 < found["kept_share"] <= 1
+    assert (found["recall"], found["rescored"], found["remarks"]) == (1, False, [])
     train = Debugger.open(workspace).train
     for side, sign in (("proponents", 1), ("opponents", -1)):
         rows = found[side]
@@ -322,12 +323,54 @@ def test_query_keeps_its_contract(workspace: Path) -> None:
         assert strengths == sorted(strengths, reverse=True)
         assert strengths[-1] > 0
         for row in rows:
-            assert set(row) == _QUERIED | {"score", "percentile", "distance", "distances", "copies"}
+            assert set(row) == _QUERIED | {
+                "score", "indexed_score", "percentile", "distance", "distances", "copies",
+            }  # fmt: skip
+            assert row["indexed_score"] == row["score"]
             assert train.ids[row["position"]] == row["id"]
             assert train.labels[row["position"]] == row["label"]
             assert 0 <= row["percentile"] < 100
             assert row["distance"] == row["distances"]["feature"] >= 0
             assert set(row["distances"]) == {"pixel", "feature", "gradient"}
+
+
+def test_several_queries_are_asked_about_together(workspace: Path, tmp_path: Path) -> None:
+    found = ask("query", "--test", "4", "--test", "test:7", "--top", 6, "--workspace", workspace)
+    assert [query["id"] for query in found["queries"]] == ["test:4", "test:7"]
+    assert [query["asked"] for query in found["queries"]] == [query["label_name"] for query in found["queries"]]
+    total = scores(workspace, tmp_path)[[4, 7]].sum(0)
+    for side in ("proponents", "opponents"):
+        np.testing.assert_allclose(
+            [row["score"] for row in found[side]], total[[row["position"] for row in found[side]]], rtol=1e-4
+        )
+    assert found["proponents"][0]["position"] == total.argmax()
+    assert set(found["opponents"][0]["distances"]) == {"gradient"}
+    table = disk.whence("query", "--test", "4", "--test", "test:7", "--workspace", workspace)
+    assert table.out.startswith("2 examples together; asking about the class each is labelled, by tracin.")
+
+
+def test_a_pair_of_classes_is_the_group_of_its_mistakes(workspace: Path) -> None:
+    first = ask("mistakes", "--workspace", workspace)[0]
+    pair = ("--true", first["given"], "--pred", first["predicted"])
+    found = ask("query", *pair, "--target", "predicted", "--workspace", workspace)
+    assert first["id"] in [query["id"] for query in found["queries"]]
+    assert {(q["label_name"], q["predicted_name"]) for q in found["queries"]} == {(first["given"], first["predicted"])}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "It is not clear what is asked about. Use --test ID, or --true CLASS with --pred CLASS."),
+        (["--true", "top"], "It is not clear what is asked about."),
+        (["--test", "1", "--true", "top", "--pred", "bottom"], "It is not clear what is asked about."),
+        (["--true", "tap", "--pred", "bottom"], "There is no class “tap”. Use "),
+        (["--test", "1", "--test", "1"], "test:1 is named 2 times. Name each example once."),
+    ],
+)
+def test_an_unclear_question_is_refused(workspace: Path, arguments: list[str], said: str) -> None:
+    answer = disk.whence("query", *arguments, "--workspace", workspace)
+    assert answer.code == 2
+    assert answer.err.startswith(said)
 
 
 @pytest.mark.parametrize("target", ["label", "predicted"])

@@ -86,6 +86,14 @@ def test_every_form_can_be_summed_over_the_batch_with_weights(form: Form) -> Non
 
 @every_form
 @given(form=forms())
+def test_every_form_can_be_multiplied_by_one_matrix(form: Form) -> None:
+    gradient, dense = form
+    matrix = random(*dense.shape[1:], seed=5)
+    assert_close(gradient.inner(matrix), torch.einsum("brc,rc->b", dense, matrix), 1e-10)
+
+
+@every_form
+@given(form=forms())
 def test_every_form_knows_its_norms(form: Form) -> None:
     gradient, dense = form
     assert_close(gradient.squared_norms(), torch.einsum("brc,brc->b", dense, dense), 1e-10)

@@ -20,7 +20,7 @@ import attribution.debugger
 import attribution.doctor
 import attribution.jobs
 import attribution.status
-from attribution.answers import Standout
+from attribution.answers import Sample, Standout
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import Preview
 from attribution.status import StepStatus
@@ -242,11 +242,35 @@ def test_a_vanishing_gradient_shows_no_list_and_names_the_other_question(app: Ap
     assert not app.get("plotly_chart")
 
 
-@pytest.mark.parametrize(("kept", "said"), [(0.69, True), (0.7, False)])
+@pytest.mark.parametrize(("kept", "said"), [(0.74, True), (0.75, False)])
 def test_a_poorly_kept_gradient_is_a_caution(app: AppTest, changed: dict[str, Any], kept: float, said: bool) -> None:
     changed.update(kept_share=kept)
     cautions = [note["text"] for note in view(evidence_page(app, q=MISTAKE))["notes"]]
-    assert any("of this gradient's size" in text for text in cautions) is said
+    assert any("of this gradient's size, so the order below is rougher" in text for text in cautions) is said
+
+
+def test_exact_scores_are_said_instead_of_a_caution(app: AppTest, changed: dict[str, Any]) -> None:
+    changed.update(kept_share=0.6, rescored=True)
+    note = view(evidence_page(app, q=MISTAKE))["notes"][-1]
+    assert note["kind"] == "info"
+    assert "60 % of this gradient's size, so the listed examples were scored again" in note["text"]
+
+
+def test_an_approximate_search_says_how_much_it_finds(app: AppTest, changed: dict[str, Any]) -> None:
+    changed.update(recall=0.9934)
+    texts = [note["text"] for note in view(evidence_page(app, q=MISTAKE))["notes"]]
+    assert texts[-1] == "Approximate search: finds 99.3 % of the exact top 100."
+
+
+@pytest.mark.parametrize("tab", ["Influence vs distance", "Score histogram", "Table"])
+def test_scores_of_a_sample_are_drawn_as_such(app: AppTest, changed: dict[str, Any], tab: str) -> None:
+    whole = fakes.FakeDebugger().evidence(MISTAKE)
+    positions = np.arange(0, 2000, 4)
+    changed.update(scores=whole.scores[positions], sample=Sample(positions, 2000))
+    page = evidence_page(app, q=MISTAKE, tab=tab)
+    assert not page.exception
+    assert "fixed sample of 500 of 2,000 training examples" in view(page)["notes"][-1]["text"]
+    assert "over 2,000 training examples" in view(page)["took"]
 
 
 def test_weak_evidence_is_a_caution_and_strong_evidence_is_not(app: AppTest, changed: dict[str, Any]) -> None:

@@ -87,10 +87,12 @@ class Scorer(Protocol):
 class VectorScorer(Scorer, Protocol):
     """A scorer that is an inner product with the stored rows: score(q) == score_vectors(query_vectors(gradients of q)).
 
-    weights (C,) of the checkpoints in it.
+    weights (C,) of the checkpoints in it. is_gradient_product: whether the score is an estimate of
+    Σ_c weights[c] · ⟨gradient, gradient⟩ over all tracked parameters, so that whole gradients may make it exact.
     """
 
     weights: NDArray[np.float64]
+    is_gradient_product: bool
 
     @property
     def kept_self_scores(self) -> NDArray[np.float32]:

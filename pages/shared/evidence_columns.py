@@ -293,12 +293,8 @@ def notes(evidence: Evidence, link: Link) -> list[dict[str, Any]]:
         return found
     kind = "info" if evidence.standout.stands_out else "caution"
     found.append({"kind": kind, "text": evidence.standout.sentence})
-    if evidence.kept_share < 0.7:
-        text = (
-            f"The index keeps {100 * evidence.kept_share:.0f} % of this gradient's size, so the order below is rougher "
-            "than usual."
-        )
-        found.append({"kind": "caution", "text": text})
+    kind = "caution" if evidence.is_rough else "info"
+    found += [{"kind": kind, "text": remark} for remark in evidence.remarks]
     return found
 
 
@@ -321,7 +317,7 @@ def _copies_note(evidence: Evidence, link: Link) -> dict[str, Any]:
 def took(evidence: Evidence) -> str:
     seconds = evidence.seconds_gradient + evidence.seconds_search
     return (
-        f"{evidence.method} over {len(evidence.scores):,} training examples in {1000 * seconds:.0f} ms "
+        f"{evidence.method} over {evidence.n_train:,} training examples in {1000 * seconds:.0f} ms "
         f"(gradient {1000 * evidence.seconds_gradient:.0f}, search {1000 * evidence.seconds_search:.0f}). "
         "Scores estimate how training on an item moved this output; they are approximations."
     )

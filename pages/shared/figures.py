@@ -183,7 +183,8 @@ def _unchanged_by_selection(marker: dict[str, Any]) -> dict[str, Any]:
 
 def score_histogram(evidence: Evidence, classes: Sequence[str], tokens: Tokens) -> go.Figure:
     """How many training examples have which influence, on a log scale, with the listed ones marked on the floor."""
-    limit = symmetric_limit(evidence.scores)
+    listed = [row.indexed_score for row in (*evidence.proponents, *evidence.opponents)]
+    limit = symmetric_limit(np.append(evidence.scores, listed))  # which a sample of the scores may not hold
     counts, edges = np.histogram(evidence.scores, bins=HISTOGRAM_BINS, range=(-limit, limit))
     figure = go.Figure(
         go.Bar(
@@ -234,7 +235,7 @@ def _add_marks(figure: go.Figure, rows: Sequence[EvidenceRow], colour: str, symb
         return
     figure.add_trace(
         go.Scatter(
-            x=[row.score for row in rows],
+            x=[row.indexed_score for row in rows],
             y=[0.62] * len(rows),
             mode="markers",
             name=f"{name} most ({len(rows)})",

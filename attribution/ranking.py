@@ -1,0 +1,200 @@
+"""From a query's gradient to the two lists: search, near-identical rows collapsed, and what is weak scored again.
+
+    vector = what the method makes of the gradient
+    ends   = the strongest rows of either sign, from the index
+    scores = of all N rows, or of a fixed sample where the index is approximate: then nothing reads every row
+
+Where the projection keeps less than `KEPT_LOW` of the query gradient's norm, `SHORTLIST` rows are taken for one that is
+listed and their scores computed again from whole gradients at every checkpoint, and the lists follow those.
+
+A query is one example or the sum of several. N train, C checkpoints, D numbers per checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.answers import KEPT_LOW, Sample
+from attribution.evidence import PLOTTED, NearIdentical, collapse, percentile
+from attribution.index import Index, sample_size
+from attribution.methods.protocol import Queries, QueryGradients, VectorScorer
+from attribution.source import IndexedRun
+from attribution.store import GradientStore
+
+SHORTLIST = 4  # rows scored again for one that is listed: see `answers.KEPT_LOW`
+# Numbers of whole gradients (rows × parameters × checkpoints) that a question may form: some seconds on two cores. The
+# demo's 96 rows take 2^26. Where it would be more, the answer stays the index's and says how much of it is kept.
+_RESCORED_NUMBERS = 2**30
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """A row of one of the lists. score: exact where it was computed again; estimate: what the index gives.
+
+    copies: near-identical rows further down that it stands for.
+    """
+
+    row: int
+    score: float
+    estimate: float
+    percentile: float
+    copies: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """What the training set says about one query.
+
+    scores     (N,), or of the sample's rows.
+    strongest  the score of the largest |score| found.
+    recall     share of the exact top `index.RECALL_AT` that such a search finds; 1 where every row was compared.
+    """
+
+    proponents: tuple[Listed, ...]
+    opponents: tuple[Listed, ...]
+    scores: NDArray[np.float32]
+    sample: Sample | None
+    strongest: float
+    kept_share: float
+    is_zero: bool
+    recall: float
+    rescored: bool
+
+
+class Ranker:
+    """Ranks the training set of one indexed run."""
+
+    def __init__(self, index: Index, store: GradientStore, source: IndexedRun, near_identical: NearIdentical) -> None:
+        self._index, self._store, self._source, self._near_identical = index, store, source, near_identical
+
+    def rank(
+        self, scorer: VectorScorer, queries: Queries, gradients: QueryGradients, k: int, leave_out: Collection[int] = ()
+    ) -> Ranking:
+        """Both lists, at most k rows each, for the sum of some queries.
+
+        gradients   of that sum, as one query (see `IndexedRun.group_gradients`).
+        leave_out   training rows that are the query, or of it: never their own evidence.
+        """
+        vector = scorer.query_vectors(gradients)[0]
+        scores = self._scores(scorer, vector)
+        share = kept_share(gradients, scorer.weights)
+        if not np.abs(vector).max() > 0:
+            return Ranking((), (), scores, self.sample, 0.0, share, True, 1.0, False)
+        rescored = share < KEPT_LOW and scorer.is_gradient_product and self._can_rescore(2 * SHORTLIST * k)
+        found = self._ends(vector, SHORTLIST * k if rescored else k, leave_out)
+        listed = self._listed(found.groups, found.estimates, scores)
+        if rescored:
+            listed = self._rescored(listed, queries, scorer)
+        proponents = sorted((r for r in listed if r.score > 0), key=lambda r: -r.score)[:k]
+        opponents = sorted((r for r in listed if r.score < 0), key=lambda r: r.score)[:k]
+        recall = 1.0 if found.is_exact else self._index.recall
+        strongest = found.strongest if self.sample else float(scores[np.abs(scores).argmax()])
+        return Ranking(
+            tuple(proponents), tuple(opponents), scores, self.sample, strongest, share, False, recall, rescored
+        )
+
+    def gradient_distance(
+        self,
+        rows: NDArray[np.int64],
+        estimates: NDArray[np.float32],
+        gradients: QueryGradients,
+        scorer: VectorScorer,
+    ) -> NDArray[np.float32]:
+        """1 − cosine of the projected gradients over all checkpoints for some rows (n,); 1 where a gradient vanishes.
+
+        estimates (n,): the rows' scores by the index.
+        """
+        query_norm = float(scorer.query_vectors(gradients)[0] @ gradients.vectors[0].reshape(-1))
+        norms = np.sqrt(self._kept_self_scores(rows, scorer) * max(query_norm, 0.0))
+        return 1 - np.divide(estimates, norms, out=np.zeros_like(estimates), where=norms > 0)
+
+    def _kept_self_scores(self, rows: NDArray[np.int64], scorer: VectorScorer) -> NDArray[np.float32]:
+        if not self.sample:
+            return scorer.kept_self_scores[rows]
+        stored = self._store.rows(rows)
+        shape = (len(rows), len(self._store.checkpoints), self._store.dimension)
+        own = QueryGradients(stored.reshape(shape), np.zeros(shape[:2], np.float32))
+        products: NDArray[np.float32] = np.einsum("nw,nw->n", scorer.query_vectors(own), stored)
+        return products
+
+    @cached_property
+    def sample(self) -> Sample | None:
+        """The rows that scores are shown of where the index is approximate: drawn by a fixed seed, in order."""
+        n = len(self._index)
+        if self._index.is_exact:
+            return None
+        count = min(PLOTTED, sample_size(n, self._index.width))
+        return Sample(np.sort(np.random.default_rng(0).choice(n, count, replace=False)), n)
+
+    @cached_property
+    def _sampled_rows(self) -> NDArray[np.float32]:
+        assert self.sample is not None
+        return self._store.rows(self.sample.positions)
+
+    def _scores(self, scorer: VectorScorer, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.sample is None:
+            return scorer.score_vectors(vector[None])[0]
+        return self._sampled_rows @ vector
+
+    def _ends(self, vector: NDArray[np.float32], k: int, leave_out: Collection[int]) -> _Ends:
+        """The strongest k of both signs, near-identical ones collapsed."""
+        left_out = np.fromiter(leave_out, np.int64)
+        asked = 2 * k + len(left_out) + 1  # more than k, for those that collapse and the query itself
+        while True:
+            found = self._index.extremes(vector, asked)
+            ends = (found.proponents, found.proponent_scores > 0), (found.opponents, found.opponent_scores < 0)
+            groups = [
+                collapse(rows[right_sign & ~np.isin(rows, left_out)], self._near_identical) for rows, right_sign in ends
+            ]
+            short = [len(g) < k and right.all() for g, (_, right) in zip(groups, ends, strict=True)]
+            if asked >= len(self._index) or not any(short):
+                break
+            asked *= 4  # so many are copies of one another
+        estimates = dict(zip(found.proponents.tolist(), found.proponent_scores.tolist(), strict=True))
+        estimates |= dict(zip(found.opponents.tolist(), found.opponent_scores.tolist(), strict=True))
+        strongest = max(estimates.values(), key=abs, default=0.0)
+        return _Ends([group for side in groups for group in side[:k]], estimates, strongest, found.is_exact)
+
+    def _listed(
+        self, groups: list[tuple[int, tuple[int, ...]]], estimates: dict[int, float], scores: NDArray[np.float32]
+    ) -> list[Listed]:
+        if self.sample is None:  # the same numbers as in the charts, to the last digit
+            estimates = {row: float(scores[row]) for row, _ in groups}
+        return [
+            Listed(row, estimates[row], estimates[row], percentile(scores, estimates[row]), copies)
+            for row, copies in groups
+        ]
+
+    def _can_rescore(self, rows: int) -> bool:
+        return rows * self._store.n_parameters * len(self._store.checkpoints) <= _RESCORED_NUMBERS
+
+    def _rescored(self, listed: list[Listed], queries: Queries, scorer: VectorScorer) -> list[Listed]:
+        """The same rows with exact scores, Σ_c w_c · ⟨gradient of the query, gradient of the row⟩."""
+        rows = np.array([each.row for each in listed], np.int64)
+        exact = scorer.weights @ self._source.products(rows, queries)
+        return [
+            Listed(each.row, float(score), each.estimate, each.percentile, each.copies)
+            for each, score in zip(listed, exact, strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Ends:
+    """What a search found: (row, copies) strongest first, proponents before opponents; scores by row."""
+
+    groups: list[tuple[int, tuple[int, ...]]]
+    estimates: dict[int, float]
+    strongest: float
+    is_exact: bool
+
+
+def kept_share(gradients: QueryGradients, weights: NDArray[np.float64]) -> float:
+    """Share of the query gradient's norm that the projection keeps, over the checkpoints as they are weighted."""
+    kept = float(np.square(gradients.vectors[0]).sum(1) @ weights)
+    whole = float(gradients.squared_norms[0] @ weights)
+    return min(1.0, (kept / whole) ** 0.5) if whole > 0 else 1.0
