@@ -10,7 +10,7 @@ RUN := .venv/bin/python
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install app test lint bench clean
+.PHONY: help install app test lint bench bench-peers clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make install  make .venv with everything pinned in requirements-dev.txt"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    run the benchmarks                     (ARGS='...' is passed on)"
+	@echo "make bench-peers    other libraries beside ours, in an environment of their own under work/"
 	@echo "make clean    remove .venv and caches; workspaces under work/ are kept"
 
 install: $(STAMP)
@@ -47,6 +48,9 @@ lint: install
 
 bench: install
 	$(RUN) -m benchmarks $(ARGS)
+
+bench-peers: install
+	$(RUN) -m benchmarks.peers $(ARGS)
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist

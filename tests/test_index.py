@@ -388,7 +388,7 @@ def whole_gradients(debugger: Debugger, split: str, rows: list[int], labels: lis
 def test_products_and_norms_of_a_group_are_those_of_whole_gradients(
     debugger: Debugger, rows_of_a_pass: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attribution.source.rows_of_a_pass", lambda engine: rows_of_a_pass)
+    monkeypatch.setattr("attribution.source.rows_of_a_pass", lambda engine, projection: rows_of_a_pass)
     rows, ids, labels = [5, 2, 250], ["test:3", "test:8"], [1, 7]
     inputs = debugger._splits["test"].inputs([3, 8])
     queries = Queries(tuple(ids), inputs, np.array(labels))

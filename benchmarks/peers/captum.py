@@ -1,0 +1,81 @@
+"""captum's TracIn over the whole network, and its two fast variants for the weight of the last layer only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from captum.influence import TracInCP, TracInCPFast, TracInCPFastRandProj
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import nn
+
+from benchmarks.peers.protocol import Batch, NotOffered, both_ends
+from benchmarks.peers.setting import BATCH, Setting
+
+
+class _Captum:
+    """What all three are made with."""
+
+    def __init__(self, setting: Setting, folder: Path) -> None:
+        self._setting, self._model = setting, setting.model()
+        self._arguments = {
+            "model": self._model,
+            "train_dataset": setting.dataset(),
+            "checkpoints": [str(path) for path in setting.weights],
+            "checkpoints_load_func": self._load,
+            "loss_fn": nn.CrossEntropyLoss(reduction="sum"),
+            "batch_size": BATCH,
+        }
+
+    def _load(self, model: nn.Module, path: str) -> float:
+        model.load_state_dict(load_file(path))
+        return self._setting.rates[[str(known) for known in self._setting.weights].index(path)]
+
+
+class Whole(_Captum):
+    """All parameters, with its hooks in place of one backward pass per example. Nothing is stored."""
+
+    def prepare(self) -> None:
+        self._tracin: Any = TracInCP(**self._arguments, sample_wise_grads_per_batch=True)
+
+    def scores(self, queries: Batch) -> NDArray[np.float32]:
+        return self._tracin.influence(queries).detach().numpy()
+
+    def strongest(self, query: Batch, k: int) -> NDArray[np.int64]:
+        return both_ends(self._tracin.influence(query).detach()[0], k)
+
+    def self_influence(self) -> NDArray[np.float32]:
+        return self._tracin.self_influence(outer_loop_by_checkpoints=True).detach().numpy()
+
+
+class Fast(Whole):
+    """The last layer's weight. Nothing is stored: the training set is run again for every set of queries."""
+
+    def prepare(self) -> None:
+        self._tracin = TracInCPFast(**self._arguments, final_fc_layer=self._model.output)
+
+
+class Projected(_Captum):
+    """Vectors of the training set in an Annoy index, in memory."""
+
+    def prepare(self) -> None:
+        layer = self._model.output
+        self._tracin = TracInCPFastRandProj(
+            **self._arguments, final_fc_layer=layer, projection_dim=layer.in_features * layer.out_features, seed=0
+        )
+
+    def scores(self, queries: Batch) -> NDArray[np.float32]:
+        n = self._setting.sizes.examples
+        found = self._tracin.influence(queries, k=n)  # it gives scores only with the ranking
+        scores = torch.zeros(len(queries[1]), n)
+        return scores.scatter_(1, found.indices, found.influence_scores).numpy()
+
+    def strongest(self, query: Batch, k: int) -> NDArray[np.int64]:
+        ends = [self._tracin.influence(query, k=k, proponents=up).indices[0] for up in (True, False)]
+        return torch.cat(ends).numpy()
+
+    def self_influence(self) -> NDArray[np.float32]:
+        raise NotOffered("its documentation says to use TracInCPFast")

@@ -1,0 +1,100 @@
+"""dattri: TracIn with whole and with projected gradients, and its TRAK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from dattri.algorithm.tracin import TracInAttributor
+from dattri.algorithm.trak import TRAKAttributor
+from dattri.task import AttributionTask
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.peers.protocol import Batch, both_ends
+from benchmarks.peers.setting import BATCH, NUMBERS, Setting
+
+
+class _Dattri:
+    """Loaders and losses that all of them share."""
+
+    def __init__(self, setting: Setting, folder: Path) -> None:
+        self._setting, self._model = setting, setting.model()
+        self._train = DataLoader(setting.dataset(), batch_size=BATCH, shuffle=False)
+        self._states = [setting.state(c) for c in range(len(setting.rates))]
+
+    def _loss(self, parameters: Any, example: Batch) -> Tensor:
+        """Of one example, without a batch axis: dattri maps it over the batch."""
+        inputs, label = example
+        return cross_entropy(functional_call(self._model, parameters, inputs[None]), label[None])
+
+    def strongest(self, query: Batch, k: int) -> NDArray[np.int64]:
+        return both_ends(self.scores(query)[0], k)
+
+    def scores(self, queries: Batch) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+
+class TracIn(_Dattri):
+    """Whole gradients, nothing stored."""
+
+    projector = "identity"
+
+    def prepare(self) -> None:
+        self._attributor = TracInAttributor(
+            task=AttributionTask(loss_func=self._loss, model=self._model, checkpoints=self._states),
+            weight_list=torch.tensor(self._setting.rates),
+            normalized_grad=False,
+            projector_kwargs={"proj_type": self.projector, "proj_dim": NUMBERS, "device": "cpu"},
+        )
+
+    def scores(self, queries: Batch) -> NDArray[np.float32]:
+        return self._attributor.attribute(self._train, _loader(queries)).T.numpy()
+
+    def self_influence(self) -> NDArray[np.float32]:
+        return self._attributor.self_attribute(self._train).numpy()
+
+
+class ProjectedTracIn(TracIn):
+    """The same with a dense Gaussian projection, drawn anew for every batch."""
+
+    projector = "normal"
+
+
+class Trak(_Dattri):
+    """TRAK with the training side cached in memory."""
+
+    def prepare(self) -> None:
+        self._attributor = self._made()
+        self._attributor.cache(self._train)
+
+    def scores(self, queries: Batch) -> NDArray[np.float32]:
+        return self._attributor.attribute(_loader(queries)).detach().T.numpy()
+
+    def self_influence(self) -> NDArray[np.float32]:
+        return self._made().self_attribute(self._train).detach().numpy()  # with a cache it does not take a loader
+
+    def _made(self) -> TRAKAttributor:
+        return TRAKAttributor(
+            task=AttributionTask(
+                loss_func=self._loss, model=self._model, checkpoints=self._states, target_func=self._log_odds
+            ),
+            correct_probability_func=self._probability,
+            projector_kwargs={"proj_type": "normal", "proj_dim": NUMBERS, "device": "cpu"},
+        )
+
+    def _log_odds(self, parameters: Any, example: Batch) -> Tensor:
+        logarithm = -self._loss(parameters, example)
+        return logarithm - torch.log(1 - torch.exp(logarithm))
+
+    def _probability(self, parameters: Any, example: Batch) -> Tensor:
+        return torch.exp(-self._loss(parameters, example))
+
+
+def _loader(queries: Batch) -> DataLoader:
+    return DataLoader(TensorDataset(*queries), batch_size=len(queries[1]), shuffle=False)
