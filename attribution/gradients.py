@@ -20,13 +20,14 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from attribution.errors import InvalidInput, Unsuited
 from attribution.forms import Dense, MatrixGradient
 from attribution.layers import LAYOUTS, Layout
 from attribution.recording import OUT_OF_PLACE, Recording, in_full, record
+from attribution.single import single_gradients
 from attribution.task import Functional, Inputs, Task
 
 
@@ -38,6 +39,8 @@ class Block:
     parameters  the parameters it covers; for a layer the weight first, then the bias as the last column.
     hooked      read off the calls that use it, not through torch.func.
     layout      where those calls have the examples (see `layers`).
+    leading     of a parameter used element by element, which is given to the model once for every example: the
+                dimensions put between the examples and its own; −1 where its own first one, of size 1, is theirs.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Block:
     columns: int
     hooked: bool
     layout: Layout = "first"
+    leading: int | None = None
 
     @property
     def shape(self) -> tuple[str, int, int]:
@@ -105,21 +109,33 @@ class GradientEngine:
         """Gradients of `functional` (the training losses when None) for every example of the batch."""
         functional = functional or self.task.losses
         hooked = [block for block in self.blocks if block.hooked]
-        names = [name for block in hooked for name in block.parameters]
-        recording = self._recorded(names, inputs, labels, functional)
+        names = [name for block in hooked if block.leading is None for name in block.parameters]
+        copied = {block.parameters[0]: block.leading for block in hooked if block.leading is not None}
+        recording = self._recorded(names, inputs, labels, functional, copied)
         left = [block for block in self.blocks if not block.hooked]
-        others = _vmapped(self.task, self.model, left, inputs, labels, functional)
+        others = _single(self.model, left, inputs, labels, functional)
         n = len(labels)
         _refuse_other_use(recording, hooked)
         found = [self._read(recording, block, n) if block.hooked else others[block.name] for block in self.blocks]
         return Batch(found, in_full(recording.values))
 
-    def _recorded(self, names: Sequence[str], inputs: Inputs, labels: Tensor, functional: Functional) -> Recording:
+    def _recorded(
+        self,
+        names: Sequence[str],
+        inputs: Inputs,
+        labels: Tensor,
+        functional: Functional,
+        copied: Mapping[str, int] | None = None,
+    ) -> Recording:
         parameters = dict(self.model.named_parameters())
         chosen = {id(parameters[name]): name for name in names}
-        return record(lambda: functional(self.model, _copied(inputs, self._channels_last), labels), chosen)
+        leaves = {name: _copies(parameters[name], len(labels), k) for name, k in (copied or {}).items()}
+        model = _with_others(self.model, leaves) if leaves else self.model
+        return record(lambda: functional(model, _copied(inputs, self._channels_last), labels), chosen, leaves)  # type: ignore[arg-type]
 
     def _read(self, recording: Recording, block: Block, n: int) -> MatrixGradient:
+        if block.leading is not None and block.parameters[0] in recording.copies:
+            return Dense(recording.copies[block.parameters[0]].reshape(n, block.rows, block.columns))
         found = recording.gradient(block.parameters, block.layout, n)
         if found is None:  # the layer took no part in this pass
             found = Dense(torch.zeros((), device=recording.values.device).expand(n, block.rows, block.columns))
@@ -151,11 +167,15 @@ class GradientEngine:
                 gradients.append(gradient)
         blocks += _without_part([name for name in tracked if name not in expected], recording, parameters)
         covered = {name for block in blocks for name in block.parameters}
+        left_over = [name for name in tracked if name not in covered]
+        for name, leading in self._copyable(left_over, inputs, labels, expected, weights, recording.values).items():
+            blocks.append(Block("", (name,), *_shape(parameters[name]), True, leading=leading))
+            covered.add(name)
         others = [Block("", (name,), *_shape(parameters[name]), False) for name in tracked if name not in covered]
         order = {name: i for i, name in enumerate(tracked)}
         named = _named(sorted([*blocks, *others], key=lambda block: order[block.parameters[0]]))
         left = [block for block in named if not block.hooked]
-        single = _vmapped(self.task, self.model, left, inputs, labels, self.task.losses)
+        single = _single(self.model, left, inputs, labels, self.task.losses)
         for name, gradient in single.items():
             if not _agrees(gradient, expected[name].reshape(_shape(expected[name])), weights, _OF_HALVES):
                 raise Unsuited(
@@ -164,7 +184,70 @@ class GradientEngine:
                     _NO_COUPLING,
                 )
         numbers = sum(gradient.n_values for gradient in (*gradients, *single.values()))
+        numbers += sum(block.size for block in named if block.leading is not None) * len(labels)
         return tuple(named), max(1, numbers // len(labels))
+
+    def _copyable(
+        self,
+        names: Sequence[str],
+        inputs: Inputs,
+        labels: Tensor,
+        expected: Mapping[str, Tensor],
+        weights: Tensor,
+        values: Tensor,
+    ) -> dict[str, int]:
+        """Parameters that the model takes as well when every example has one of its own, with their `leading`.
+
+        Far cheaper than torch.func, which runs the whole model once more. Tried together at first, then one by one.
+        """
+        parameters = dict(self.model.named_parameters())
+        names = [name for name in names if parameters[name].numel() <= _LARGEST_COPIED]
+        found: dict[str, int] = {}
+
+        def agreeing(tried: Mapping[str, int]) -> bool:
+            try:
+                recording = self._recorded([], inputs, labels, self.task.losses, tried)
+            except Exception:  # whatever the model raises when a parameter has a dimension more
+                return False
+            if not torch.allclose(recording.values, values, rtol=1e-3, atol=1e-5, equal_nan=True):
+                return False
+            for name in tried:
+                rows, columns = _shape(parameters[name])
+                gradient = recording.copies.get(name, torch.zeros(()))
+                if gradient.numel() != len(labels) * rows * columns:
+                    return False
+                wanted = expected[name].reshape(rows, columns)
+                if not _agrees(Dense(gradient.reshape(len(labels), rows, columns)), wanted, weights, _OF_NUMBERS):
+                    return False
+            return True
+
+        for leading in _LEADING:
+            left = [name for name in names if name not in found]
+            tried = {name: leading for name in left if leading >= 0 or parameters[name].shape[:1] == (1,)}
+            if tried and agreeing(tried):
+                found |= tried
+            elif len(tried) > 1:
+                found |= {name: leading for name in tried if agreeing({name: leading})}
+        return found
+
+
+_LARGEST_COPIED = 2**20  # numbers of a parameter that is given to every example
+_LEADING = (-1, 0, 1, 2)
+
+
+def _copies(parameter: Tensor, n: int, leading: int) -> Tensor:
+    """One copy of a parameter for each of n examples, as a leaf that requires a gradient."""
+    shape = parameter.shape[1:] if leading < 0 else (*[1] * leading, *parameter.shape)
+    return parameter.detach().reshape(shape).expand(n, *shape).clone().requires_grad_()
+
+
+def _with_others(model: nn.Module, tensors: Mapping[str, Tensor]) -> Callable[..., Tensor]:
+    """The model with other tensors in the place of some parameters."""
+
+    def call(*args: Inputs, **kwargs: Inputs) -> Tensor:
+        return functional_call(model, dict(tensors), args, kwargs)  # type: ignore[no-any-return]
+
+    return call
 
 
 # The share of their size by which a sum of single gradients may differ from autograd's.
@@ -333,45 +416,14 @@ def _runs_channels_last(task: Task, model: nn.Module, probe: tuple[Inputs, Tenso
     return False
 
 
-def _vmapped(
-    task: Task,
-    model: nn.Module,
-    blocks: Sequence[Block],
-    inputs: Inputs,
-    labels: Tensor,
-    functional: Functional,
+def _single(
+    model: nn.Module, blocks: Sequence[Block], inputs: Inputs, labels: Tensor, functional: Functional
 ) -> dict[str, MatrixGradient]:
-    """Per-example gradients of single parameters through torch.func, for whatever the hooks do not cover."""
+    """Per-example gradients of blocks that are not read off calls, by name."""
     if not blocks:
         return {}
-    parameters = dict(model.named_parameters())
-    chosen = {block.parameters[0]: parameters[block.parameters[0]].detach() for block in blocks}
-    rest = {**{n: p.detach() for n, p in parameters.items() if n not in chosen}, **dict(model.named_buffers())}
-
-    def loss_of_one(values: dict[str, Tensor], one: Inputs, label: Tensor) -> Tensor:
-        def call(*args: Inputs, **kwargs: Inputs) -> Tensor:
-            return functional_call(model, {**values, **rest}, args, kwargs)
-
-        batch_of_one = tree_map(lambda t: t.unsqueeze(0), one)
-        return functional(call, batch_of_one, label.unsqueeze(0))[0]  # type: ignore[arg-type]
-
-    gradient_of_one = grad(loss_of_one)
-    try:
-        gradients = vmap(gradient_of_one, in_dims=(None, 0, 0))(chosen, _copied(inputs), labels)
-    except (RuntimeError, ValueError):  # vmap has no rule for some layers (LSTM) and for some in-place changes
-        gradients = _one_by_one(gradient_of_one, chosen, _copied(inputs), labels)
+    found = single_gradients(model, [block.parameters[0] for block in blocks], _copied(inputs), labels, functional)
     return {
-        block.name: Dense(in_full(gradients[block.parameters[0]]).reshape(len(labels), block.rows, block.columns))
+        block.name: Dense(in_full(found[block.parameters[0]]).reshape(len(labels), block.rows, block.columns))
         for block in blocks
     }
-
-
-def _one_by_one(
-    gradient_of_one: Callable[..., dict[str, Tensor]], chosen: dict[str, Tensor], inputs: Inputs, labels: Tensor
-) -> dict[str, Tensor]:
-    """What vmap gives, by a loop. Raises `Unsuited` when the model does not take a single example."""
-    try:
-        rows = [gradient_of_one(chosen, tree_map(lambda t, i=i: t[i], inputs), labels[i]) for i in range(len(labels))]
-    except (RuntimeError, ValueError) as error:
-        raise Unsuited(f"The gradient of a single example cannot be computed: {error}", _NO_COUPLING) from error
-    return {name: torch.stack([row[name] for row in rows]) for name in chosen}

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from attribution import attention
+from attribution import attention, recurrence
 from attribution.errors import Unsuited
 from attribution.forms import MatrixGradient, summed
 from attribution.layers import RULES, Call, Layout, Part, Rule
@@ -51,6 +51,7 @@ class Recording:
 
     values: Tensor
     _calls: dict[Group, list[tuple[_Seen, Part]]] = field(default_factory=dict)
+    copies: dict[str, Tensor] = field(default_factory=dict)  # gradients of the leaves that were asked for, by name
 
     @property
     def uses(self) -> list[Group]:
@@ -77,18 +78,26 @@ class Recording:
         return summed(parts) if parts else None
 
 
-def record(run: Callable[[], Tensor], parameters: Mapping[int, str]) -> Recording:
-    """Run a functional (to values (B,)) and its backward pass. parameters: name by `id` of each that is tracked."""
-    recorder = _Recorder(parameters)
+def record(
+    run: Callable[[], Tensor], parameters: Mapping[int, str], leaves: Mapping[str, Tensor] | None = None
+) -> Recording:
+    """Run a functional (to values (B,)) and its backward pass.
+
+    parameters  name by `id` of each that is tracked.
+    leaves      tensors that require a gradient, which is taken of them too.
+    """
+    recorder, leaves = _Recorder(parameters), leaves or {}
     with torch.enable_grad(), recorder:
         values = run()
-    if recorder.seen and values.requires_grad:
-        torch.autograd.grad(values.sum(), [recorder.anchor], allow_unused=True)  # a layer may feed no loss
+    copies = {}
+    if values.requires_grad:  # a layer may feed no loss, and a leaf may take no part
+        _, *found = torch.autograd.grad(values.sum(), [recorder.anchor, *leaves.values()], allow_unused=True)
+        copies = {name: in_full(g) for name, g in zip(leaves, found, strict=True) if g is not None}
     calls: dict[Group, list[tuple[_Seen, Part]]] = {}
     for seen in recorder.seen:
         for group, part in seen.parts:
             calls.setdefault(group, []).append((seen, part))
-    return Recording(values.detach(), calls)
+    return Recording(values.detach(), calls, copies)
 
 
 def _finished(seen: _Seen) -> Call:
@@ -126,6 +135,11 @@ class _Recorder(TorchFunctionMode):
             if attention.can_attend(arguments):
                 with self:  # its projections are calls like any other
                     return attention.attend(arguments)
+        if func in recurrence.STEPS:
+            steps = recurrence.bound(args, kwargs)
+            if steps is not None:
+                with self:
+                    return recurrence.run(func, steps)
         output = func(*args, **kwargs)
         rule = RULES.get(func)
         if rule is None or not torch.is_grad_enabled():  # the model runs this call without gradients

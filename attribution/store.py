@@ -41,7 +41,7 @@ ROWS_AT_ONCE = 2048  # rows of one block: the unit that is finished, checked and
 BATCH = 256  # rows of one forward and backward pass inside a block, at most
 # Numbers held by one pass: at best so few that they stay near the processor; but smaller passes than of 64 rows spend
 # their time on preparing the weights, so those take more memory, up to the most.
-_NUMBERS_NEAR, _ROWS_AT_LEAST, _NUMBERS_AT_MOST = 2**22, 64, 2**26
+_NUMBERS_NEAR, _ROWS_AT_LEAST, _NUMBERS_AT_MOST = 2**21, 64, 2**26
 _SAMPLE_IN_MEMORY = 2**26  # numbers: 256 MB of gradients of the fitting sample
 _PROBE = 8  # rows the engine checks itself on
 
