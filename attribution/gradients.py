@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_map
 from attribution.errors import InvalidInput, Unsuited
 from attribution.forms import Dense, MatrixGradient
 from attribution.layers import LAYOUTS, Layout
+from attribution.project import Project
 from attribution.recording import OUT_OF_PLACE, Recording, in_full, record
 from attribution.single import single_gradients
 from attribution.task import Functional, Inputs, Task
@@ -94,6 +95,18 @@ class GradientEngine:
         _refuse_coupling(task, model, probe)
         self._channels_last = _runs_channels_last(task, model, probe)
         self.blocks, self.numbers_per_example = self._agreeing_blocks(tracked, *probe)
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        probe: tuple[Inputs, Tensor],
+        *,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        layers: Sequence[str] | None = None,
+    ) -> GradientEngine:
+        """An engine without a project. loss: (logits (B, K), labels (B,)) → (B,), cross-entropy when None."""
+        return cls(Task(Project("model", lambda: model, [], [], ["0", "1"], loss=loss)), model, probe, layers)
 
     @property
     def n_parameters(self) -> int:
