@@ -371,6 +371,7 @@ def embed(
     _predict(workspace, run, task, train_split, test_split, weights[-1], progress)
     if work and announce:
         announce(work.cost().sentence)
+    del work  # with the model in it
 
     def make(folder: Path) -> Mapping[str, Any]:
         facts = store.embed(task, weights, train_split, recipe, folder, origin=origin, progress=progress)
