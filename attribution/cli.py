@@ -44,6 +44,7 @@ JobOption = Annotated[str | None, typer.Option("--job", hidden=True)]
 TargetOption = Annotated[
     str, typer.Option(help="Ask about the loss of the 'label' of the test example, or of the 'predicted' class.")
 ]
+DeviceOption = Annotated[str, typer.Option(help="Where gradients are computed: cpu, cuda or cuda:0.")]
 MethodOption = Annotated[str, typer.Option(help="Attribution method.")]
 _DEFAULT_WORKSPACE = Path("work/fashion")
 
@@ -88,7 +89,7 @@ def demo(
         target = Workspace(folder)
         project = pipeline.record_demo(target, name, options)
         pipeline.train(target, project, progress=progress)
-        pipeline.embed(target, project, progress=progress)
+        pipeline.embed(target, project, announce=_say, progress=progress)
         pipeline.index(target, project, progress=progress)
     _print_status(target, as_json)
 
@@ -135,44 +136,60 @@ def embed(
     workspace: WorkspaceOption = None,
     projection: Annotated[str, typer.Option(help="eigenbasis, dense or two-sided.")] = "eigenbasis",
     dimension: Annotated[int | None, typer.Option(min=1, help="Numbers kept per example and checkpoint.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, or float16: half the disk.")] = "float32",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     job: JobOption = None,
 ) -> None:
     """Compute and project the training gradients; resumes, and mends damaged blocks."""
     from attribution import pipeline
+    from attribution.task import require_device
 
     with _reported(workspace, "embed", job) as progress:
+        require_device(device)
         opened, target = _project(project, workspace)
-        recipe = pipeline.embed_recipe(opened, projection=projection, dimension=dimension)
-        pipeline.embed(target, opened, recipe, progress=progress)
+        recipe = pipeline.embed_recipe(opened, projection=projection, dimension=dimension, dtype=dtype)
+        pipeline.embed(target, opened, recipe, device=device, announce=_say, progress=progress)
     _print_status(target, as_json)
 
 
 @app.command()
 def index(
-    project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False, job: JobOption = None
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    job: JobOption = None,
 ) -> None:
     """Index the projected gradients for searching."""
     from attribution import pipeline
+    from attribution.task import require_device
 
     with _reported(workspace, "index", job) as progress:
+        require_device(device)
         opened, target = _project(project, workspace)
-        pipeline.index(target, opened, progress=progress)
+        pipeline.index(target, opened, device=device, progress=progress)
     _print_status(target, as_json)
 
 
 @app.command()
 def build(
-    project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False, job: JobOption = None
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    job: JobOption = None,
 ) -> None:
     """Every step that is still missing: load, train, embed, index."""
     from attribution import pipeline
+    from attribution.task import require_device
 
     with _reported(workspace, "build", job) as progress:
+        require_device(device)
         opened, target = _project(project, workspace)
         pipeline.train(target, opened, progress=progress)
-        pipeline.embed(target, opened, progress=progress)
-        pipeline.index(target, opened, progress=progress)
+        pipeline.embed(target, opened, device=device, announce=_say, progress=progress)
+        pipeline.index(target, opened, device=device, progress=progress)
     _print_status(target, as_json)
 
 
@@ -229,6 +246,7 @@ def query(
     method: MethodOption = "tracin",
     top: Annotated[int, typer.Option(min=1, help="Proponents, and as many opponents.")] = 20,
     target: TargetOption = "label",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """The training examples that support and oppose one prediction, or those of a group together.
@@ -238,7 +256,7 @@ def query(
     """
     if bool(test) == bool(true or pred) or bool(true) != bool(pred):
         raise InvalidInput("It is not clear what is asked about.", "Use --test ID, or --true CLASS with --pred CLASS.")
-    debugger = _debugger(project, workspace)
+    debugger = _debugger(project, workspace, device)
     options: dict[str, Any] = {"target": target, "k": top, "method": method}
     if true and pred:
         pair = _class(debugger, true), _class(debugger, pred)
@@ -316,6 +334,7 @@ def score(
     method: MethodOption = "tracin",
     measure: Annotated[str, typer.Option(help="loss or margin.")] = "loss",
     target: TargetOption = "label",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Scores of every training example for every test example; rows in test order, columns in training order."""
@@ -323,7 +342,7 @@ def score(
 
     from attribution.files import allocate, whole, writing
 
-    debugger = _debugger(project, workspace)
+    debugger = _debugger(project, workspace, device)
     if not out.absolute().parent.is_dir():
         raise InvalidInput(
             f"There is no folder {out.parent} to write {out.name} in.", "Make it, or name another --out."
@@ -395,10 +414,10 @@ def _project(path: Path | None, workspace: Path | None) -> tuple[Project, Worksp
     return opened, target
 
 
-def _debugger(project: Path | None, workspace: Path | None) -> Debugger:
+def _debugger(project: Path | None, workspace: Path | None, device: str = "cpu") -> Debugger:
     from attribution.debugger import Debugger
 
-    return Debugger.open(_workspace_of(project, workspace))
+    return Debugger.open(_workspace_of(project, workspace), device=device)
 
 
 def _workspace_of(project: Path | None, workspace: Path | None) -> Path:

@@ -58,16 +58,16 @@ class Debugger:
     """An opened run. Made by `open`, which refuses whatever is missing, damaged or stale."""
 
     @staticmethod
-    def open(workspace: str | Path) -> Debugger:
-        """Open the current index of a workspace.
+    def open(workspace: str | Path, *, device: str = "cpu") -> Debugger:
+        """Open the current index of a workspace; `device` computes the gradients of what is asked about.
 
         Raises `Missing` (nothing built yet, or not all of it), `StoreError` (stale, damaged, newer format) and
         `InvalidInput` (the project cannot be read), each with the sentence to show.
         """
-        return Debugger(Workspace(workspace))
+        return Debugger(Workspace(workspace), device=device)
 
-    def __init__(self, workspace: Workspace) -> None:
-        opened = pipeline.open_index(workspace)
+    def __init__(self, workspace: Workspace, *, device: str = "cpu") -> None:
+        opened = pipeline.open_index(workspace, device=device)
         self._manifest, gradients = opened.manifest, opened.gradients
         self._loaded, self._predictions = gradients.loaded, gradients.predictions
         self._splits = {"train": gradients.train, "test": gradients.test}

@@ -5,7 +5,6 @@ Each check is one sentence; a failed one says what to do. The same checks are pr
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attribution import loading
+from attribution import estimate, loading
 from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Examples
 from attribution.gradients import GradientEngine
 from attribution.pipeline import embed_recipe, project_folder, recorded_project, require_weights
 from attribution.project import Project
-from attribution.store import EmbedRecipe, rows_of_a_pass
+from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
 from attribution.workspace import Workspace
 
@@ -74,7 +73,8 @@ def _run(project: Project, recipe: EmbedRecipe, folder: Path) -> Iterator[Check]
     gradients, engine = _attempt("gradients", lambda: _engine(task, model, split, recipe))
     yield gradients
     if engine is not None:
-        yield _cost(engine, split, recipe, len(project.checkpoints) or _retrained(project))
+        checkpoints = len(project.checkpoints) or _retrained(project)
+        yield _attempt("cost", lambda: (estimate.cost(engine, split, recipe, checkpoints).sentence, True))[0]
 
 
 T = TypeVar("T")
@@ -153,23 +153,6 @@ def _engine(task: Task, model: nn.Module, split: Split, recipe: EmbedRecipe) -> 
     slower = f"; {len(others)} parameters through torch.func (slower): {', '.join(others[:6])}" if others else ""
     more = " …" if len(others) > 6 else ""
     return f"{len(hooked)} layers through hooks, equal to autograd{slower}{more}.", engine
-
-
-def _cost(engine: GradientEngine, split: Split, recipe: EmbedRecipe, checkpoints: int) -> Check:
-    n = min(rows_of_a_pass(engine, recipe.projection), len(split))
-    inputs, labels = split.inputs(slice(0, n)), split.labels(slice(0, n))
-    start = time.perf_counter()
-    engine.gradients(inputs, labels).squared_norms()
-    per_example = (time.perf_counter() - start) / n
-    dimension = getattr(recipe.projection, "dimension", 512)
-    minutes = per_example * len(split) * checkpoints / 60
-    n_bytes = 4 * dimension * len(split) * checkpoints
-    return Check(
-        "cost",
-        True,
-        f"About {max(minutes, 0.1):.1f} minutes and {2 * n_bytes / 2**20:,.0f} MB of disk for {checkpoints} "
-        f"checkpoints; searching holds {n_bytes / 2**20:,.0f} MB in memory.",
-    )
 
 
 def _retrained(project: Project) -> int:

@@ -94,11 +94,26 @@ def writing(path: Path, hint: str = "Name a --workspace that you may write to.")
         raise
 
 
+def require_room(path: Path, n_bytes: int, what: str) -> None:
+    """Raise `StoreError` where the disk of `path`, which need not exist yet, has less than `n_bytes` free."""
+    free = _free(path)
+    if n_bytes > free:
+        raise StoreError(
+            f"There is no room left to write in {path} ({what} would take {n_bytes / 2**20:,.1f} MB, with "
+            f"{free / 2**20:,.0f} MB free on that disk).",
+            "Free some space and run the same command: it goes on where it stopped.",
+        )
+
+
+def _free(path: Path) -> int:
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free
+
+
 def _limit(error: OSError, path: Path) -> str:
     if error.errno == errno.EFBIG:
         return "a file there has reached the size that is allowed"
-    there = next(p for p in (path, *path.absolute().parents) if p.exists())
-    return f"{shutil.disk_usage(there).free / 2**20:,.0f} MB free on that disk"
+    return f"{_free(path) / 2**20:,.0f} MB free on that disk"
 
 
 def _is_about(error: OSError, path: Path) -> bool:

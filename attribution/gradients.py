@@ -119,7 +119,12 @@ class GradientEngine:
         return [block.shape for block in self.blocks]
 
     def gradients(self, inputs: Inputs, labels: Tensor, functional: Functional | None = None) -> Batch:
-        """Gradients of `functional` (the training losses when None) for every example of the batch."""
+        """Gradients of `functional` (the training losses when None) for every example of the batch.
+
+        Raises `InvalidInput` for an empty batch.
+        """
+        if len(labels) == 0:
+            raise InvalidInput("The batch is empty.", "Pass at least one example.")
         functional = functional or self.task.losses
         hooked = [block for block in self.blocks if block.hooked]
         names = [name for block in hooked if block.leading is None for name in block.parameters]
@@ -354,6 +359,14 @@ def _tracked(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
         names = [name for name in names if any(name.startswith(f"{layer}.") for layer in layers)]
     if not names:
         raise InvalidInput("No parameter is left to track.", "Name layers that have trainable parameters.")
+    dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    for name in names:  # integers are never among them: torch lets none of them be trained
+        if dtypes[name].is_complex:
+            raise Unsuited(
+                f"The parameter {name} is complex ({str(dtypes[name]).removeprefix('torch.')}), and influence is an "
+                "inner product of real gradients.",
+                "Leave that layer out with layers=…, or hold its real and imaginary parts as two real parameters.",
+            )
     return names
 
 

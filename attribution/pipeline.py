@@ -20,10 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from attribution import continuing, loading, predictions, standout, store
 from attribution import index as vector_index
-from attribution import loading, predictions, standout, store
+from attribution.blocks import DTYPES
 from attribution.demos import DemoOptions, demo_project
 from attribution.errors import Damaged, InvalidInput, Missing, StoreError
+from attribution.estimate import Work
 from attribution.files import file_sha256, writing
 from attribution.loading import LoadedExamples
 from attribution.methods import METHODS
@@ -168,7 +170,8 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
 
     def make(folder: Path) -> Mapping[str, Any]:
         facts = make_run(folder)
-        return {**facts, "probe": _probe(task, folder / facts["checkpoints"][-1]["file"], train_split)}
+        rows = _probe_rows(train_split.examples.labels)
+        return {**facts, "probe": _probe(task, folder / facts["checkpoints"][-1]["file"], train_split, rows)}
 
     parents = {"examples": examples}
     return _find_or_make(workspace, "runs", _of_this_code(workspace, recipe, parents, task, train_split), parents, make)
@@ -189,9 +192,9 @@ _PROBE_ROWS = 64
 
 
 @torch.no_grad()
-def _probe(task: Task, weights: Path, train_split: Split) -> list[float]:
+def _probe(task: Task, weights: Path, train_split: Split, rows: NDArray[np.int64]) -> list[float]:
     """Losses of some training rows at one checkpoint."""
-    rows, model = _probe_rows(train_split.examples.labels), task.model(weights)
+    model = task.model(weights)
     with running("The model or the loss"):
         losses = task.losses(model, train_split.inputs(rows), train_split.labels(rows))
     return [round(float(loss), 6) for loss in losses]
@@ -219,13 +222,19 @@ def _of_this_code(
     raise AssertionError("there is always one more number")
 
 
-def _other_code(workspace: Workspace, run: str, task: Task, train_split: Split) -> str:
-    """In a sentence, that the model or the loss is no longer what made this run; "" where it is."""
+def _other_code(
+    workspace: Workspace, run: str, task: Task, train_split: Split, labels: NDArray[np.int64] | None = None
+) -> str:
+    """In a sentence, that the model or the loss is no longer what made this run; "" where it is.
+
+    labels  of the run, where it was made with the first rows of the split alone.
+    """
     was = workspace.manifest("runs", run)["facts"].get("probe")
     if not was:  # a run from before this was kept
         return ""
-    now = _probe(task, checkpoint_files(workspace, run)[-1], train_split)
-    for i, a, b in zip(_probe_rows(train_split.examples.labels), was, now, strict=True):
+    rows = _probe_rows(train_split.examples.labels if labels is None else labels)
+    now = _probe(task, checkpoint_files(workspace, run)[-1], train_split, rows)
+    for i, a, b in zip(rows, was, now, strict=True):
         if not np.isclose(a, b, rtol=2e-3, atol=1e-4, equal_nan=True):
             return (
                 f"The loss of {train_split.examples.ids[i]} is {b:.4g} and was {a:.4g} when the run was made: the "
@@ -302,41 +311,77 @@ def checkpoint_files(workspace: Workspace, run: str) -> list[Path]:
 # --- embed ------------------------------------------------------------------------------------------------------------
 
 
-def embed_recipe(project: Project, *, projection: str = "eigenbasis", dimension: int | None = None) -> EmbedRecipe:
+def embed_recipe(
+    project: Project, *, projection: str = "eigenbasis", dimension: int | None = None, dtype: str = "float32"
+) -> EmbedRecipe:
     """The recipe for a named projection; raises `InvalidInput` for an unknown name or a size it has not."""
     if projection not in PROJECTIONS:
         raise InvalidInput(f"The projection “{projection}” is not known.", f"Use {', '.join(PROJECTIONS)}.")
     spec = PROJECTIONS[projection]
     if dimension is not None and spec.__dataclass_fields__.get("dimension") is None:
         raise InvalidInput(f"The {projection} projection has no single dimension.", "Leave --dimension away.")
+    if dtype not in DTYPES:
+        raise InvalidInput(f"Gradients are not stored as “{dtype}”.", f"Use {' or '.join(DTYPES)}.")
     options: dict[str, Any] = {} if dimension is None else {"dimension": dimension}
-    return EmbedRecipe(spec(**options), tuple(project.layers) if project.layers else None)
+    layers = tuple(project.layers) if project.layers else None
+    return EmbedRecipe(spec(**options), layers, dtype)
+
+
+def _described(recipe: EmbedRecipe) -> dict[str, Any]:
+    """The recipe as it is recorded; what is usual is left out where it was not always an option."""
+    described: dict[str, Any] = {"projection": asdict(recipe.projection), "layers": recipe.layers}
+    return described | ({"dtype": recipe.dtype} if recipe.dtype != "float32" else {})
 
 
 def embed(
-    workspace: Workspace, project: Project, recipe: EmbedRecipe | None = None, *, progress: Progress = silent
+    workspace: Workspace,
+    project: Project,
+    recipe: EmbedRecipe | None = None,
+    *,
+    device: str = "cpu",
+    announce: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> str:
     """Project the training gradients at every checkpoint of the current run; returns the id of the store.
 
-    A store that is there but damaged is mended: only its damaged blocks are made anew.
+    A store that is there but damaged is mended: only its damaged blocks are made anew. Of examples that were appended
+    only their own gradients are computed, where an earlier store can be continued.
+
+    announce  is told in one sentence what the work will take, before it starts, where there is any.
     """
     recipe = recipe or embed_recipe(project)
     run = _current(workspace, "runs")
-    task = Task(project)
+    task = Task(project, device=device)
     train_split, test_split = splits(project, task, examples_of(workspace, run))
     saved = saved_checkpoints(workspace, run)
     weights = checkpoint_files(workspace, run)
     workspace.verify("runs", run)
     _refuse_other_code(workspace, run, task, train_split)
+
+    def is_same_code(earlier: str) -> bool:
+        labels = examples_of(workspace, earlier).train.labels
+        return not _other_code(workspace, earlier, task, train_split, labels)
+
+    described, parents = _described(recipe), {"runs": run}
+    origin = continuing.find(workspace, run, described, train_split.examples, is_same_code)
+    asked = described | ({"continues": origin.id} if origin else {})
+    id_, work = recipe_id("gradients", asked, parents), None
+    if not workspace.has("gradients", id_):
+        work = Work(task, weights, train_split, recipe, origin.rows if origin else 0)
+        work.require_room(workspace.path, workspace.draft_bytes("gradients", id_))
     _predict(workspace, run, task, train_split, test_split, weights[-1], progress)
+    if work and announce:
+        announce(work.cost().sentence)
+    del work  # with the model in it
 
     def make(folder: Path) -> Mapping[str, Any]:
-        facts = store.embed(task, weights, train_split, recipe, folder, progress=progress)
+        facts = store.embed(task, weights, train_split, recipe, folder, origin=origin, progress=progress)
         stored = [asdict(StoredCheckpoint(c.sha256, c.learning_rate, c.step)) for c in saved]
-        return {**facts, "checkpoints": stored, "projection": asdict(recipe.projection), "layers": recipe.layers}
+        continued = continuing.facts(origin) if origin else {}
+        return {**facts, "checkpoints": stored, "layers": recipe.layers, **_described(recipe), **continued}
 
-    described = {"projection": asdict(recipe.projection), "layers": recipe.layers}
-    return _find_or_make(workspace, "gradients", described, {"runs": run}, make, mend=_withdraw_if_damaged)
+    format_ = 1 if recipe.dtype == "float32" else 2
+    return _find_or_make(workspace, "gradients", asked, parents, make, mend=_withdraw_if_damaged, format_=format_)
 
 
 def _predict(
@@ -368,7 +413,7 @@ def _withdraw_if_damaged(workspace: Workspace, id_: str) -> None:
 # --- index ------------------------------------------------------------------------------------------------------------
 
 
-def index(workspace: Workspace, project: Project, *, progress: Progress = silent) -> str:
+def index(workspace: Workspace, project: Project, *, device: str = "cpu", progress: Progress = silent) -> str:
     """Index the current store; returns the id of the index."""
     gradients = _current(workspace, "gradients")
     manifest = workspace.manifest("gradients", gradients)
@@ -377,7 +422,7 @@ def index(workspace: Workspace, project: Project, *, progress: Progress = silent
     width = manifest["facts"]["dimension"] * len(manifest["facts"]["checkpoints"])
 
     def make(folder: Path) -> Mapping[str, Any]:
-        opened = _open_gradients(workspace, project, gradients)
+        opened = _open_gradients(workspace, project, gradients, device)
         questions = _reference_vectors(opened)
         found = scan(opened.store, questions, vector_index.RECALL_AT, progress=progress)
         reference = vector_index.Reference(questions, found.ends)
@@ -418,12 +463,12 @@ class OpenGradients:
     source: IndexedRun
 
 
-def _open_gradients(workspace: Workspace, project: Project, id_: str) -> OpenGradients:
+def _open_gradients(workspace: Workspace, project: Project, id_: str, device: str) -> OpenGradients:
     manifest = workspace.manifest("gradients", id_)
     opened = GradientStore(workspace.folder("gradients", id_), manifest)
     opened.verify()
     run = manifest["parents"]["runs"]
-    task, examples = Task(project), examples_of(workspace, run)
+    task, examples = Task(project, device=device), examples_of(workspace, run)
     train_split, test_split = splits(project, task, examples)
     predicted = recipe_id("predictions", {}, {"runs": run})
     workspace.verify("runs", run)
@@ -438,8 +483,8 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str) -> OpenGra
 def _stored_recipe(manifest: Manifest) -> EmbedRecipe:
     """The recipe a store was made by, from its manifest."""
     described = dict(manifest["recipe"]["projection"])
-    layers = manifest["recipe"]["layers"]
-    return EmbedRecipe(PROJECTIONS[described["kind"]](**described), tuple(layers) if layers else None)
+    layers, dtype = manifest["recipe"]["layers"], manifest["recipe"].get("dtype", "float32")
+    return EmbedRecipe(PROJECTIONS[described["kind"]](**described), tuple(layers) if layers else None, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -451,7 +496,7 @@ class OpenIndex:
     gradients: OpenGradients
 
 
-def open_index(workspace: Workspace) -> OpenIndex:
+def open_index(workspace: Workspace, *, device: str = "cpu") -> OpenIndex:
     """Everything the debugger asks; raises `Missing` or `StoreError` for what is not there, stale or damaged."""
     project = recorded_project(workspace)
     _current(workspace, "runs")
@@ -460,7 +505,7 @@ def open_index(workspace: Workspace) -> OpenIndex:
     _refuse_stale(workspace, manifest)
     _refuse_other_settings(workspace, project, manifest["parents"]["runs"])
     workspace.verify("indexes", id_)
-    gradients = _open_gradients(workspace, project, manifest["parents"]["gradients"])
+    gradients = _open_gradients(workspace, project, manifest["parents"]["gradients"], device)
     return OpenIndex(workspace.folder("indexes", id_), manifest, gradients)
 
 
@@ -506,6 +551,7 @@ def _find_or_make(
     *,
     make_current: bool = True,
     mend: Callable[[Workspace, str], None] | None = None,
+    format_: int = 1,
 ) -> str:
     """The id of the artefact of this recipe, made if it is not there yet."""
     id_ = recipe_id(kind, recipe, parents)
@@ -522,7 +568,7 @@ def _find_or_make(
             if not workspace.has(kind, id_):  # another process may have published it while this one waited
                 facts = make(folder)
                 manifest = {"recipe": recipe, "parents": parents, "facts": facts, "seconds": watch.seconds}
-                workspace.publish(folder, kind, id_, manifest)
+                workspace.publish(folder, kind, id_, {**manifest, "format": format_})
     if make_current:
         with writing(workspace.path):
             workspace.set_current(kind, id_)

@@ -69,6 +69,9 @@ class IndexedRun:
         return self._store.squared_norms(c)
 
     def query_gradients(self, queries: Queries) -> QueryGradients:
+        if len(queries) == 0:
+            shape = 0, len(self._weights)
+            return QueryGradients(np.zeros((*shape, self._store.dimension), np.float32), np.zeros(shape, np.float32))
         with self._lock:
             found = [self._at_checkpoint(engine, projection, queries) for engine, projection in self._opened]
         vectors, norms = zip(*found, strict=True)

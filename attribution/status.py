@@ -90,11 +90,14 @@ def _describe_run(facts: Manifest) -> dict[str, str]:
 
 
 def _describe_gradients(facts: Manifest) -> dict[str, str]:
-    return {
-        "numbers per example and checkpoint": f"{facts['dimension']:,}",
+    half = "float16 " if facts.get("dtype") == "float16" else ""
+    described = {
+        f"{half}numbers per example and checkpoint": f"{facts['dimension']:,}",
         "parameters tracked": f"{facts['parameters']:,}",
         "layers": str(len(facts["blocks"])),
     }
+    taken = facts.get("continues")
+    return described | ({f"examples taken over from {taken['store']}": f"{taken['ends'][-1]:,}"} if taken else {})
 
 
 def _describe_index(facts: Manifest) -> dict[str, str]:

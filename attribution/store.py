@@ -1,23 +1,22 @@
 """GradientStore: the projected gradients of the training set on disk, and the pass over the data that fills it.
 
     gradients/<id>/checkpoint-0/   projection.safetensors   what the projection learned
-                                   vectors.npy              (N, D) float32
-                                   squared_norms.npy        (N, blocks) float32, exact, before projection
-                                   losses.npy               (N,) float32
-                                   finished.jsonl           a line per finished block of rows, with its checksum
+                                   vectors, squared_norms, losses .npy and finished.jsonl: see `blocks`
 
 A block of rows is computed by itself and written once; its line is appended only when its numbers are on disk. An
 interrupted pass goes on with the blocks that have no line, or whose numbers no longer match it, and, since blocks and
 the batches inside them never depend on where it was interrupted, ends with the same bytes.
+
+A store may continue another one (`Origin`): same weights, same recipe, and a training set that begins with the other's.
+It then takes the other's projection, since inner products are comparable only within one, and its rows as they are.
 
 N train, C checkpoints, D projected numbers per checkpoint.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import zlib
+import itertools
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,8 +28,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from attribution import blocks
+from attribution.blocks import Dtype
 from attribution.errors import StoreError
-from attribution.files import UNREADABLE, allocate, file_sha256, whole, write_tensors
+from attribution.files import UNREADABLE, file_sha256, whole, write_tensors
 from attribution.forms import MatrixGradient
 from attribution.gradients import GradientEngine
 from attribution.progress import Progress, silent
@@ -42,12 +43,10 @@ BATCH = 256  # rows of one forward and backward pass inside a block, at most
 # Numbers held by one pass: at best so few that they stay near the processor; but smaller passes than of 64 rows spend
 # their time on preparing the weights, so those take more memory, up to the most.
 _NUMBERS_NEAR, _ROWS_AT_LEAST, _NUMBERS_AT_MOST = 2**21, 64, 2**26
-_SAMPLE_IN_MEMORY = 2**26  # numbers: 256 MB of gradients of the fitting sample
+SAMPLE_IN_MEMORY = 2**26  # numbers: 256 MB of gradients of the fitting sample
 _PROBE = 8  # rows the engine checks itself on
 
-_ARRAYS = ("vectors", "squared_norms", "losses")
 _PROJECTION = "projection.safetensors"
-_Line = tuple[int, int, int]  # start, stop and checksum of a finished block
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,26 @@ class EmbedRecipe:
 
     projection: ProjectionSpec
     layers: tuple[str, ...] | None = None
+    dtype: Dtype = "float32"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A finished store that a new one continues: the new training set begins with its rows.
+
+    id     of the store; folder may be gone by now, where the new store has taken what it needs.
+    ends   rows at which it and each store that it continues end: a block is computed in pieces between these, so that
+           a damaged one is made anew with the bytes it had.
+    """
+
+    id: str
+    folder: Path
+    ends: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows are taken from it."""
+        return self.ends[-1]
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,7 @@ def embed(
     recipe: EmbedRecipe,
     folder: Path,
     *,
+    origin: Origin | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Fill `folder` with the projected gradients of `train` at every checkpoint; returns the facts for its manifest.
@@ -85,6 +105,9 @@ def embed(
     hashes = []
     for c, path in enumerate(weights):
         progress(c * len(train), total, "gradients")
+        earlier = _Earlier(origin.folder / f"checkpoint-{c}", origin.ends) if origin else None
+        if earlier is not None:
+            _take_projection(earlier, folder / f"checkpoint-{c}")
         engine, projection = prepare(task, path, train, recipe, folder / f"checkpoint-{c}")
         facts = {
             "blocks": [[b.name, b.rows, b.columns, b.hooked] for b in engine.blocks],
@@ -92,11 +115,26 @@ def embed(
             "dimension": projection.dimension,
         }
         _embed_checkpoint(
-            engine, projection, train, folder / f"checkpoint-{c}", rows_of_a_pass(engine, recipe.projection),
+            engine, projection, train, folder / f"checkpoint-{c}", recipe, earlier,
             lambda done, c=c: progress(c * len(train) + done, total, "gradients"),
         )  # fmt: skip
         hashes.append(file_sha256(folder / f"checkpoint-{c}" / _PROJECTION))
     return {**facts, "projection_sha256": hashes}
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """One checkpoint of the store that is continued."""
+
+    folder: Path
+    ends: tuple[int, ...]
+
+
+def _take_projection(earlier: _Earlier, folder: Path) -> None:
+    if not (folder / _PROJECTION).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole(folder / _PROJECTION) as draft:
+            shutil.copyfile(earlier.folder / _PROJECTION, draft)
 
 
 def prepare(
@@ -137,7 +175,7 @@ def _sample(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Itera
     for start in range(0, size, step):
         batch = engine.gradients(*_rows(train, rows[start : start + step]))
         norms = batch.squared_norms()
-        _refuse_non_finite(train, rows[start : start + step], norms, batch.values)  # before it spoils what is fitted
+        refuse_non_finite(train, rows[start : start + step], norms, batch.values)  # before it spoils what is fitted
         yield batch.gradients
 
 
@@ -147,7 +185,7 @@ def _kept_if_small(passes: SampleBatches) -> SampleBatches:
     size = 0
     for batch in passes():
         size += sum(gradient.n_values for gradient in batch)
-        if size > _SAMPLE_IN_MEMORY:
+        if size > SAMPLE_IN_MEMORY:
             return passes
         kept.append(batch)
     return lambda: kept
@@ -158,22 +196,36 @@ def _rows(split: Split, rows: NDArray[np.int64] | slice) -> tuple[Any, torch.Ten
 
 
 def _embed_checkpoint(
-    engine: GradientEngine, projection: Projection, train: Split, folder: Path, step: int, report: Any
+    engine: GradientEngine,
+    projection: Projection,
+    train: Split,
+    folder: Path,
+    recipe: EmbedRecipe,
+    earlier: _Earlier | None,
+    report: Any,
 ) -> None:
-    """Compute what is not finished yet, `step` rows a pass."""
-    arrays = _open_arrays(folder, len(train), projection.dimension, len(engine.blocks))
-    blocks = [(start, min(start + ROWS_AT_ONCE, len(train))) for start in range(0, len(train), ROWS_AT_ONCE)]
-    kept = [(a, b, crc) for a, b, crc in _finished(folder) if (a, b) in blocks and _crc(arrays, a, b) == crc]
-    _write_finished(folder, kept)
+    """Compute what is neither finished yet nor in an earlier store."""
+    step, ends = rows_of_a_pass(engine, recipe.projection), earlier.ends if earlier else ()
+    arrays = blocks.open_arrays(folder, len(train), projection.dimension, len(engine.blocks), recipe.dtype)
+    wanted = [(start, min(start + ROWS_AT_ONCE, len(train))) for start in range(0, len(train), ROWS_AT_ONCE)]
+    kept = [
+        (a, b, crc)
+        for a, b, crc in blocks.finished(folder)
+        if (a, b) in wanted and blocks.checksum(arrays, a, b) == crc
+    ]
+    blocks.write_finished(folder, kept)
     finished = {(a, b) for a, b, _ in kept}
-    for start, stop in blocks:
+    for start, stop in wanted:
         if (start, stop) not in finished:
-            _embed_rows(engine, projection, train, start, stop, step, arrays)
+            taken = blocks.copied_rows(earlier.folder, arrays, start, min(stop, ends[-1])) if earlier else start
+            for a, b in itertools.pairwise([taken, *(end for end in ends if taken < end < stop), stop]):
+                if a < b:
+                    _embed_rows(engine, projection, train, a, b, step, arrays)
             for array in arrays.values():
                 array.flush()
-            _append_finished(folder, (start, stop, _crc(arrays, start, stop)))
+            blocks.append_finished(folder, (start, stop, blocks.checksum(arrays, start, stop)))
         report(stop)
-    _write_finished(folder, _finished(folder))
+    blocks.write_finished(folder, blocks.finished(folder))
 
 
 def _embed_rows(
@@ -183,92 +235,36 @@ def _embed_rows(
     start: int,
     stop: int,
     step: int,
-    arrays: Mapping[str, NDArray[np.float32]],
+    arrays: Mapping[str, NDArray[Any]],
 ) -> None:
     for a in range(start, stop, step):
         rows = slice(a, min(a + step, stop))
         batch = engine.gradients(*_rows(train, rows))
-        norms = batch.squared_norms()
-        _refuse_non_finite(train, np.arange(rows.start, rows.stop), norms, batch.values)
+        norms, losses = batch.squared_norms().float(), batch.values.float()  # as they are stored
+        vectors = projection.project(batch.gradients)
+        refuse_non_finite(train, np.arange(rows.start, rows.stop), norms, losses, vectors)
         arrays["squared_norms"][rows] = norms.cpu().numpy()
-        arrays["losses"][rows] = batch.values.cpu().numpy()
-        arrays["vectors"][rows] = projection.project(batch.gradients).cpu().numpy()
+        arrays["losses"][rows] = losses.cpu().numpy()
+        blocks.write_vectors(arrays, rows, vectors.cpu().numpy())
 
 
-def _refuse_non_finite(train: Split, rows: NDArray[np.int64], norms: torch.Tensor, values: torch.Tensor) -> None:
+def refuse_non_finite(
+    train: Split,
+    rows: NDArray[np.int64],
+    norms: torch.Tensor,
+    values: torch.Tensor,
+    vectors: torch.Tensor | None = None,
+) -> None:
+    """Raise `StoreError` for the first of some rows whose norms (B, blocks), value (B,) or vector (B, D) are not."""
     finite = torch.isfinite(norms).all(1) & torch.isfinite(values)
+    if vectors is not None:
+        finite &= torch.isfinite(vectors).all(1)
     if not bool(finite.all()):
         i = int(rows[int((~finite).nonzero()[0])])
         raise StoreError(
             f"The gradient of training example {train.examples.ids[i]} (row {i}) is not finite.",
             "Look at that example and at the loss; leave it out, or fix its input.",
         )
-
-
-def _open_arrays(folder: Path, n: int, dimension: int, blocks: int) -> dict[str, np.memmap]:
-    """Memory maps to write into, made at their full size at first use."""
-    shapes = {"vectors": (n, dimension), "squared_norms": (n, blocks), "losses": (n,)}
-    if not all(_is_array(folder / f"{name}.npy", shape) for name, shape in shapes.items()):
-        (folder / "finished.jsonl").unlink(missing_ok=True)
-        for name, shape in shapes.items():
-            np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
-    for name in shapes:
-        allocate(folder / f"{name}.npy")  # each time: the process that made the file may have been refused the space
-    return {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _ARRAYS}
-
-
-def _is_array(path: Path, shape: tuple[int, ...]) -> bool:
-    try:
-        return np.load(path, mmap_mode="r").shape == shape
-    except UNREADABLE:
-        return False
-
-
-def _append_finished(folder: Path, line: _Line) -> None:
-    with (folder / "finished.jsonl").open("a") as file:
-        file.write(_as_text(line))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_finished(folder: Path, lines: Sequence[_Line]) -> None:
-    """Write the list anew, in the order of the rows: a mended store is then the same as one that was never damaged."""
-    with whole(folder / "finished.jsonl") as draft:
-        draft.write_text("".join(map(_as_text, sorted(lines))))
-
-
-def _as_text(line: _Line) -> str:
-    return json.dumps(dict(zip(("start", "stop", "crc32"), line, strict=True))) + "\n"
-
-
-def _finished(folder: Path) -> list[_Line]:
-    """Every finished block; a line cut short by a crash does not count."""
-    path = folder / "finished.jsonl"
-    if not path.exists():
-        return []
-    found = []
-    for text in path.read_text(errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-            found.append((int(line["start"]), int(line["stop"]), int(line["crc32"])))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
-
-
-def _read_arrays(folder: Path) -> dict[str, NDArray[np.float32]] | None:
-    """Memory maps to read from; None where one cannot be read."""
-    try:
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-    except UNREADABLE:
-        return None
-
-
-def _crc(arrays: Mapping[str, NDArray[np.float32]], start: int, stop: int) -> int:
-    value = 0
-    for name in _ARRAYS:
-        value = zlib.crc32(np.ascontiguousarray(arrays[name][start:stop]).data, value)
-    return value
 
 
 class GradientStore:
@@ -291,10 +287,10 @@ class GradientStore:
         return len(self.losses(0))
 
     @cached_property
-    def _maps(self) -> dict[tuple[int, str], NDArray[np.float32]]:
+    def _maps(self) -> dict[tuple[int, str], NDArray[Any]]:
         return {}
 
-    def _array(self, c: int, name: str) -> NDArray[np.float32]:
+    def _array(self, c: int, name: str) -> NDArray[Any]:
         path = self.folder / f"checkpoint-{c}" / f"{name}.npy"
         try:
             if (c, name) not in self._maps:
@@ -306,9 +302,10 @@ class GradientStore:
             raise StoreError(f"{path.name} of checkpoint {c} cannot be read: {error}.", _REPAIR) from error
         return array
 
-    def vectors(self, c: int) -> NDArray[np.float32]:
-        """Projected gradients at checkpoint c, (N, D)."""
-        return self._array(c, "vectors")
+    def vectors(self, c: int, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float32]:
+        """Projected gradients of some rows at checkpoint c, (B, D) float32 however they are stored."""
+        stored = self._array(c, "vectors")[rows]
+        return blocks.restored(stored, self._array(c, "exponents")[rows]) if stored.dtype == np.float16 else stored
 
     def squared_norms(self, c: int) -> NDArray[np.float32]:
         """Exact ‖gradient‖² by block at checkpoint c, (N, blocks)."""
@@ -320,7 +317,7 @@ class GradientStore:
 
     def rows(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """All checkpoints' vectors of some rows side by side, (B, C·D)."""
-        return np.concatenate([self.vectors(c)[rows] for c in range(len(self.checkpoints))], 1)
+        return np.concatenate([self.vectors(c, rows) for c in range(len(self.checkpoints))], 1)
 
     def verify(self) -> None:
         """Compare every file with its checksums; raises `StoreError` naming the first block that differs."""
@@ -331,7 +328,7 @@ class GradientStore:
                 _REPAIR,
             )
         for c in range(len(self.checkpoints)):
-            damaged = damaged_blocks(self.folder / f"checkpoint-{c}", len(self))
+            damaged = blocks.damaged_blocks(self.folder / f"checkpoint-{c}", len(self))
             if damaged:
                 start, stop = damaged[0]
                 raise StoreError(
@@ -348,18 +345,3 @@ class GradientStore:
 
 
 _REPAIR = "Run `embed` again: it makes only the damaged blocks anew."
-
-
-def damaged_blocks(folder: Path, n: int) -> list[tuple[int, int]]:
-    """(start, stop) of rows whose numbers are missing or differ from their checksum, block by block."""
-    arrays = _read_arrays(folder)
-    if arrays is None:
-        return [(0, n)]
-    found, reached = [], 0
-    for start, stop, crc in sorted(_finished(folder)):
-        if start > reached:
-            found.append((reached, start))
-        if stop > n or _crc(arrays, start, stop) != crc:
-            found.append((start, min(stop, n)))
-        reached = max(reached, stop)
-    return found if reached >= n else [*found, (reached, n)]

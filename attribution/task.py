@@ -41,7 +41,7 @@ class Task:
 
     def __init__(self, project: Project, *, device: str = "cpu") -> None:
         self.project = project
-        self.device = torch.device(device)
+        self.device = require_device(device)
         self.reading = threading.Lock()  # data sets hold open files and share them: one thread reads at a time
 
     def model(self, weights: str | Path | None = None) -> nn.Module:
@@ -136,6 +136,20 @@ class Task:
         asked = logits.gather(1, labels[:, None])[:, 0]
         others = logits.scatter(1, labels[:, None], -torch.inf)
         return torch.logsumexp(others, 1) - asked
+
+
+def require_device(name: str) -> torch.device:
+    """A device by its name; raises `InvalidInput` where there is none of that name here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidInput(f"The device “{name}” is not known.", "Use cpu, cuda, or cuda:0 for the first of several.")
+    count = torch.cuda.device_count() if device.type == "cuda" and torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise InvalidInput(f"There is no GPU “{name}” here: torch finds {count}.", "Leave --device away, or use cpu.")
+    return device
 
 
 @contextmanager

@@ -27,7 +27,8 @@ from attribution.errors import Damaged, InvalidInput, Missing, StoreError
 from attribution.files import file_sha256, write_json, writing
 
 FORMAT = 1
-FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 1, "indexes": 1}
+# The newest that is read. Gradients are written as 1, and as 2 where they are float16, which 1 did not know.
+FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 2, "indexes": 1}
 Manifest = dict[str, Any]
 
 # kind -> (what a person calls it, the verb that makes it)
@@ -137,6 +138,10 @@ class Workspace:
     def has(self, kind: str, id_: str) -> bool:
         return (self.folder(kind, id_) / "manifest.json").exists()
 
+    def ids(self, kind: str) -> list[str]:
+        """Ids of every published artefact of a kind, in their order."""
+        return sorted(path.parent.name for path in (self.path / kind).glob("*/manifest.json"))
+
     def manifest(self, kind: str, id_: str) -> Manifest:
         """The manifest of a published artefact; raises `Missing`, or `StoreError` for a newer format."""
         if not self.has(kind, id_):
@@ -186,7 +191,7 @@ class Workspace:
         files = sorted(p for p in draft.rglob("*") if p.is_file())
         full = {
             "kind": kind,
-            "format": FORMATS[kind],
+            "format": 1,  # a newer one comes with the manifest
             "id": id_,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "n_bytes": sum(p.stat().st_size for p in files),
@@ -214,6 +219,11 @@ class Workspace:
         """Remove a published artefact that is damaged."""
         with writing(self.path), self._lock(f"{kind}-{id_}"):
             shutil.rmtree(self.folder(kind, id_), ignore_errors=True)
+
+    def draft_bytes(self, kind: str, id_: str) -> int:
+        """Bytes on disk that an interrupted step has taken already."""
+        files = (self.path / "drafts" / f"{kind}-{id_}").rglob("*")
+        return sum(512 * path.stat().st_blocks for path in files if path.is_file())
 
     def has_draft(self, kind: str) -> bool:
         """Whether an interrupted step of this kind can be gone on with."""

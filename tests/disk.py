@@ -90,11 +90,12 @@ def write_text(path: Path, text: str) -> Path:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a command ended and what it said."""
+    """How a command ended and what it said; `estimate` is what it said on standard error before the work started."""
 
     code: int
     out: str
     err: str
+    estimate: str = ""
 
     def json(self) -> Any:
         assert self.code == 0, self.err
@@ -111,7 +112,9 @@ def whence(*arguments: object) -> Answer:
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
-    return Answer(code, out.getvalue(), err.getvalue())
+    said = err.getvalue().splitlines(keepends=True)
+    foreseen = [line for line in said if line.startswith("Gradients and index of ")]
+    return Answer(code, out.getvalue(), "".join(line for line in said if line not in foreseen), "".join(foreseen))
 
 
 def built(folder: Path, *changes: str) -> tuple[Path, Path]:

@@ -137,7 +137,11 @@ def test_a_workspace_of_a_newer_format(copy: Path, arguments: list[str]) -> None
 def test_an_artefact_of_a_newer_format(copy: Path, kind: str) -> None:
     disk.edit_json(only(copy, kind) / "manifest.json", format=7)
     for arguments in (["query", "--test", "0"], ["build"]):
-        refused(rf"^{kind}/[0-9a-f]{{12}} has format 7; this version reads up to 1\.", *arguments, workspace=copy)
+        refused(
+            rf"^{kind}/[0-9a-f]{{12}} has format 7; this version reads up to {FORMATS[kind]}\.",
+            *arguments,
+            workspace=copy,
+        )
 
 
 def test_a_file_where_a_workspace_should_be(tmp_path: Path) -> None:
@@ -365,6 +369,33 @@ def test_an_unknown_option(copy: Path, arguments: list[str], said: str) -> None:
     assert not list(Path().iterdir())  # no scores, and no half of them
 
 
+@pytest.mark.parametrize(
+    "verb", [["embed"], ["index"], ["build"], ["query", "--test", "0"], ["score", "--out", "a.npy"]]
+)
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cuda", r"^There is no GPU “cuda” here: torch finds \d+\. Leave --device away, or use cpu\.$"),
+        ("cuda:7", r"^There is no GPU “cuda:7” here: torch finds \d+\. Leave --device away, or use cpu\.$"),
+        ("tpu", r"^The device “tpu” is not known\. Use cpu, cuda, or cuda:0 for the first of several\.$"),
+        ("mps", r"^The device “mps” is not known\."),
+        ("cpu:", r"^The device “cpu:” is not known\."),
+    ],
+)
+def test_a_device_that_is_not_there(
+    copy: Path, verb: list[str], device: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)  # also where there is one
+    refused(said, *verb, "--device", device, workspace=copy)
+
+
+def test_a_device_is_no_part_of_a_recipe(copy: Path) -> None:
+    before = disk.contents(copy)
+    for verb in ("embed", "index", "build"):
+        assert disk.whence(verb, "--device", "cpu", "--workspace", copy).code == 0
+    assert disk.contents(copy) == before
+
+
 def test_scores_that_cannot_be_put_where_they_should(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "folder.npy").mkdir()
     refused(r"folder\.npy cannot be written: Is a directory\. Name another --out\.",
@@ -548,6 +579,13 @@ _DATA_FAULTS = {
     "a one-hot label": (
         "OPTIONS['train'] = [(torch.zeros(1, 6, 6), torch.tensor([0, 1, 0]))]",
         r"^Row 0 of the train set is not an \(input, label\) pair with a whole-number label",
+    ),
+    "row 4,711 raises": (
+        "class Broken(Stripes):\n"
+        "    def __getitem__(self, i):\n"
+        "        return super().__getitem__(i) if i != 4711 else (1 / 0)\n"
+        "OPTIONS['train'] = Broken(0, 5000)",
+        r"^Row 4711 of the train set cannot be read: ZeroDivisionError: division by zero\. Mend the data set\.",
     ),
     "a row that raises": (
         "TRAIN.labels = TRAIN.labels.tolist()\nTRAIN.labels.append(1); TRAIN.pictures = TRAIN.pictures[:48]",

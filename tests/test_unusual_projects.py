@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from attribution.debugger import Debugger
+from attribution.errors import InvalidInput
+from attribution.methods.protocol import Queries
 from tests import disk
 
 _CAST = """
@@ -45,6 +48,83 @@ def test_other_precisions(tmp_path: Path, dtype: str, projection: str) -> None:
         evidence_of_the_worst(workspace)
     else:
         assert disk.whence("query", "--test", "0", "--workspace", workspace).code == 0
+
+
+def test_float16_weights_have_finite_gradients_close_to_those_of_float32(tmp_path: Path) -> None:
+    cast = "OPTIONS['checkpoints'] = [Checkpoint('a.pt', 0.1)]"
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 3)).half()
+    scores = []
+    for dtype in ("torch.float16", "torch.float32"):
+        folder = tmp_path / dtype
+        folder.mkdir()
+        torch.save(network.state_dict(), folder / "a.pt")
+        _, workspace = disk.built(folder, f"DTYPE = {dtype}", _CAST, cast)
+        scores.append(Debugger.open(workspace).evidence("test:0", target="label").scores)
+    spread = float(abs(scores[1]).max())
+    assert abs(scores[0] - scores[1]).max() < 0.03 * spread
+
+
+_WITH = """
+class With(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inside = model()
+        {}
+    def forward(self, x):
+        return self.inside(x) {}
+OPTIONS['model'] = With
+"""
+
+
+def test_integer_parameters_are_not_tracked(tmp_path: Path) -> None:
+    integers = "self.steps = nn.Parameter(torch.arange(3), requires_grad=False)"
+    _, workspace = disk.built(tmp_path, _WITH.format(integers, "+ 0.1 * self.steps"))
+    debugger = Debugger.open(workspace)
+    assert list(debugger.layers) == ["inside.1", "inside.3"]
+    assert debugger.evidence("test:0", target="label").proponents
+
+
+def test_a_complex_parameter_is_refused_in_a_sentence_and_may_be_left_out(tmp_path: Path) -> None:
+    turn = "self.turn = nn.Parameter(torch.ones(3, dtype=torch.complex64))"
+    project = disk.write_project(tmp_path, _WITH.format(turn, "* self.turn.abs()"))
+    assert disk.whence("train", project, "--workspace", tmp_path / "work").code == 0
+    said = (
+        "The parameter turn is complex (complex64), and influence is an inner product of real gradients. Leave that "
+        "layer out with layers=…, or hold its real and imaginary parts as two real parameters.\n"
+    )
+    answer = disk.whence("embed", "--workspace", tmp_path / "work")
+    assert (answer.code, answer.err) == (2, said)
+    checked = disk.whence("check", project)
+    assert checked.code == 2
+    assert "the first on gradients: The parameter turn is complex (complex64)" in checked.err
+    disk.write_project(tmp_path, _WITH.format(turn, "* self.turn.abs()"), "OPTIONS['layers'] = ['inside']")
+    assert disk.whence("build", project, "--workspace", tmp_path / "work").code == 0
+
+
+def test_more_numbers_asked_for_than_there_are_parameters_keeps_them_all(tmp_path: Path) -> None:
+    """243 parameters: the projection is a rotation, and inner products are exact."""
+    _, workspace = disk.built(tmp_path)
+    assert disk.whence("embed", "--dimension", 100_000, "--workspace", workspace).code == 0
+    assert disk.whence("index", "--workspace", workspace).code == 0
+    steps = disk.whence("status", "--workspace", workspace, "--json").json()["steps"]
+    assert "243 numbers per example and checkpoint; 243 parameters tracked" in steps[2]["says"]
+    debugger = Debugger.open(workspace)
+    assert debugger.evidence("test:0", target="label").kept_share == pytest.approx(1, abs=1e-4)
+    exact = debugger.breakdown("train:5", "test:0", target="label").total
+    assert debugger.evidence("test:0", target="label").scores[5] == pytest.approx(exact, rel=1e-3)
+
+
+def test_an_empty_batch_has_no_gradients_and_no_queries_no_rows(tmp_path: Path) -> None:
+    _, workspace = disk.built(tmp_path)
+    debugger = Debugger.open(workspace)
+    source = debugger._source
+    engine = source._opened[0][0]
+    with pytest.raises(InvalidInput, match=r"^The batch is empty\."):
+        engine.gradients(torch.zeros(0, 1, 6, 6), torch.zeros(0, dtype=torch.int64))
+    nobody = Queries((), torch.zeros(0, 1, 6, 6), np.zeros(0, np.int64))
+    assert source.query_gradients(nobody).vectors.shape == (0, 2, 243)
+    assert debugger._scorer("tracin").score(nobody).values.shape == (0, 48)
 
 
 def test_batch_norm_where_the_last_batch_would_be_a_single_row(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from attribution import files, pipeline, store
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput, Missing, StoreError
+from attribution.projection import Eigenbasis
 from attribution.status import workspace_status
-from attribution.store import GradientStore
+from attribution.store import EmbedRecipe, GradientStore
 from attribution.workspace import FORMAT, FORMATS, Workspace, recipe_id
 from tests import disk
 
@@ -344,7 +345,7 @@ def test_of_two_processes_that_want_the_same_the_second_waits_and_finds_it(tmp_p
     for thread in pair:
         thread.join()
     assert codes == [0, 0]
-    assert len(calls.read_text()) == made_alone + 1 > 1  # the second only looks whether the code is still the run's
+    assert len(calls.read_text()) == made_alone + 2 > 2  # the second looks at the code, and at the room it would need
     assert disk.contents(tmp_path / "both") == disk.contents(tmp_path / "alone")
     assert not Workspace(tmp_path / "both").has_draft("gradients")
     assert not list((tmp_path / "both" / "drafts").glob("*/"))
@@ -453,6 +454,31 @@ def test_the_golden_workspace_opens_and_gives_the_recorded_evidence(tmp_path: Pa
     assert debugger.planted is not None
     assert debugger.planted.count == recorded["planted"]
     assert disk.everything(workspace) == before
+
+
+def test_the_golden_float16_store_opens_and_gives_the_recorded_scores(tmp_path: Path) -> None:
+    workspace = Path(shutil.copytree(GOLDEN / "workspace", tmp_path / "work"))
+    shutil.copytree(GOLDEN / "float16", workspace, dirs_exist_ok=True)
+    target = Workspace(workspace)
+    pipeline.record_project(target, GOLDEN / "stripes.py")
+    for kind in ("gradients", "indexes"):
+        target.set_current(kind, only(GOLDEN / "float16", kind).name)
+    manifest = json.loads((only(GOLDEN / "float16", "gradients") / "manifest.json").read_text())
+    assert (manifest["format"], manifest["recipe"]["dtype"]) == (2, "float16")
+    debugger, recorded = Debugger.open(workspace), json.loads((GOLDEN / "evidence.json").read_text())
+    scores = np.concatenate([part.values for part in debugger.score_test_set()])
+    np.testing.assert_allclose(scores, recorded["scores"], atol=2e-3)
+    np.testing.assert_allclose(debugger.self_influence(), recorded["self_influence"], rtol=1e-3)
+
+
+def test_the_golden_store_is_found_under_its_id_and_nothing_is_computed(tmp_path: Path) -> None:
+    """A recipe that says nothing new has the id that it had."""
+    workspace = Workspace(shutil.copytree(GOLDEN / "workspace", tmp_path / "work"))
+    project = pipeline.record_project(workspace, GOLDEN / "stripes.py")
+    recipe = EmbedRecipe(Eigenbasis(48, sample=1024, directions=256))
+    with disk.made_blocks() as made:
+        assert pipeline.embed(workspace, project, recipe) == only(GOLDEN / "workspace", "gradients").name
+    assert made == []
 
 
 def test_the_golden_workspace_has_every_kind_in_format_1_and_stays_small() -> None:

@@ -101,7 +101,7 @@ class TracInScorer:
         self._scale = masks * weights[:, None].astype(np.float32)  # (C, D)
 
     def query_vectors(self, gradients: QueryGradients) -> NDArray[np.float32]:
-        return (gradients.vectors * self._scale).reshape(len(gradients.vectors), -1)
+        return (gradients.vectors * self._scale).reshape(len(gradients.vectors), self._scale.size)
 
     def score(self, queries: Queries, *, progress: Progress = silent) -> Scores:
         vectors = self.query_vectors(self._source.query_gradients(queries))

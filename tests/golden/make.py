@@ -1,14 +1,17 @@
 """Makes the golden workspace: run once, when the format was new, and never again for the same format.
 
-    python -m tests.golden.make
+    python -m tests.golden.make             # workspace/, every kind in format 1
+    python -m tests.golden.make float16     # float16/, gradients in format 2 and their index, of the same run
 
-`stripes.py`, `evidence.json` and `workspace/` stay as they are from then on; a later format gets a folder of its own.
+`stripes.py`, `evidence.json` and the two folders stay as they are from then on; a later format gets one of its own.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,19 @@ def main() -> None:
     shutil.rmtree(workspace.path / "drafts")
 
 
+def main_float16() -> None:
+    shutil.rmtree(HERE / "float16", ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(shutil.copytree(HERE / "workspace", Path(folder) / "work"))
+        project = pipeline.record_project(workspace, HERE / "stripes.py")
+        pipeline.embed(workspace, project, pipeline.embed_recipe(project, dimension=48, dtype="float16"))
+        pipeline.index(workspace, project)
+        for kind in ("gradients", "indexes"):
+            id_ = workspace.current(kind)
+            assert id_
+            shutil.copytree(workspace.folder(kind, id_), HERE / "float16" / kind / id_)
+
+
 def record(debugger: Debugger) -> None:
     """What the workspace answers, in `evidence.json`."""
     evidence = {}
@@ -55,4 +71,4 @@ def record(debugger: Debugger) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main_float16() if sys.argv[1:] == ["float16"] else main()
