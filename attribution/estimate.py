@@ -6,10 +6,11 @@ Two numbers tell a model's cost; both are printed, and the rest is multiplicatio
     D   numbers kept an example and checkpoint
 
     time    = C · (once + N · s)           once: fitting the projection on its sample, measured on one pass of it
-    disk    = C · N · (D · b + 4 · layers + 4), b = 4 bytes or 2 for float16, and for the index C · N · D · 4
-    memory  = what the process has used at most so far + the larger of the fitting sample and 2 · C · N · D · 4
+    disk    = C · N · (D · b + 4 · layers + 4), b = 4 bytes or 2 for float16, and for the index C · N · D · i
+    memory  = what the process has used at most so far + the larger of the fitting sample and 2 · C · N · D · i
 
-The index is held in memory while it is made, and grows by doubling: hence its factor of 2.
+i is 4 bytes for an exact index and at most 1 for an approximate one (`index.EXACT_LIMIT`). The index is held in memory
+while it is made, and grows by doubling: hence its factor of 2.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 from attribution.blocks import Dtype, bytes_per_row
 from attribution.files import require_room
 from attribution.gradients import GradientEngine
+from attribution.index import EXACT_LIMIT
 from attribution.projection import BlockShape, Eigenbasis, Projection, ProjectionSpec, TwoSided
 from attribution.store import SAMPLE_IN_MEMORY, EmbedRecipe, engine_of, refuse_non_finite, rows_of_a_pass
 from attribution.task import Split, Task
@@ -73,7 +75,7 @@ class Cost:
 
     @property
     def _index_bytes(self) -> int:
-        return 4 * self.dimension * self.examples * self.checkpoints
+        return _index_bytes(self.examples, self.checkpoints * self.dimension)
 
     @property
     def sentence(self) -> str:
@@ -89,7 +91,12 @@ class Cost:
 
 def disk_bytes(examples: int, checkpoints: int, dimension: int, layers: int, dtype: Dtype) -> int:
     """Bytes of a gradient store and its index, without what the projections learned."""
-    return examples * checkpoints * (bytes_per_row(dimension, layers, dtype) + 4 * dimension)
+    rows = examples * checkpoints * bytes_per_row(dimension, layers, dtype)
+    return rows + _index_bytes(examples, checkpoints * dimension)
+
+
+def _index_bytes(rows: int, width: int) -> int:
+    return (4 if rows * width <= EXACT_LIMIT else 1) * rows * width
 
 
 def dimension_at_most(spec: ProjectionSpec, shapes: Sequence[BlockShape]) -> int:
