@@ -52,8 +52,8 @@ class Eigenbasis:
 
     dimension   D, numbers kept per example and checkpoint (fewer when the gradient has fewer entries).
     sample      training examples it is fitted on; twice as many were measured to add a thousandth of fidelity.
-    directions  eigenvectors considered on each side of a block; when None a sixteenth of D, at least 32, which was
-                measured to be ample: a block of the demo keeps 5 to 35 of each side.
+    directions  eigenvectors considered on each side of a block; when None a sixteenth of D, at least 32, and all of a
+                side of at most 64. That was measured to be ample: a block of the demo keeps 5 to 35 of each side.
     """
 
     dimension: int = 512
@@ -70,8 +70,7 @@ class Eigenbasis:
 
     def fit(self, shapes: Sequence[BlockShape], sample: SampleBatches) -> FittedEigenbasis:
         """Fit on the sample, which is passed over twice, three times when a side is large enough to be sketched."""
-        directions = self.directions or max(32, self.dimension // 16)
-        bases = _block_bases(shapes, sample, directions, self.seed)
+        bases = _block_bases(shapes, sample, self.directions, self.dimension, self.seed)
         energy = [torch.zeros(left.shape[-1], right.shape[1], dtype=torch.float64) for left, right in bases]
         for gradients in sample():
             for total, gradient, (left, right) in zip(energy, gradients, bases, strict=True):
@@ -101,13 +100,15 @@ class Eigenbasis:
 
 # A side of a block larger than this is not decomposed whole: its leading directions come from a sketch.
 _WIDEST_EXACT = 192
+_SMALL = 64  # directions that cost nothing to keep
 _OVERSAMPLED = 16
 
 
 def _block_bases(
-    shapes: Sequence[BlockShape], sample: SampleBatches, directions: int, seed: int
+    shapes: Sequence[BlockShape], sample: SampleBatches, asked: int | None, dimension: int, seed: int
 ) -> list[tuple[Tensor, Tensor]]:
     """Leading eigenvectors (Q_S, Q_A) of both gradient moments of every block; rows of a table that is looked up."""
+    directions = asked or max(32, dimension // 16)
     width = directions + _OVERSAMPLED
     sizes = {(b, side): size for b, (_, *both) in enumerate(shapes) for side, size in enumerate(both)}
     sketches = {
@@ -127,7 +128,7 @@ def _block_bases(
         elif key in spans:
             bases[key[0]].append(spans[key] @ _leading(spans[key].double().T @ products[key], directions))
         else:
-            bases[key[0]].append(_leading(moment, directions))
+            bases[key[0]].append(_leading(moment, asked or max(directions, _SMALL)))
     return [(left, right) for left, right in bases]
 
 

@@ -47,8 +47,11 @@ def copy(trained: tuple[Path, Path], tmp_path: Path) -> Path:
 
 def test_everything_follows_from_the_two_numbers() -> None:
     assert COST.seconds == pytest.approx(5 * (2 + 60_000 * 0.001))
-    assert COST.disk_bytes == 5 * 60_000 * (4 * 512 + 4 * 4 + 4) + 5 * 60_000 * 4 * 512
-    assert COST.memory_bytes == 2**30 + 2 * 5 * 60_000 * 4 * 512
+    assert COST.disk_bytes == 5 * 60_000 * (4 * 512 + 4 * 4 + 4) + 5 * 60_000 * 512  # an approximate index: a byte each
+    assert COST.memory_bytes == 2**30 + 2 * 5 * 60_000 * 512
+    small = replace(COST, examples=10_000)
+    assert small.disk_bytes == 5 * 10_000 * (4 * 512 + 4 * 4 + 4) + 5 * 10_000 * 4 * 512
+    assert small.memory_bytes == 2**30 + 2 * 5 * 10_000 * 4 * 512
 
 
 def test_float16_halves_the_vectors_and_not_the_index() -> None:
@@ -63,7 +66,7 @@ def test_rows_that_are_taken_over_take_no_time() -> None:
 
 def test_the_sentence_has_the_two_numbers_and_what_follows() -> None:
     assert COST.sentence == (
-        "Gradients and index of 60,000 examples at 5 checkpoints take about 5 minutes, 1,178 MB of disk and 2,196 MB "
+        "Gradients and index of 60,000 examples at 5 checkpoints take about 5 minutes, 738 MB of disk and 1,317 MB "
         "of memory: 1 ms and 512 numbers (float32) an example and checkpoint."
     )
     one = replace(COST, examples=500, taken=400, checkpoints=1, seconds_each=0.25)
