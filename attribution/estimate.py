@@ -29,6 +29,7 @@ from attribution.blocks import Dtype, bytes_per_row
 from attribution.files import require_room
 from attribution.gradients import GradientEngine
 from attribution.index import EXACT_LIMIT
+from attribution.passes import passes
 from attribution.projection import BlockShape, Eigenbasis, Projection, ProjectionSpec, TwoSided
 from attribution.store import SAMPLE_IN_MEMORY, EmbedRecipe, engine_of, refuse_non_finite, rows_of_a_pass
 from attribution.task import Split, Task
@@ -138,19 +139,23 @@ def _fitted(engine: GradientEngine, train: Split, recipe: EmbedRecipe, n: int) -
 
 
 def _seconds_each(engine: GradientEngine, train: Split, projection: Projection, step: int) -> float:
-    """The median of a few passes over the first rows, an example."""
-    found: list[float] = []
-    for start in range(0, _PASSES * step, step):
-        rows = slice(start % max(len(train) - step + 1, 1), None)
-        rows = slice(rows.start, min(rows.start + step, len(train)))
-        began = time.perf_counter()
+    """A few passes over the first rows on every thread, an example."""
+
+    def computed(engine: GradientEngine, start: int) -> int:
+        first = start % max(len(train) - step + 1, 1)
+        rows = slice(first, min(first + step, len(train)))
         batch = engine.gradients(train.inputs(rows), train.labels(rows))
         batch.squared_norms()
         projection.project(batch.gradients).cpu()
-        found.append((time.perf_counter() - began) / (rows.stop - rows.start))
-        if sum(found) * step > _SECONDS:
-            break
-    return float(np.median(found))
+        return rows.stop - rows.start
+
+    with passes(engine) as run:
+        began, done = time.perf_counter(), 0
+        for n in run.map(computed, range(0, _PASSES * run.width * step, step)):
+            done += n
+            if time.perf_counter() - began > _SECONDS:
+                break
+        return (time.perf_counter() - began) / done
 
 
 def _most_memory_so_far() -> int:

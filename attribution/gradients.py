@@ -14,6 +14,7 @@ B examples in a batch.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -107,6 +108,12 @@ class GradientEngine:
     ) -> GradientEngine:
         """An engine without a project. loss: (logits (B, K), labels (B,)) → (B,), cross-entropy when None."""
         return cls(Task(Project("model", lambda: model, [], [], ["0", "1"], loss=loss)), model, probe, layers)
+
+    def copy(self) -> GradientEngine:
+        """The same engine with a model of its own, for another thread: a model may keep things while it runs."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model)
+        return other
 
     @property
     def n_parameters(self) -> int:
@@ -413,12 +420,12 @@ def _autograd_sum(
 def _copied(inputs: Inputs, channels_last: bool = False) -> Inputs:
     """For a model that changes its input in place: what is passed in may be a view of the data itself."""
 
-    def copy(value: Tensor) -> Tensor:
+    def copied(value: Tensor) -> Tensor:
         if channels_last and value.dim() == 4:
             return value.clone(memory_format=torch.channels_last)
         return value.clone()
 
-    return tree_map(copy, inputs)
+    return tree_map(copied, inputs)
 
 
 @torch.no_grad()

@@ -34,6 +34,7 @@ from attribution.errors import StoreError
 from attribution.files import UNREADABLE, file_sha256, whole, write_tensors
 from attribution.forms import MatrixGradient
 from attribution.gradients import GradientEngine
+from attribution.passes import Passes, passes
 from attribution.progress import Progress, silent
 from attribution.projection import DenseRandom, Projection, ProjectionSpec, SampleBatches
 from attribution.task import Split, Task
@@ -172,11 +173,14 @@ def _sample(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Itera
     size = min(getattr(spec, "sample", 0), len(train))
     rows = np.sort(np.random.default_rng(spec.seed).choice(len(train), size, replace=False))
     step = rows_of_a_pass(engine, spec)
-    for start in range(0, size, step):
-        batch = engine.gradients(*_rows(train, rows[start : start + step]))
-        norms = batch.squared_norms()
-        refuse_non_finite(train, rows[start : start + step], norms, batch.values)  # before it spoils what is fitted
-        yield batch.gradients
+
+    def computed(engine: GradientEngine, part: NDArray[np.int64]) -> list[MatrixGradient]:
+        batch = engine.gradients(*_rows(train, part))
+        refuse_non_finite(train, part, batch.squared_norms(), batch.values)  # before it spoils what is fitted
+        return batch.gradients
+
+    with passes(engine) as run:
+        yield from run.map(computed, (rows[start : start + step] for start in range(0, size, step)))
 
 
 def _kept_if_small(passes: SampleBatches) -> SampleBatches:
@@ -215,21 +219,22 @@ def _embed_checkpoint(
     ]
     blocks.write_finished(folder, kept)
     finished = {(a, b) for a, b, _ in kept}
-    for start, stop in wanted:
-        if (start, stop) not in finished:
-            taken = blocks.copied_rows(earlier.folder, arrays, start, min(stop, ends[-1])) if earlier else start
-            for a, b in itertools.pairwise([taken, *(end for end in ends if taken < end < stop), stop]):
-                if a < b:
-                    _embed_rows(engine, projection, train, a, b, step, arrays)
-            for array in arrays.values():
-                array.flush()
-            blocks.append_finished(folder, (start, stop, blocks.checksum(arrays, start, stop)))
-        report(stop)
+    with passes(engine) as run:
+        for start, stop in wanted:
+            if (start, stop) not in finished:
+                taken = blocks.copied_rows(earlier.folder, arrays, start, min(stop, ends[-1])) if earlier else start
+                for a, b in itertools.pairwise([taken, *(end for end in ends if taken < end < stop), stop]):
+                    if a < b:
+                        _embed_rows(run, projection, train, a, b, step, arrays)
+                for array in arrays.values():
+                    array.flush()
+                blocks.append_finished(folder, (start, stop, blocks.checksum(arrays, start, stop)))
+            report(stop)
     blocks.write_finished(folder, blocks.finished(folder))
 
 
 def _embed_rows(
-    engine: GradientEngine,
+    run: Passes,
     projection: Projection,
     train: Split,
     start: int,
@@ -237,15 +242,18 @@ def _embed_rows(
     step: int,
     arrays: Mapping[str, NDArray[Any]],
 ) -> None:
-    for a in range(start, stop, step):
-        rows = slice(a, min(a + step, stop))
+    def computed(engine: GradientEngine, rows: slice) -> tuple[slice, list[NDArray[np.float32]]]:
         batch = engine.gradients(*_rows(train, rows))
         norms, losses = batch.squared_norms().float(), batch.values.float()  # as they are stored
         vectors = projection.project(batch.gradients)
         refuse_non_finite(train, np.arange(rows.start, rows.stop), norms, losses, vectors)
-        arrays["squared_norms"][rows] = norms.cpu().numpy()
-        arrays["losses"][rows] = losses.cpu().numpy()
-        blocks.write_vectors(arrays, rows, vectors.cpu().numpy())
+        return rows, [part.cpu().numpy() for part in (norms, losses, vectors)]
+
+    parts = (slice(a, min(a + step, stop)) for a in range(start, stop, step))
+    for rows, (norms, losses, vectors) in run.map(computed, parts):
+        arrays["squared_norms"][rows] = norms
+        arrays["losses"][rows] = losses
+        blocks.write_vectors(arrays, rows, vectors)
 
 
 def refuse_non_finite(

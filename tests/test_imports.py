@@ -23,7 +23,7 @@ ORDER = (
     "layers projection",
     "recording single",
     "gradients training loading predictions demos",
-    "blocks",
+    "blocks passes",
     "store scan",
     "index methods explain standout source distances mistakes evidence answers",
     "ranking",
