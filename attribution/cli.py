@@ -134,7 +134,7 @@ def train(
 def embed(
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
-    projection: Annotated[str, typer.Option(help="eigenbasis, dense or two-sided.")] = "eigenbasis",
+    projection: Annotated[str, typer.Option(help="eigenbasis, dense, count-sketch or two-sided.")] = "eigenbasis",
     dimension: Annotated[int | None, typer.Option(min=1, help="Numbers kept per example and checkpoint.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, or float16: half the disk.")] = "float32",
     device: DeviceOption = "cpu",

@@ -1,12 +1,14 @@
 """Projections: D numbers that stand for a gradient of P entries, so that inner products survive.
 
 A projection takes a batch of per-example gradients, block by block (a block is one layer's matrix of parameters), and
-returns (B, D). Three kinds, chosen by a frozen dataclass that is also their recipe:
+returns (B, D). Four kinds, chosen by a frozen dataclass that is also their recipe:
 
 * `Eigenbasis` (default): per block, the eigenvectors Q_S of S = Σ G Gᵀ and Q_A of A = Σ Gᵀ G over a sample of
   training gradients; of all coordinates (Q_Sᵀ G Q_A)[o, i], over all blocks together, the D with the largest second
   moment on the sample. Fitted, nearly exact, and close to the basis of EK-FAC, so curvature is near-diagonal in it.
 * `DenseRandom`: a seeded Gaussian or Rademacher matrix over the whole gradient; unbiased inner products.
+* `CountSketch`: every entry of the gradient is added, with a seeded sign, to one of D numbers; unbiased, and one
+  addition an entry instead of D multiplications.
 * `TwoSided`: per block G → Lᵀ G R with seeded Gaussian L, R; unbiased, cheap, of larger variance. A side that is
   already small (a classifier's class axis) is kept exact.
 
@@ -277,6 +279,55 @@ class FittedDense:
 
 
 @dataclass(frozen=True)
+class CountSketch:
+    """Every entry of the whole gradient goes with a random sign into one of D buckets (Charikar, Chen, Farach-Colton).
+
+    ⟨x, y⟩ is estimated without bias, with the variance of Rademacher entries: (‖x‖²‖y‖² + ⟨x, y⟩² − 2Σxᵢ²yᵢ²)/D.
+    """
+
+    dimension: int = 512
+    seed: int = 0
+    kind: Literal["count-sketch"] = "count-sketch"
+
+    def __post_init__(self) -> None:
+        _check_positive(self.dimension, "dimension")
+
+    def fit(self, shapes: Sequence[BlockShape], sample: SampleBatches) -> FittedCountSketch:
+        """Nothing is learned; the sample is not read."""
+        return FittedCountSketch(self, shapes)
+
+    def restore(self, shapes: Sequence[BlockShape], tensors: dict[str, Tensor]) -> FittedCountSketch:
+        return FittedCountSketch(self, shapes)
+
+
+class FittedCountSketch:
+    """A count sketch for given block shapes: bucket and sign of every entry."""
+
+    def __init__(self, spec: CountSketch, shapes: Sequence[BlockShape]) -> None:
+        self.dimension = spec.dimension
+        self.coordinate_blocks = torch.full((spec.dimension,), -1)
+        self._buckets = [_buckets(spec.seed, 2 * b, r * c, spec.dimension) for b, (_, r, c) in enumerate(shapes)]
+        self._signs = [_signs(spec.seed, 2 * b + 1, r * c) for b, (_, r, c) in enumerate(shapes)]
+
+    def project(self, gradients: Sequence[MatrixGradient]) -> Tensor:
+        total: Tensor | None = None
+        for gradient, buckets, signs in zip(gradients, self._buckets, self._signs, strict=True):
+            flat = gradient.dense().flatten(1) * _beside(gradient, signs)
+            if total is None:
+                total = flat.new_zeros(len(flat), self.dimension)
+            total.index_add_(1, buckets.to(flat.device), flat)
+        assert total is not None
+        return total.float()
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def to(self, device: torch.device | str) -> FittedCountSketch:
+        """The same projection: its numbers are drawn on the CPU and follow the gradients."""
+        return self
+
+
+@dataclass(frozen=True)
 class TwoSided:
     """Seeded two-sided projection of every block, G → Lᵀ G R with Gaussian entries of variance 1/rows and 1/columns.
 
@@ -327,10 +378,12 @@ class FittedTwoSided:
         return self
 
 
-ProjectionSpec = Eigenbasis | DenseRandom | TwoSided
-PROJECTIONS: dict[str, type[Eigenbasis] | type[DenseRandom] | type[TwoSided]] = {
+ProjectionSpec = Eigenbasis | DenseRandom | CountSketch | TwoSided
+OF_WHOLE_GRADIENTS = (DenseRandom, CountSketch)  # which therefore have to be formed
+PROJECTIONS: dict[str, type[Eigenbasis] | type[DenseRandom] | type[CountSketch] | type[TwoSided]] = {
     "eigenbasis": Eigenbasis,
     "dense": DenseRandom,
+    "count-sketch": CountSketch,
     "two-sided": TwoSided,
 }
 
@@ -348,6 +401,10 @@ def _generator(seed: int, stream: int, part: int) -> np.random.Generator:
 
 def _normal(seed: int, stream: int, count: int, *, part: int = 0) -> Tensor:
     return torch.from_numpy(_generator(seed, stream, part).standard_normal(count, dtype=np.float32))
+
+
+def _buckets(seed: int, stream: int, count: int, dimension: int) -> Tensor:
+    return torch.from_numpy(_generator(seed, stream, 0).integers(dimension, size=count))
 
 
 def _signs(seed: int, stream: int, count: int, *, part: int = 0) -> Tensor:

@@ -36,7 +36,7 @@ from attribution.forms import MatrixGradient
 from attribution.gradients import GradientEngine
 from attribution.passes import Passes, passes
 from attribution.progress import Progress, silent
-from attribution.projection import DenseRandom, Projection, ProjectionSpec, SampleBatches
+from attribution.projection import OF_WHOLE_GRADIENTS, Projection, ProjectionSpec, SampleBatches
 from attribution.task import Split, Task
 
 ROWS_AT_ONCE = 2048  # rows of one block: the unit that is finished, checked and resumed
@@ -157,7 +157,7 @@ def engine_of(task: Task, weights: Path, probe: Split, layers: tuple[str, ...] |
 
 def rows_of_a_pass(engine: GradientEngine, projection: ProjectionSpec) -> int:
     """Examples of one pass, a power of two; it depends on the model only, so blocks are the same again."""
-    whole = engine.n_parameters if isinstance(projection, DenseRandom) else 0  # it takes whole gradients
+    whole = engine.n_parameters if isinstance(projection, OF_WHOLE_GRADIENTS) else 0  # it takes whole gradients
     numbers = engine.numbers_per_example + whole
     fits = max(min(_ROWS_AT_LEAST, _NUMBERS_AT_MOST // numbers), _NUMBERS_NEAR // numbers)
     return 1 << (max(1, min(BATCH, fits)).bit_length() - 1)

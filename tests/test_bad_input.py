@@ -353,7 +353,10 @@ def test_an_unknown_id_or_a_row_out_of_range(copy: Path, test: str, said: str) -
         (["score", "--out=scores.npy", "--method=magic"], "^The method “magic” is not known"),
         (["score", "--out=scores.npy", "--target=truth"], "^The target “truth” is not known"),
         (["score", "--out=scores.npy", "--measure=size"], "^The measurement “size” is not known. Use loss or margin."),
-        (["embed", "--projection=magic"], "^The projection “magic” is not known. Use eigenbasis, dense, two-sided."),
+        (
+            ["embed", "--projection=magic"],
+            "^The projection “magic” is not known. Use eigenbasis, dense, count-sketch",
+        ),
         (
             ["embed", "--projection=two-sided", "--dimension=64"],
             "^The two-sided projection has no single dimension. Leave --dimension away.",

@@ -18,7 +18,7 @@ from attribution.examples import Examples
 from attribution.files import write_tensors
 from attribution.forms import Dense, MatrixGradient, Outer, Positions, Rows
 from attribution.gradients import GradientEngine
-from attribution.projection import DenseRandom, Eigenbasis, Projection, ProjectionSpec, TwoSided
+from attribution.projection import CountSketch, DenseRandom, Eigenbasis, Projection, ProjectionSpec, TwoSided
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
 from tests.worlds import (
@@ -39,6 +39,7 @@ EVERY: list[ProjectionSpec] = [
     Eigenbasis(dimension=20, sample=8),
     DenseRandom(dimension=20),
     DenseRandom(dimension=20, entries="gaussian"),
+    CountSketch(dimension=20),
     TwoSided(2, 3),
 ]
 
@@ -265,6 +266,20 @@ def test_a_dense_random_projection_varies_as_the_formula_says(entries: str, dime
 def test_the_variance_falls_as_one_over_the_dimension(entries: str) -> None:
     times_k = [dense_estimates(entries, k).var() * k for k in (8, 32, 128)]
     assert max(times_k) / min(times_k) <= 1.1
+
+
+@pytest.mark.parametrize("dimension", [8, 32])
+def test_a_count_sketch_is_unbiased_and_varies_as_the_formula_says(dimension: int) -> None:
+    """The variance is that of Rademacher entries."""
+    found = estimates(lambda seed: CountSketch(dimension, seed), A, B, ONE)
+    assert_unbiased(found, float(inner(written_out(A), written_out(B))))
+    assert_variance(found, predicted_variance("rademacher", dimension))
+
+
+def test_a_count_sketch_is_unbiased_across_blocks() -> None:
+    a, b = blocks(1, seed=1), blocks(1, seed=2)
+    found = estimates(lambda seed: CountSketch(8, seed), a, b, SHAPES)
+    assert_unbiased(found, float(inner(written_out(a), written_out(b))))
 
 
 def test_a_dense_random_projection_is_unbiased_across_blocks() -> None:
