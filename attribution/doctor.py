@@ -152,7 +152,7 @@ def _engine(task: Task, model: nn.Module, split: Split, recipe: EmbedRecipe) -> 
     others = [b.name for b in engine.blocks if not b.hooked]
     slower = f"; {len(others)} parameters through torch.func (slower): {', '.join(others[:6])}" if others else ""
     more = " …" if len(others) > 6 else ""
-    return f"{len(hooked)} layers through hooks, equal to autograd{slower}{more}.", engine
+    return f"{len(hooked)} layers read off their calls, equal to autograd{slower}{more}.", engine
 
 
 def _retrained(project: Project) -> int:

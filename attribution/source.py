@@ -1,8 +1,8 @@
 """Where methods get their gradients from: the store for the training set, the models for queries.
 
 An `IndexedRun` is one run opened for questions: its models at every checkpoint, the projections they were embedded
-with, and the store. It implements `methods.protocol.GradientSource`. Models are shared and hooks are put on them for
-the length of a pass, so one lock covers every pass; readers of the store need none.
+with, and the store. It implements `methods.protocol.GradientSource`. Models are shared, and may keep things while they
+run, so one lock covers every pass; readers of the store need none.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ def test_check_finds_nothing_wrong_with_a_good_project_and_records_nothing(strip
     said = {row["check"]: row["finding"] for row in rows}
     assert said["data"] == "48 training and 18 test examples, labels within the 3 classes, all inputs finite."
     assert said["model"] == "Sequential with 243 parameters."
-    assert said["gradients"] == "2 layers through hooks, equal to autograd."
+    assert said["gradients"] == "2 layers read off their calls, equal to autograd."
     assert not list(Path().iterdir())
 
 

@@ -40,7 +40,7 @@ def check(
     hooked: Sequence[str] | None = None,
     layers: Sequence[str] | None = None,
 ) -> None:
-    """Every parameter is there with the loop's gradients, and exactly the blocks named are read through hooks."""
+    """Every parameter is there with the loop's gradients, and exactly the blocks named are read off their calls."""
     labels = labels_for(B) if labels is None else labels
     model = shuffled_weights(model)
     engine = engine_of(model, copy.deepcopy(inputs), labels, layers=layers)
