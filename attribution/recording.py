@@ -64,6 +64,11 @@ class Recording:
         uses = Counter(name for group in self._calls for name in group)
         return [group for group in self._calls if all(uses[name] == 1 for name in group)]
 
+    def starts_with(self, group: Group, n: int) -> bool:
+        """Whether every output of the group's calls has n as its first size, and no other size is n."""
+        deltas = [seen.delta for seen, _ in self._calls.get(group, ()) if seen.delta is not None]
+        return all(delta.shape[0] == n and n not in delta.shape[1:-1] for delta in deltas)
+
     def gradient(self, group: Group, layout: Layout, n: int) -> MatrixGradient | None:
         """Gradients of the group for n examples; None where no call of it reached the values.
 

@@ -299,6 +299,10 @@ def build(name: str) -> nn.Module:
     if layers is not None:  # a shallower one is the same kinds of layers
         encoder: Any = model.encoder
         encoder.layers = encoder.layers[:layers]
+    with torch.no_grad():
+        for parameter in model.parameters():  # a head of zeros would leave nothing to compare
+            if not parameter.any():
+                parameter.normal_(0, 0.1)
     return model.double().eval()
 
 

@@ -346,6 +346,25 @@ def test_a_layer_applied_to_a_constant_gives_every_example_its_own_gradient() ->
     check(Places(), random(B, 3, 4), hooked=["top"])
 
 
+def test_a_layer_whose_gradient_vanishes_on_the_probe_is_not_guessed_at() -> None:
+    """Zero agrees with zero wherever the examples are taken to be."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.top = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            inside = torch.tanh(self.layer(x.transpose(0, 1))).transpose(0, 1)  # positions first
+            return self.top((inside * x.abs().amax((1, 2), keepdim=True)).mean(1))
+
+    model = shuffled_weights(Gated())
+    engine = engine_of(model, torch.zeros(B, 3, 4, dtype=torch.float64), labels_for(B))
+    inputs, labels = random(B, 3, 4), labels_for(B)
+    found = engine_gradients(engine, inputs, labels)
+    assert_gradients(found, loop_gradients(task_of(model), model, list(found), inputs, labels))
+
+
 # --- everything that is not Linear or Conv2d --------------------------------------------------------------------------
 
 
