@@ -97,32 +97,27 @@ class EvidenceRow:
         return self.score if self.estimate is None else self.estimate
 
 
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What the training set says about one query.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Lists:
+    """What the training set says, to one query or to several: both lists, and how far they can be trusted.
 
-    target        "predicted" or "label": which label's loss the question is about; `target_label` is that class.
-    scores        by the index: (N,) of the whole training set in row order, or of the rows of `sample`.
-    kept_share    share of the query gradient's norm that the projection keeps, 0 to 1.
-    is_zero       the gradient vanishes, so there is nothing to rank and both lists are empty.
-    exact_copies  ids of training examples with the same content as the query.
-    recall        share of the exact top 100 of either end that the search finds; 1 where it compares every row.
-    rescored      whether the listed scores are exact, from whole gradients; else they are the index's.
+    target      "predicted" or "label": which label's loss the question is about.
+    scores      by the index: (N,) of the whole training set in row order, or of the rows of `sample`.
+    kept_share  share of the query gradient's norm that the projection keeps, 0 to 1.
+    is_zero     the gradient vanishes, so there is nothing to rank and both lists are empty.
+    recall      share of the exact top 100 of either end that the search finds; 1 where it compares every row.
+    rescored    whether the listed scores are exact, from whole gradients; else they are the index's.
     """
 
-    query: Item
     target: str
-    target_label: int
     method: str
     unit: str
     index_id: str
     scores: NDArray[np.float32]
     proponents: tuple[EvidenceRow, ...]
     opponents: tuple[EvidenceRow, ...]
-    standout: Standout
     kept_share: float
     is_zero: bool
-    exact_copies: tuple[str, ...]
     seconds_gradient: float
     seconds_search: float
     sample: Sample | None = None
@@ -130,18 +125,47 @@ class Evidence:
     rescored: bool = False
 
     @property
-    def n_train(self) -> int:
-        return len(self.scores) if self.sample is None else self.sample.n_train
-
-    @property
     def is_rough(self) -> bool:
         """Whether the order is by less of the gradient than it should be."""
-        return _is_rough(self)
+        return self.kept_share < KEPT_LOW and not self.rescored
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences on how far the lists can be trusted."""
-        return _remarks(self)
+        found = []
+        kept = f"The index keeps {100 * self.kept_share:.0f} % of this gradient's size"
+        if self.rescored:
+            found.append(
+                f"{kept}, so the listed examples were scored again from whole gradients: their scores are exact."
+            )
+        elif self.is_rough:
+            found.append(f"{kept}, so the order below is rougher than usual.")
+        if self.recall < 1:
+            found.append(f"Approximate search: finds {_per_cent(self.recall)} % of the exact top 100.")
+        if self.sample is not None:
+            found.append(
+                f"Percentiles and charts are estimated from a fixed sample of {len(self.sample.positions):,} of "
+                f"{self.sample.n_train:,} training examples."
+            )
+        return tuple(found)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evidence(Lists):
+    """What the training set says about one query.
+
+    target_label  the class that is asked about.
+    exact_copies  ids of training examples with the same content as the query.
+    """
+
+    query: Item
+    target_label: int
+    standout: Standout
+    exact_copies: tuple[str, ...]
+
+    @property
+    def n_train(self) -> int:
+        return len(self.scores) if self.sample is None else self.sample.n_train
 
     def scores_at(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scores by the index of some rows (n,), each listed or one of those that `scores` are of."""
@@ -152,57 +176,16 @@ class Evidence:
         return np.array([known[row] for row in rows.tolist()], np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class GroupEvidence:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GroupEvidence(Lists):
     """What the training set says about several queries together: their gradients are summed before the search.
 
     items     the queries; `asked` (len(items),) the class that each is asked about.
-    The other fields are those of `Evidence`. Rows have the distance "gradient" only: a group has no single place among
-    pixels or features.
+    Rows have the distance "gradient" only: a group has no single place among pixels or features.
     """
 
     items: tuple[Item, ...]
-    target: str
     asked: tuple[int, ...]
-    method: str
-    unit: str
-    index_id: str
-    scores: NDArray[np.float32]
-    proponents: tuple[EvidenceRow, ...]
-    opponents: tuple[EvidenceRow, ...]
-    kept_share: float
-    is_zero: bool
-    seconds_gradient: float
-    seconds_search: float
-    sample: Sample | None
-    recall: float
-    rescored: bool
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """Sentences on how far the lists can be trusted."""
-        return _remarks(self)
-
-
-def _is_rough(evidence: Evidence | GroupEvidence) -> bool:
-    return evidence.kept_share < KEPT_LOW and not evidence.rescored
-
-
-def _remarks(evidence: Evidence | GroupEvidence) -> tuple[str, ...]:
-    found = []
-    kept = f"The index keeps {100 * evidence.kept_share:.0f} % of this gradient's size"
-    if evidence.rescored:
-        found.append(f"{kept}, so the listed examples were scored again from whole gradients: their scores are exact.")
-    elif _is_rough(evidence):
-        found.append(f"{kept}, so the order below is rougher than usual.")
-    if evidence.recall < 1:
-        found.append(f"Approximate search: finds {_per_cent(evidence.recall)} % of the exact top 100.")
-    if evidence.sample is not None:
-        found.append(
-            f"Percentiles and charts are estimated from a fixed sample of {len(evidence.sample.positions):,} of "
-            f"{evidence.sample.n_train:,} training examples."
-        )
-    return tuple(found)
 
 
 def _per_cent(share: float) -> str:

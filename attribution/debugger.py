@@ -43,7 +43,7 @@ from attribution.index import open_index
 from attribution.methods import METHODS
 from attribution.methods.protocol import Queries, VectorScorer
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
-from attribution.ranking import Listed, Ranker
+from attribution.ranking import Listed, Ranker, Ranking
 from attribution.scan import Extremes
 from attribution.scores import Scores
 from attribution.standout import verdict
@@ -236,36 +236,15 @@ class Debugger:
         label the data gives? (loss of that label). A training example is never its own evidence.
         Raises `InvalidInput` for an unknown id, target or method.
         """
-        item, scorer = self.item(id_), self._scorer(method)
+        item = self.item(id_)
         asked = self._asked(item, target)
-        queries = self._queries([item], [asked], "loss")
-        start = time.perf_counter()
-        gradients = self._source.query_gradients(queries)
-        seconds_gradient, start = time.perf_counter() - start, time.perf_counter()
-        found = self._ranker.rank(scorer, queries, gradients, k, _train_rows([item]))
-        seconds_search = time.perf_counter() - start
-        listed = (*found.proponents, *found.opponents)
-        distances = self._ranker.gradient_distance(*_estimates(listed), gradients, scorer)
-        rows = [self._row(each, float(gradient), item) for each, gradient in zip(listed, distances, strict=True)]
+        shared, found = self._answered([item], [asked], target, k, method, alone=item)
         return Evidence(
             query=item,
-            target=target,
             target_label=asked,
-            method=method,
-            unit=scorer.unit,
-            index_id=self.index_id,
-            scores=found.scores,
-            proponents=tuple(rows[: len(found.proponents)]),
-            opponents=tuple(rows[len(found.proponents) :]),
             standout=verdict(found.scores, self._manifest["facts"]["reference_ratios"], found.strongest),
-            kept_share=found.kept_share,
-            is_zero=found.is_zero,
             exact_copies=self._exact_copies(item),
-            seconds_gradient=seconds_gradient,
-            seconds_search=seconds_search,
-            sample=found.sample,
-            recall=found.recall,
-            rescored=found.rescored,
+            **shared,
         )
 
     def evidence_of_group(
@@ -276,9 +255,26 @@ class Debugger:
         A score is the sum of the scores for the single queries. No query is evidence of the group it is in.
         Raises `InvalidInput` for no id, one named twice, ids of both splits, and what `evidence` raises it for.
         """
-        items, scorer = self._group(ids), self._scorer(method)
+        items = self._group(ids)
         asked = [self._asked(item, target) for item in items]
-        queries = self._queries(items, asked, "loss")
+        shared, _ = self._answered(items, asked, target, k, method)
+        return GroupEvidence(items=items, asked=tuple(asked), **shared)
+
+    def _answered(
+        self,
+        items: Sequence[Item],
+        asked: Sequence[int],
+        target: str,
+        k: int,
+        method: str,
+        *,
+        alone: Item | None = None,
+    ) -> tuple[dict[str, Any], Ranking]:
+        """The fields of `Lists` for the sum of some queries, and the ranking they are from.
+
+        alone: the only query, which rows then have all their distances to.
+        """
+        scorer, queries = self._scorer(method), self._queries(items, asked, "loss")
         start = time.perf_counter()
         gradients = self._source.group_gradients(queries)
         seconds_gradient, start = time.perf_counter() - start, time.perf_counter()
@@ -286,25 +282,24 @@ class Debugger:
         seconds_search = time.perf_counter() - start
         listed = (*found.proponents, *found.opponents)
         distances = self._ranker.gradient_distance(*_estimates(listed), gradients, scorer)
-        rows = [self._row(each, float(gradient)) for each, gradient in zip(listed, distances, strict=True)]
-        return GroupEvidence(
-            items=items,
-            target=target,
-            asked=tuple(asked),
-            method=method,
-            unit=scorer.unit,
-            index_id=self.index_id,
-            scores=found.scores,
-            proponents=tuple(rows[: len(found.proponents)]),
-            opponents=tuple(rows[len(found.proponents) :]),
-            kept_share=found.kept_share,
-            is_zero=found.is_zero,
-            seconds_gradient=seconds_gradient,
-            seconds_search=seconds_search,
-            sample=found.sample,
-            recall=found.recall,
-            rescored=found.rescored,
-        )
+        rows = [self._row(each, float(gradient), alone) for each, gradient in zip(listed, distances, strict=True)]
+        shared = {
+            "target": target,
+            "method": method,
+            "unit": scorer.unit,
+            "index_id": self.index_id,
+            "scores": found.scores,
+            "proponents": tuple(rows[: len(found.proponents)]),
+            "opponents": tuple(rows[len(found.proponents) :]),
+            "kept_share": found.kept_share,
+            "is_zero": found.is_zero,
+            "seconds_gradient": seconds_gradient,
+            "seconds_search": seconds_search,
+            "sample": found.sample,
+            "recall": found.recall,
+            "rescored": found.rescored,
+        }
+        return shared, found
 
     def evidence_of_confusion(
         self, label: int, predicted: int, *, target: str = "predicted", k: int = 12, method: str = "tracin"

@@ -197,8 +197,9 @@ class FakeDebugger:
             () if is_zero else tuple(self._evidence_row(int(i), query, scores) for i in side) for side in (top, bottom)
         ]
         return Evidence(
-            query, target, aimed, method, "loss", self.index_id, scores, rows[0], rows[1], standout, 0.93, is_zero,
-            (), 0.021, 0.003,
+            query=query, target=target, target_label=aimed, method=method, unit="loss", index_id=self.index_id,
+            scores=scores, proponents=rows[0], opponents=rows[1], standout=standout, kept_share=0.93, is_zero=is_zero,
+            exact_copies=(), seconds_gradient=0.021, seconds_search=0.003,
         )  # fmt: skip
 
     def _evidence_row(self, i: int, query: Item, scores: NDArray[np.float32]) -> EvidenceRow:

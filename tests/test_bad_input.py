@@ -168,10 +168,9 @@ def read_only(copy: Path) -> Iterator[Path]:
         for folder in folders:
             folder.chmod(stat.S_IRWXU)
         return
-    mounted = subprocess.run(
-        f"mount --bind '{copy}' '{copy}' && mount -o remount,ro,bind '{copy}'", shell=True, capture_output=True
-    )
-    if mounted.returncode:
+    at = str(copy)
+    commands = (["mount", "--bind", at, at], ["mount", "-o", "remount,ro,bind", at])
+    if any(subprocess.run(command, capture_output=True).returncode for command in commands):
         subprocess.run(["umount", copy], capture_output=True)
         pytest.skip("root may write everywhere here, and may not mount")
     yield copy

@@ -517,6 +517,7 @@ def test_weights_are_read_in_one_place_only() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
+        # Code that the search has to find; nothing here is run.
         "import pickle",
         "from joblib import dump",
         "import torch\ntorch.load(path)",

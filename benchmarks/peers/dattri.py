@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from benchmarks.peers.protocol import Batch, both_ends
 from benchmarks.peers.setting import BATCH, NUMBERS, Setting
 
 
-class _Dattri:
+class _Dattri(ABC):
     """Loaders and losses that all of them share."""
 
     def __init__(self, setting: Setting, folder: Path) -> None:
@@ -36,8 +37,9 @@ class _Dattri:
     def strongest(self, query: Batch, k: int) -> NDArray[np.int64]:
         return both_ends(self.scores(query)[0], k)
 
+    @abstractmethod
     def scores(self, queries: Batch) -> NDArray[np.float32]:
-        raise NotImplementedError
+        """(Q, N)."""
 
 
 class TracIn(_Dattri):
