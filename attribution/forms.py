@@ -153,6 +153,10 @@ class Outer:
         return weighted.T @ (self.inputs if sketch is None else self.inputs @ sketch)
 
 
+_ALL = slice(None)
+_NEAR = 2**18  # numbers of laid-out windows that stay near the processor until they are multiplied
+
+
 class Factor(Protocol):
     """The inputs of a sum over positions: T rows of C numbers for each example."""
 
@@ -160,8 +164,8 @@ class Factor(Protocol):
     columns: int
     products_cost: int  # multiplications of `products`, per example
 
-    def matrix(self) -> Tensor:
-        """(B, T, C), columns in an order of its own."""
+    def matrix(self, rows: slice = _ALL) -> Tensor:
+        """(B, T, C) of some examples, columns in an order of its own."""
 
     def inside(self, right: Tensor) -> Tensor:
         """Rows of a right side (C, c) in the order of `matrix`."""
@@ -184,8 +188,8 @@ class Rows:
         _, self.positions, self.columns = values.shape
         self.products_cost = self.positions**2 * self.columns
 
-    def matrix(self) -> Tensor:
-        return self.values
+    def matrix(self, rows: slice = _ALL) -> Tensor:
+        return self.values[rows]
 
     def inside(self, right: Tensor) -> Tensor:
         return right
@@ -230,7 +234,13 @@ class Positions:
     def _form(self) -> Tensor:
         """Gᵀ without the bias column, in the order of the inputs, (B, C, R): with few columns, far faster than G."""
         if self._formed is None:
-            self._formed = torch.bmm(self.inputs.matrix().transpose(1, 2), self.deltas)
+            B, T, R = self.deltas.shape
+            self._formed = self.deltas.new_empty(B, self.inputs.columns, R)
+            step = max(1, _NEAR // (T * self.inputs.columns))
+            for start in range(0, B, step):
+                rows = slice(start, start + step)
+                inputs = self.inputs.matrix(rows).transpose(1, 2)
+                torch.bmm(inputs, self.deltas[rows], out=self._formed[rows])
         return self._formed
 
     def _bias_column(self) -> Tensor:

@@ -18,6 +18,7 @@ from typing import TypeVar
 import torch
 
 from attribution.gradients import GradientEngine
+from attribution.products import fast_products
 
 _COPIES_AT_MOST = 2**30  # bytes of all models together
 Item = TypeVar("Item")
@@ -58,10 +59,19 @@ class Passes:
 @contextmanager
 def passes(engine: GradientEngine) -> Iterator[Passes]:
     """Threads for the passes of one engine; none on a GPU, or where copies of the model would not fit."""
+    if engine.task.device.type != "cpu":
+        yield Passes([engine], None)
+        return
+    with fast_products(), _threads(engine) as run:
+        yield run
+
+
+@contextmanager
+def _threads(engine: GradientEngine) -> Iterator[Passes]:
     threads = torch.get_num_threads()
     n_bytes = sum(p.numel() * p.element_size() for p in engine.model.parameters())
     width = min(threads, max(1, _COPIES_AT_MOST // max(n_bytes, 1)))
-    if engine.task.device.type != "cpu" or width == 1:
+    if width == 1:
         yield Passes([engine], None)
         return
     engines = [engine, *(engine.copy() for _ in range(width - 1))]

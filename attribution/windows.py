@@ -18,9 +18,8 @@ from torch import Tensor
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _FEW_CHANNELS = 8  # below it windows are laid out pixel by pixel: runs of channels would be too short to copy
-
-
-_A_SUM = 16  # multiplications in a product of matrices that take the time of one addition over a strided view
+_A_SUM = 32  # multiplications in a product of matrices that take the time of one addition over a strided view
+_ALL = slice(None)
 
 
 class Windows:
@@ -52,16 +51,16 @@ class Windows:
         """Every window by itself, offset by offset, (N, T, K, C)."""
         return self._view(by_offset=True).reshape(len(self.inputs), self.positions, self._offsets, self._channels)
 
-    def matrix(self) -> Tensor:
-        """(N, T, K·C), offset by offset; with few channels channel by channel."""
-        view = self._view(self._by_offset)
+    def matrix(self, rows: slice = _ALL) -> Tensor:
+        """(N, T, K·C) of some pictures, offset by offset; with few channels channel by channel."""
+        view = self._view(self._by_offset, rows)
         if self._by_offset:
             return view.reshape(len(view), self.positions, self.columns)
         return view.reshape(len(view), self.columns, self.positions).transpose(1, 2)
 
-    def _view(self, by_offset: bool) -> Tensor:
+    def _view(self, by_offset: bool, rows: slice = _ALL) -> Tensor:
         """Overlapping windows as a view of the padded input: (N, T…, K…, C), or (N, C, K…, T…)."""
-        padded = F.pad(self.inputs, self._around)
+        padded = F.pad(self.inputs[rows], self._around)
         if by_offset:
             padded = padded.movedim(1, -1).contiguous()
             batch, *along, channel = padded.stride()

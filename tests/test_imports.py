@@ -23,6 +23,7 @@ ORDER = (
     "layers projection",
     "recording single",
     "gradients training loading predictions demos",
+    "products",
     "blocks passes",
     "store scan",
     "index methods explain standout source distances mistakes evidence answers",
