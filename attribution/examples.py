@@ -50,6 +50,17 @@ class Examples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def part(self, rows: NDArray[np.int64], labels: NDArray[np.int64] | None = None) -> Examples:
+        """Some of the examples, (n,) rows, in that order; labelled otherwise where labels (n,) are given."""
+        return Examples(
+            self.split,
+            tuple(self.ids[i] for i in rows),
+            self.labels[rows] if labels is None else labels,
+            self.truth[rows],
+            tuple(self.hashes[i] for i in rows),
+            self.classes,
+        )
+
     @cached_property
     def positions(self) -> Mapping[str, int]:
         """Row of each id."""

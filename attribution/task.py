@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.data import default_collate
+from torch.utils.data import Subset, default_collate
 
 from attribution.errors import AttributionError, InvalidInput, StoreError
 from attribution.examples import Examples, content_hash
@@ -240,6 +240,14 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    def part(self, rows: np.ndarray, labels: np.ndarray | None = None) -> Split:
+        """Some of the rows as a split of its own, labelled otherwise where labels are given; nothing is read again."""
+        part = Split(self.examples.part(rows, labels), Subset(self._dataset, rows.tolist()), self.task)
+        with self.task.reading:
+            stacked = self._stack()
+            part._stacked = None if stacked is None else stacked[torch.from_numpy(rows)]
+        return part
 
     def inputs(self, rows: Sequence[int] | np.ndarray | slice) -> Inputs:
         """What the model is called with for these rows, on the task's device."""

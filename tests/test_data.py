@@ -26,9 +26,10 @@ from attribution import datasets, pipeline
 from attribution.datasets import FASHION_CLASSES, LabelNoise, fashion, read_idx
 from attribution.demos import DemoOptions, SmallCNN, demo_project
 from attribution.errors import InvalidInput, Missing, StoreError
+from attribution.examples import Examples
 from attribution.files import file_sha256
-from attribution.project import read_project
-from attribution.task import Split, Task
+from attribution.project import Project, read_project
+from attribution.task import Split, Task, input_hash
 from attribution.training import TrainingRecipe, train
 from attribution.workspace import Workspace
 from tests import disk
@@ -541,3 +542,20 @@ def test_every_published_file_is_of_a_dull_kind(tmp_path: Path) -> None:
     assert kinds == {".json", ".jsonl", ".npy", ".bin", ".safetensors", ".faiss"}
     for path in workspace.rglob("*.npy"):
         np.load(path, allow_pickle=False)
+
+
+@pytest.mark.parametrize("collate", [None, torch.stack], ids=["held in memory", "read row by row"])
+def test_part_of_a_split_reads_the_rows_it_names_with_the_labels_it_is_given(collate: Any) -> None:
+    pictures = torch.arange(40.0).reshape(10, 4)
+    labels = np.arange(10) % 3
+    project = Project("parts", nn.Identity, list(zip(pictures, labels.tolist(), strict=True)), [], list("abc"))
+    task = Task(replace(project, collate=collate))
+    ids, hashes = tuple(f"row:{i}" for i in range(10)), tuple(input_hash(picture) for picture in pictures)
+    split = Split(Examples("train", ids, labels, labels, hashes, ("a", "b", "c")), project.train, task)
+    rows = np.array([7, 2, 5])
+    part = split.part(rows, np.array([0, 1, 2]))
+    assert part.examples.ids == ("row:7", "row:2", "row:5")
+    assert torch.equal(part.inputs(slice(0, 3)), pictures[[7, 2, 5]])
+    assert torch.equal(part.inputs([1]), pictures[[2]])
+    assert part.labels([0, 2]).tolist() == [0, 2]
+    assert split.part(rows).labels([0, 1, 2]).tolist() == labels[rows].tolist()
