@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_map
 
 from attribution.errors import InvalidInput, Unsuited
 from attribution.forms import Dense, MatrixGradient
-from attribution.layers import LAYOUTS, Layout
+from attribution.layers import LAYOUTS, MISFIT, Layout
 from attribution.project import Project
 from attribution.recording import OUT_OF_PLACE, Recording, in_full, record
 from attribution.single import single_gradients
@@ -163,7 +163,8 @@ class GradientEngine:
             return Dense(recording.copies[block.parameters[0]].reshape(n, block.rows, block.columns))
         found = recording.gradient(block.parameters, block.layout, n)
         if found is None:  # the layer took no part in this pass
-            found = Dense(torch.zeros((), device=recording.values.device).expand(n, block.rows, block.columns))
+            zero = in_full(torch.zeros((), dtype=recording.values.dtype, device=recording.values.device))
+            found = Dense(zero.expand(n, block.rows, block.columns))
         return found
 
     # --- how each parameter is used -----------------------------------------------------------------------------
@@ -297,7 +298,7 @@ def _agreeing(
                 continue
             rows, columns = gradient.weighted_sum(weights.to(gradient.dtype)).shape
             wanted = torch.cat([expected[name].reshape(rows, -1) for name in group if name in expected], 1)
-        except RuntimeError:  # the sizes do not allow this layout
+        except MISFIT:  # the sizes do not allow this layout
             continue
         if wanted.shape[1] == columns and _agrees(gradient, wanted, weights, tolerance):
             return layout, gradient, (rows, columns)

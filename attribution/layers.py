@@ -29,6 +29,7 @@ from attribution.windows import Windows
 Part = Literal["both", "weight", "bias"]
 Layout = Literal["first", "second", "last"]
 LAYOUTS: tuple[Layout, ...] = ("first", "second", "last")
+MISFIT = (IndexError, RuntimeError)  # what torch raises where a tensor has other sizes or fewer dimensions
 Arguments = Mapping[str, Any]
 
 
@@ -59,7 +60,7 @@ class Call:
 
 
 def by_example(values: Tensor, n: int, layout: Layout, keep: int) -> Tensor:
-    """(B, T, …) with the last `keep` dimensions as they are; raises `RuntimeError` where the sizes do not allow it."""
+    """(B, T, …) with the last `keep` dimensions as they are; raises one of `MISFIT` where the sizes do not allow it."""
     if layout == "second":
         values = values.movedim(1, 0)
     if layout == "last":

@@ -72,7 +72,7 @@ class Recording:
     def gradient(self, group: Group, layout: Layout, n: int) -> MatrixGradient | None:
         """Gradients of the group for n examples; None where no call of it reached the values.
 
-        Raises `RuntimeError` where the sizes of a call do not allow the layout, and `Unsuited` where an input was
+        Raises one of `MISFIT` where the sizes of a call do not allow the layout, and `Unsuited` where an input was
         changed in place after the call.
         """
         parts = [

@@ -275,6 +275,35 @@ def test_two_embeddings_summed_have_the_gradients_of_a_loop() -> None:
     check(Headed(Words()), tokens)
 
 
+def test_a_table_looked_up_alike_for_every_example_and_multiplied_goes_through_torch_func() -> None:
+    class Multiplied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside, self.table = nn.Linear(4, 4), nn.Embedding(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(self.inside(x)) * self.table(torch.arange(3))
+
+    check(Headed(Multiplied()), random(B, 3, 4), by_func=("body.table.weight",))
+
+
+# --- parameters without a part ----------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_takes_no_part_has_zeros_in_the_precision_of_the_others() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside, self.idle = nn.Linear(4, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inside(x)
+
+    engine = check(Headed(Idle()), random(B, 4))
+    _, weight, _ = engine.gradients(random(B, 4), labels_for(B)).gradients
+    assert torch.equal(weight.weighted_sum(random(B)), torch.zeros(2, 3, dtype=torch.float64))
+
+
 # --- whole networks, without a line of adaptation ---------------------------------------------------------------------
 
 _V = torchvision.models
