@@ -68,6 +68,12 @@ def by_example(values: Tensor, n: int, layout: Layout, keep: int) -> Tensor:
     return values.reshape(n, -1, *values.shape[values.dim() - keep :])
 
 
+def apart(values: Tensor, n: int, layout: Layout) -> Tensor:
+    """All dimensions as they are and the examples before them, (B, …); raises one of `MISFIT`."""
+    axis, sizes = (1 if layout == "second" else 0), ((-1, n) if layout == "last" else (n, -1))
+    return values.unflatten(axis, sizes).movedim(axis + (layout == "last"), 0)
+
+
 def _bias_alone(deltas: Tensor) -> MatrixGradient:
     """(B, T, R) → the gradient of a bias, (B, R, 1)."""
     return Dense(deltas.sum(1)[:, :, None])
