@@ -105,7 +105,7 @@ def record(
     if values.requires_grad:  # a layer may feed no loss, and a leaf may take no part
         expanded = [addition.expanded for addition in followed.additions]
         wanted = [recorder.anchor, *leaves.values(), *followed.leaves.values(), *expanded]
-        _, *found = torch.autograd.grad(values.sum(), wanted, allow_unused=True)
+        _, *found = torch.autograd.grad(values, wanted, torch.ones_like(values), allow_unused=True)
         copies = {name: in_full(g) for name, g in zip(leaves, found, strict=False) if g is not None}
         found = found[len(leaves) :]
         followed.used_otherwise = [name for name, g in zip(followed.leaves, found, strict=False) if g is not None]

@@ -367,6 +367,14 @@ def test_a_table_that_all_examples_share_has_the_gradients_of_a_loop(way: str) -
     assert [block.name for block in engine.blocks if block.shared] == ["body.table"]
 
 
+def test_under_no_grad_the_gradients_are_the_same() -> None:
+    inputs, labels = random(B, 4, 4), labels_for(B)
+    engine = check(Headed(Tables("indexed")), inputs)
+    expected = engine_gradients(engine, inputs, labels)
+    with torch.no_grad():
+        assert_gradients(engine_gradients(engine, inputs, labels), expected)
+
+
 def test_two_tables_added_to_each_other_first_have_the_gradients_of_a_loop() -> None:
     class Axes(nn.Module):
         def __init__(self) -> None:
