@@ -3,9 +3,10 @@
 While the model runs, every call of a torch function that takes one of its tracked parameters (`layers.RULES`) is
 recorded: the call's input from the forward pass, the loss gradient of its output from one backward pass to the
 activations. No weight gradient is ever asked of autograd; `layers` turns the two into a form of which norms and
-coordinates can be had. A parameter used in any other way goes through `torch.func` (vmap of grad), so nothing is
-silently left out. At construction a weighted sum of all gradients over a probe batch is compared with autograd's: that
-finds where in its calls the examples are, and what must be left to `torch.func` after all.
+coordinates can be had. What is made from a parameter alone is read where it is added to what belongs to the examples
+(`shared`); a parameter used in any other way goes through `torch.func` (vmap of grad), so nothing is silently left out.
+At construction a weighted sum of all gradients over a probe batch is compared with autograd's: that finds where in its
+calls the examples are, and what must be left to `torch.func` after all.
 
     GradientEngine.gradients(inputs, labels) -> Batch: one MatrixGradient per block, values (B,)
 
@@ -26,7 +27,7 @@ from torch.utils._pytree import tree_map
 
 from attribution.errors import InvalidInput, Unsuited
 from attribution.forms import Dense, MatrixGradient
-from attribution.layers import LAYOUTS, Layout
+from attribution.layers import LAYOUTS, MISFIT, Layout
 from attribution.project import Project
 from attribution.recording import OUT_OF_PLACE, Recording, in_full, record
 from attribution.single import single_gradients
@@ -43,6 +44,7 @@ class Block:
     layout      where those calls have the examples (see `layers`).
     leading     of a parameter used element by element, which is given to the model once for every example: the
                 dimensions put between the examples and its own; −1 where its own first one, of size 1, is theirs.
+    shared      read off the additions of what is made from it alone (see `shared`), laid out by `layout`.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Block:
     hooked: bool
     layout: Layout = "first"
     leading: int | None = None
+    shared: bool = False
 
     @property
     def shape(self) -> tuple[str, int, int]:
@@ -134,9 +137,11 @@ class GradientEngine:
             raise InvalidInput("The batch is empty.", "Pass at least one example.")
         functional = functional or self.task.losses
         hooked = [block for block in self.blocks if block.hooked]
-        names = [name for block in hooked if block.leading is None for name in block.parameters]
+        called = [block for block in hooked if block.leading is None and not block.shared]
+        names = [name for block in called for name in block.parameters]
         copied = {block.parameters[0]: block.leading for block in hooked if block.leading is not None}
-        recording = self._recorded(names, inputs, labels, functional, copied)
+        shared = [block.parameters[0] for block in hooked if block.shared]
+        recording = self._recorded(names, inputs, labels, functional, copied, shared)
         left = [block for block in self.blocks if not block.hooked]
         others = _single(self.model, left, inputs, labels, functional)
         n = len(labels)
@@ -151,19 +156,26 @@ class GradientEngine:
         labels: Tensor,
         functional: Functional,
         copied: Mapping[str, int] | None = None,
+        shared: Sequence[str] = (),
     ) -> Recording:
         parameters = dict(self.model.named_parameters())
         chosen = {id(parameters[name]): name for name in names}
         leaves = {name: _copies(parameters[name], len(labels), k) for name, k in (copied or {}).items()}
-        model = _with_others(self.model, leaves) if leaves else self.model
-        return record(lambda: functional(model, _copied(inputs, self._channels_last), labels), chosen, leaves)  # type: ignore[arg-type]
+        followed = {name: parameters[name].detach().requires_grad_() for name in shared}
+        others = {**leaves, **followed}
+        model = _with_others(self.model, others) if others else self.model
+        return record(lambda: functional(model, _copied(inputs, self._channels_last), labels), chosen, leaves, followed)  # type: ignore[arg-type]
 
     def _read(self, recording: Recording, block: Block, n: int) -> MatrixGradient:
         if block.leading is not None and block.parameters[0] in recording.copies:
             return Dense(recording.copies[block.parameters[0]].reshape(n, block.rows, block.columns))
+        if block.shared:
+            gradient = in_full(recording.shared.gradient(block.parameters[0], block.layout, n))
+            return Dense(gradient.reshape(n, block.rows, block.columns))
         found = recording.gradient(block.parameters, block.layout, n)
         if found is None:  # the layer took no part in this pass
-            found = Dense(torch.zeros((), device=recording.values.device).expand(n, block.rows, block.columns))
+            zero = in_full(torch.zeros((), dtype=recording.values.dtype, device=recording.values.device))
+            found = Dense(zero.expand(n, block.rows, block.columns))
         return found
 
     # --- how each parameter is used -----------------------------------------------------------------------------
@@ -181,11 +193,12 @@ class GradientEngine:
         recording = self._recorded(tracked, inputs, labels, self.task.losses)
         parameters = dict(self.model.named_parameters())
         is_half = any(p.dtype in (torch.bfloat16, torch.float16) for p in parameters.values())
+        tolerance = _OF_HALVES if is_half else _OF_NUMBERS
         blocks, gradients = [], []
         for group in recording.groups:
             if not any(name in expected for name in group):
                 continue
-            agreeing = _agreeing(recording, group, expected, weights, _OF_HALVES if is_half else _OF_NUMBERS)
+            agreeing = _agreeing(recording, group, expected, weights, tolerance)
             if agreeing is not None:
                 layout, gradient, shape = agreeing
                 blocks.append(Block("", group, *shape, True, layout))
@@ -193,6 +206,10 @@ class GradientEngine:
         blocks += _without_part([name for name in tracked if name not in expected], recording, parameters)
         covered = {name for block in blocks for name in block.parameters}
         left_over = [name for name in tracked if name not in covered]
+        for name, layout in self._shared(left_over, inputs, labels, expected, weights, tolerance).items():
+            blocks.append(Block("", (name,), *_shape(parameters[name]), True, layout, shared=True))
+            covered.add(name)
+        left_over = [name for name in left_over if name not in covered]
         for name, leading in self._copyable(left_over, inputs, labels, expected, weights, recording.values).items():
             blocks.append(Block("", (name,), *_shape(parameters[name]), True, leading=leading))
             covered.add(name)
@@ -209,8 +226,38 @@ class GradientEngine:
                     _NO_COUPLING,
                 )
         numbers = sum(gradient.n_values for gradient in (*gradients, *single.values()))
-        numbers += sum(block.size for block in named if block.leading is not None) * len(labels)
+        numbers += sum(block.size for block in named if block.leading is not None or block.shared) * len(labels)
         return tuple(named), max(1, numbers // len(labels))
+
+    def _shared(
+        self,
+        names: Sequence[str],
+        inputs: Inputs,
+        labels: Tensor,
+        expected: Mapping[str, Tensor],
+        weights: Tensor,
+        tolerance: float,
+    ) -> dict[str, Layout]:
+        """Parameters that reach the examples only where what is made from them is added to theirs; the layout there.
+
+        Where the gradient vanishes on the probe any layout would do: none is believed.
+        """
+        names = [name for name in names if bool(expected[name].any())]
+        if not names:
+            return {}
+        shared = self._recorded([], inputs, labels, self.task.losses, shared=names).shared
+        found: dict[str, Layout] = {}
+        for name, layout in itertools.product(names, LAYOUTS):
+            if name in found or name in shared.used_otherwise:
+                continue
+            wanted = expected[name].reshape(_shape(expected[name]))
+            try:
+                gradient = in_full(shared.gradient(name, layout, len(labels))).reshape(len(labels), *wanted.shape)
+            except MISFIT:  # the sizes do not allow this layout, or autograd takes no batch of gradients there
+                continue
+            if _agrees(Dense(gradient), wanted, weights, tolerance):
+                found[name] = layout
+        return found
 
     def _copyable(
         self,
@@ -297,7 +344,7 @@ def _agreeing(
                 continue
             rows, columns = gradient.weighted_sum(weights.to(gradient.dtype)).shape
             wanted = torch.cat([expected[name].reshape(rows, -1) for name in group if name in expected], 1)
-        except RuntimeError:  # the sizes do not allow this layout
+        except MISFIT:  # the sizes do not allow this layout
             continue
         if wanted.shape[1] == columns and _agrees(gradient, wanted, weights, tolerance):
             return layout, gradient, (rows, columns)
@@ -318,12 +365,12 @@ def _without_part(names: Sequence[str], recording: Recording, parameters: Mappin
 def _refuse_other_use(recording: Recording, hooked: Sequence[Block]) -> None:
     """A model may take another way with other inputs: one that the probe has not shown would be left out silently."""
     known = {block.parameters for block in hooked}
-    for group in recording.uses:
-        if group not in known:
-            raise Unsuited(
-                f"The model uses {' and '.join(group)} otherwise in this batch than in the first rows of the data.",
-                "Use a model that takes the same way for every input, or leave that layer out with layers=….",
-            )
+    unknown = [group for group in recording.uses if group not in known]
+    for group in [*unknown, *((name,) for name in recording.shared.used_otherwise)]:
+        raise Unsuited(
+            f"The model uses {' and '.join(group)} otherwise in this batch than in the first rows of the data.",
+            "Use a model that takes the same way for every input, or leave that layer out with layers=….",
+        )
 
 
 def _agrees(gradient: MatrixGradient, wanted: Tensor, weights: Tensor, tolerance: float) -> bool:

@@ -29,6 +29,7 @@ from attribution.windows import Windows
 Part = Literal["both", "weight", "bias"]
 Layout = Literal["first", "second", "last"]
 LAYOUTS: tuple[Layout, ...] = ("first", "second", "last")
+MISFIT = (IndexError, RuntimeError)  # what torch raises where a tensor has other sizes or fewer dimensions
 Arguments = Mapping[str, Any]
 
 
@@ -59,12 +60,18 @@ class Call:
 
 
 def by_example(values: Tensor, n: int, layout: Layout, keep: int) -> Tensor:
-    """(B, T, …) with the last `keep` dimensions as they are; raises `RuntimeError` where the sizes do not allow it."""
+    """(B, T, …) with the last `keep` dimensions as they are; raises one of `MISFIT` where the sizes do not allow it."""
     if layout == "second":
         values = values.movedim(1, 0)
     if layout == "last":
         values = values.reshape(-1, n, *values.shape[1:]).movedim(1, 0)
     return values.reshape(n, -1, *values.shape[values.dim() - keep :])
+
+
+def apart(values: Tensor, n: int, layout: Layout) -> Tensor:
+    """All dimensions as they are and the examples before them, (B, …); raises one of `MISFIT`."""
+    axis, sizes = (1 if layout == "second" else 0), ((-1, n) if layout == "last" else (n, -1))
+    return values.unflatten(axis, sizes).movedim(axis + (layout == "last"), 0)
 
 
 def _bias_alone(deltas: Tensor) -> MatrixGradient:

@@ -21,6 +21,7 @@ from attribution import attention, recurrence
 from attribution.errors import Unsuited
 from attribution.forms import MatrixGradient, summed
 from attribution.layers import RULES, Call, Layout, Part, Rule
+from attribution.shared import Shared
 
 Group = tuple[str, ...]  # parameters of one block: a weight and its bias, or one of them
 
@@ -52,6 +53,7 @@ class Recording:
     values: Tensor
     _calls: dict[Group, list[tuple[_Seen, Part]]] = field(default_factory=dict)
     copies: dict[str, Tensor] = field(default_factory=dict)  # gradients of the leaves that were asked for, by name
+    shared: Shared = field(default_factory=lambda: Shared({}))  # the parameters that were followed
 
     @property
     def uses(self) -> list[Group]:
@@ -72,7 +74,7 @@ class Recording:
     def gradient(self, group: Group, layout: Layout, n: int) -> MatrixGradient | None:
         """Gradients of the group for n examples; None where no call of it reached the values.
 
-        Raises `RuntimeError` where the sizes of a call do not allow the layout, and `Unsuited` where an input was
+        Raises one of `MISFIT` where the sizes of a call do not allow the layout, and `Unsuited` where an input was
         changed in place after the call.
         """
         parts = [
@@ -84,25 +86,36 @@ class Recording:
 
 
 def record(
-    run: Callable[[], Tensor], parameters: Mapping[int, str], leaves: Mapping[str, Tensor] | None = None
+    run: Callable[[], Tensor],
+    parameters: Mapping[int, str],
+    leaves: Mapping[str, Tensor] | None = None,
+    shared: Mapping[str, Tensor] | None = None,
 ) -> Recording:
     """Run a functional (to values (B,)) and its backward pass.
 
     parameters  name by `id` of each that is tracked.
     leaves      tensors that require a gradient, which is taken of them too.
+    shared      such tensors, of which only the gradients of what they are added to are taken.
     """
-    recorder, leaves = _Recorder(parameters), leaves or {}
+    recorder, leaves = _Recorder(parameters, Shared(shared or {})), leaves or {}
     with torch.enable_grad(), recorder:
         values = run()
+    followed = recorder.shared
     copies = {}
     if values.requires_grad:  # a layer may feed no loss, and a leaf may take no part
-        _, *found = torch.autograd.grad(values.sum(), [recorder.anchor, *leaves.values()], allow_unused=True)
-        copies = {name: in_full(g) for name, g in zip(leaves, found, strict=True) if g is not None}
+        expanded = [addition.expanded for addition in followed.additions]
+        wanted = [recorder.anchor, *leaves.values(), *followed.leaves.values(), *expanded]
+        _, *found = torch.autograd.grad(values, wanted, torch.ones_like(values), allow_unused=True)
+        copies = {name: in_full(g) for name, g in zip(leaves, found, strict=False) if g is not None}
+        found = found[len(leaves) :]
+        followed.used_otherwise = [name for name, g in zip(followed.leaves, found, strict=False) if g is not None]
+        for addition, g in zip(followed.additions, found[len(followed.leaves) :], strict=True):
+            addition.delta = g
     calls: dict[Group, list[tuple[_Seen, Part]]] = {}
     for seen in recorder.seen:
         for group, part in seen.parts:
             calls.setdefault(group, []).append((seen, part))
-    return Recording(values.detach(), calls, copies)
+    return Recording(values.detach(), calls, copies, followed)
 
 
 def _finished(seen: _Seen) -> Call:
@@ -127,8 +140,9 @@ def in_full(values: Tensor) -> Tensor:
 class _Recorder(TorchFunctionMode):
     """Sees every call of a torch function while it is active."""
 
-    def __init__(self, parameters: Mapping[int, str]) -> None:
+    def __init__(self, parameters: Mapping[int, str], shared: Shared) -> None:
         super().__init__()
+        self.shared = shared
         self.seen: list[_Seen] = []
         self.anchor = torch.zeros((), requires_grad=True)  # what the backward pass runs to
         self._parameters = parameters
@@ -145,7 +159,7 @@ class _Recorder(TorchFunctionMode):
             if steps is not None:
                 with self:
                     return recurrence.run(func, steps)
-        output = func(*args, **kwargs)
+        output = self.shared.called(func, args, kwargs)
         rule = RULES.get(func)
         if rule is None or not torch.is_grad_enabled():  # the model runs this call without gradients
             return output

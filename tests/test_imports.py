@@ -21,6 +21,7 @@ ORDER = (
     "task modalities attention recurrence windows datasets",
     "forms",
     "layers projection",
+    "shared",
     "recording single",
     "gradients training loading predictions demos",
     "products",

