@@ -66,6 +66,27 @@ class Item:
 
 
 @dataclass(frozen=True, eq=False)
+class Suspect:
+    """A training example and what speaks against its label.
+
+    rank        1 is the first to be checked; doubt: log odds, but for a constant, that the label is wrong.
+    suggested   the most likely other class.
+    signals     value of each by name, higher is more suspicious; agreement: how many are among their highest values.
+    neighbours  ids of the nearest training examples, nearest first.
+    reason      why it is here, in one sentence.
+    """
+
+    item: Item
+    rank: int
+    doubt: float
+    suggested: int
+    signals: Mapping[str, float]
+    agreement: int
+    neighbours: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
 class Sample:
     """The rows that scores are of where all would take too long: positions (n,) in order, of `n_train`."""
 

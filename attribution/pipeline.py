@@ -105,7 +105,7 @@ def load(workspace: Workspace, project: Project, *, progress: Progress = silent)
     def make(folder: Path) -> Mapping[str, Any]:
         return loading.write(folder, project, train, test, progress=progress)
 
-    return _find_or_make(workspace, "examples", loading.recipe(project, train, test), {}, make)
+    return find_or_make(workspace, "examples", loading.recipe(project, train, test), {}, make)
 
 
 def _clean_logits(
@@ -127,7 +127,7 @@ def _clean_logits(
         assert project.retrain is not None
         return train_model(task, *splits, project.retrain, folder, progress=progress).facts()
 
-    run = _find_or_make(workspace, "runs", recipe, {}, make, make_current=False)
+    run = find_or_make(workspace, "runs", recipe, {}, make, make_current=False)
     weights = checkpoint_files(workspace, run)[-1]
     return np.asarray(predictions.predict(task, task.model(weights), splits[0], progress=progress).logits)
 
@@ -174,7 +174,7 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
         return {**facts, "probe": _probe(task, folder / facts["checkpoints"][-1]["file"], train_split, rows)}
 
     parents = {"examples": examples}
-    return _find_or_make(workspace, "runs", _of_this_code(workspace, recipe, parents, task, train_split), parents, make)
+    return find_or_make(workspace, "runs", _of_this_code(workspace, recipe, parents, task, train_split), parents, make)
 
 
 def require_weights(project: Project) -> None:
@@ -350,7 +350,7 @@ def embed(
     announce  is told in one sentence what the work will take, before it starts, where there is any.
     """
     recipe = recipe or embed_recipe(project)
-    run = _current(workspace, "runs")
+    run = current(workspace, "runs")
     task = Task(project, device=device)
     train_split, test_split = splits(project, task, examples_of(workspace, run))
     saved = saved_checkpoints(workspace, run)
@@ -381,7 +381,7 @@ def embed(
         return {**facts, "checkpoints": stored, "layers": recipe.layers, **_described(recipe), **continued}
 
     format_ = 1 if recipe.dtype == "float32" else 2
-    return _find_or_make(workspace, "gradients", asked, parents, make, mend=_withdraw_if_damaged, format_=format_)
+    return find_or_make(workspace, "gradients", asked, parents, make, mend=_withdraw_if_damaged, format_=format_)
 
 
 def _predict(
@@ -396,7 +396,7 @@ def _predict(
             accuracy[split.examples.split] = float((found.predicted == split.examples.labels).mean())
         return {"accuracy": accuracy}
 
-    return _find_or_make(workspace, "predictions", {}, {"runs": run}, make)
+    return find_or_make(workspace, "predictions", {}, {"runs": run}, make)
 
 
 def _withdraw_if_damaged(workspace: Workspace, id_: str) -> None:
@@ -415,7 +415,7 @@ def _withdraw_if_damaged(workspace: Workspace, id_: str) -> None:
 
 def index(workspace: Workspace, project: Project, *, device: str = "cpu", progress: Progress = silent) -> str:
     """Index the current store; returns the id of the index."""
-    gradients = _current(workspace, "gradients")
+    gradients = current(workspace, "gradients")
     manifest = workspace.manifest("gradients", gradients)
     _refuse_stale(workspace, manifest)
     rows = len(examples_of(workspace, manifest["parents"]["runs"]).train)
@@ -429,9 +429,9 @@ def index(workspace: Workspace, project: Project, *, device: str = "cpu", progre
         facts = vector_index.build(opened.store, folder, reference=reference, progress=progress)
         return {**facts, "reference_ratios": _reference_ratios(found)}
 
-    parents = {"gradients": gradients, "runs": _current(workspace, "runs")}
+    parents = {"gradients": gradients, "runs": current(workspace, "runs")}
     asked = {"measurement": project.source("measurement")} if project.measurement else {}  # the reference ratios are
-    return _find_or_make(workspace, "indexes", {**vector_index.recipe(rows, width), **asked}, parents, make)
+    return find_or_make(workspace, "indexes", {**vector_index.recipe(rows, width), **asked}, parents, make)
 
 
 def _reference_vectors(opened: OpenGradients) -> NDArray[np.float32]:
@@ -452,9 +452,14 @@ def _reference_ratios(found: Scan) -> list[float]:
 
 @dataclass(frozen=True, eq=False)
 class OpenGradients:
-    """A gradient store opened with everything it was made from. `predictions` by split."""
+    """A gradient store opened with everything it was made from.
+
+    weights      files of the run's checkpoints, in the order of training.
+    predictions  of the last of them, by split.
+    """
 
     task: Task
+    weights: list[Path]
     loaded: LoadedExamples
     train: Split
     test: Split
@@ -475,9 +480,10 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str, device: st
     _refuse_other_code(workspace, run, task, train_split)
     workspace.verify("predictions", predicted)
     folder = workspace.folder("predictions", predicted)
-    source = IndexedRun(task, checkpoint_files(workspace, run), train_split, opened, _stored_recipe(manifest))
+    weights = checkpoint_files(workspace, run)
+    source = IndexedRun(task, weights, train_split, opened, _stored_recipe(manifest))
     said = {split: predictions.load(folder, split) for split in ("train", "test")}
-    return OpenGradients(task, examples, train_split, test_split, said, opened, source)
+    return OpenGradients(task, weights, examples, train_split, test_split, said, opened, source)
 
 
 def _stored_recipe(manifest: Manifest) -> EmbedRecipe:
@@ -499,8 +505,8 @@ class OpenIndex:
 def open_index(workspace: Workspace, *, device: str = "cpu") -> OpenIndex:
     """Everything the debugger asks; raises `Missing` or `StoreError` for what is not there, stale or damaged."""
     project = recorded_project(workspace)
-    _current(workspace, "runs")
-    id_ = _current(workspace, "indexes")
+    current(workspace, "runs")
+    id_ = current(workspace, "indexes")
     manifest = workspace.manifest("indexes", id_)
     _refuse_stale(workspace, manifest)
     _refuse_other_settings(workspace, project, manifest["parents"]["runs"])
@@ -542,7 +548,7 @@ def _refuse_other_settings(workspace: Workspace, project: Project, run: str) -> 
 # --- find or make -----------------------------------------------------------------------------------------------------
 
 
-def _find_or_make(
+def find_or_make(
     workspace: Workspace,
     kind: str,
     recipe: Mapping[str, Any],
@@ -593,7 +599,8 @@ def _is_damaged(workspace: Workspace, kind: str, id_: str) -> bool:
     return False
 
 
-def _current(workspace: Workspace, kind: str) -> str:
+def current(workspace: Workspace, kind: str) -> str:
+    """Id of the current artefact of a kind; raises `Missing` with the command that makes it."""
     id_ = workspace.current(kind)
     if id_ is None:
         raise missing(workspace.path, kind)

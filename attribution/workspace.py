@@ -1,7 +1,7 @@
 """Workspace: one folder on disk, and the only file that knows its paths.
 
     workspace.json                          {"format": 1, "project": …, "current": {kind: id}}
-    <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes
+    <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
 
@@ -28,7 +28,7 @@ from attribution.files import file_sha256, write_json, writing
 
 FORMAT = 1
 # The newest that is read. Gradients are written as 1, and as 2 where they are float16, which 1 did not know.
-FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 2, "indexes": 1}
+FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 2, "indexes": 1, "suspects": 1}
 Manifest = dict[str, Any]
 
 # kind -> (what a person calls it, the verb that makes it)
@@ -38,6 +38,7 @@ KINDS = {
     "predictions": ("predictions", "embed"),
     "gradients": ("gradient store", "embed"),
     "indexes": ("index", "index"),
+    "suspects": ("audit of the labels", "suspects"),
 }
 
 
@@ -52,6 +53,7 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "parents": ("runs",),
     },
     "indexes": {"facts": ("rows", "search", "reference_ratios"), "parents": ("gradients", "runs")},
+    "suspects": {"facts": ("signals",), "parents": ("indexes",)},
 }
 
 

@@ -27,19 +27,24 @@ ORDER = (
     "products",
     "blocks passes",
     "store scan",
-    "index methods explain standout source distances mistakes evidence answers",
+    "index nearest suspects methods explain standout source distances mistakes evidence answers",
     "ranking",
     "workspace estimate",
     "continuing",
     "pipeline",
     "status doctor debugger jobs",
+    "audit",
     "cli",
     "__main__",
     "pages",
     "app",
 )
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
-ALONE = {"faiss": {"attribution.index"}, "streamlit": {"app", "pages"}, "plotly": {"app", "pages"}}
+ALONE = {
+    "faiss": {"attribution.index", "attribution.nearest"},
+    "streamlit": {"app", "pages"},
+    "plotly": {"app", "pages"},
+}
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {"errors", "progress", "files", "examples", "scores", "project", "answers"}
 

@@ -1,0 +1,208 @@
+"""The audit of a training set: which labels a person should check first, and why.
+
+`make` computes it once for an index and keeps it in the workspace; `Audit` is one opened to ask. What the numbers mean
+stands in `suspects`. N training examples, K classes, n neighbours of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution import pipeline, predictions, suspects
+from attribution.answers import Suspect
+from attribution.debugger import Debugger
+from attribution.errors import InvalidInput, StoreError
+from attribution.files import UNREADABLE, write_array
+from attribution.index import open_index
+from attribution.methods import METHODS
+from attribution.methods.protocol import Queries
+from attribution.nearest import nearest
+from attribution.pipeline import OpenIndex
+from attribution.progress import Progress, silent
+from attribution.workspace import Workspace, recipe_id
+
+KIND = "suspects"
+_RECIPE = {
+    "version": 1,
+    "neighbours": suspects.NEIGHBOURS,
+    "questions": suspects.QUESTIONS,
+    "opponents": suspects.OPPONENTS,
+}
+_METHOD = "tracin"
+
+
+# --- made once --------------------------------------------------------------------------------------------------------
+
+
+def make(workspace: Workspace, *, device: str = "cpu", progress: Progress = silent) -> str:
+    """Audit the training labels of the current index; returns the id of the audit."""
+    parents = _parents(workspace)
+
+    def into(folder: Path) -> Mapping[str, Any]:
+        return _write(folder, pipeline.open_index(workspace, device=device), progress)
+
+    return pipeline.find_or_make(workspace, KIND, _RECIPE, parents, into)
+
+
+def _parents(workspace: Workspace) -> dict[str, str]:
+    index = pipeline.current(workspace, "indexes")
+    return {"indexes": index, "runs": workspace.manifest("indexes", index)["parents"]["runs"]}
+
+
+def _write(folder: Path, opened: OpenIndex, progress: Progress) -> Mapping[str, Any]:
+    gradients = opened.gradients
+    labels = gradients.train.examples.labels
+    train, test, neighbours = _opinions(opened, progress)
+    opinion = suspects.consensus(train, neighbours)
+    wrong = suspects.wrong_ranks(train, labels, test, gradients.test.examples.labels)
+    final = gradients.predictions["train"]
+    losses = [gradients.store.losses(c) for c in range(len(gradients.store.checkpoints))]
+    signals = {
+        "self_influence": METHODS[_METHOD]().fit(gradients.source).self_scores(),
+        "loss": final.losses,
+        "mean_loss": np.mean(losses, 0),
+        "margin": suspects.margins_against(final.logits, labels),
+        "opponents": _times_opponent(opened, progress),
+        "neighbours": suspects.disagreeing(labels, neighbours),
+    }
+    write_array(folder / "signals.npy", np.stack([np.asarray(each, np.float32) for each in signals.values()]))
+    write_array(folder / "doubts.npy", suspects.doubts(opinion, labels, wrong))
+    write_array(folder / "opinion.npy", opinion)
+    write_array(folder / "neighbours.npy", neighbours[-1].astype(np.int32))
+    return {"signals": list(signals), "method": _METHOD, "wrong_ranks": [round(float(share), 4) for share in wrong]}
+
+
+def _opinions(
+    opened: OpenIndex, progress: Progress
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """What the checkpoints think of both splits, (N, K) each, and the nearest training rows at each, (C, N, n)."""
+    gradients = opened.gradients
+    said: dict[str, list[NDArray[np.float32]]] = {"train": [], "test": []}
+    neighbours = []
+    for c, weights in enumerate(gradients.weights):
+        progress(c, len(gradients.weights), "opinions of the checkpoints")
+        model = gradients.task.model(weights)
+        for split in (gradients.train, gradients.test):
+            found = predictions.predict(gradients.task, model, split)
+            said[split.examples.split].append(found.probabilities)
+            if split is gradients.train:
+                neighbours.append(nearest(found.features, suspects.NEIGHBOURS))
+    return suspects.typical(np.stack(said["train"])), suspects.typical(np.stack(said["test"])), np.stack(neighbours)
+
+
+def _times_opponent(opened: OpenIndex, progress: Progress) -> NDArray[np.float32]:
+    """For how many right answers on the test set, drawn by seed, each row is among the strongest opponents, (N,)."""
+    gradients = opened.gradients
+    labels = gradients.test.examples.labels
+    right = np.flatnonzero(gradients.predictions["test"].predicted == labels)
+    asked = np.sort(np.random.default_rng(0).permutation(right)[: suspects.QUESTIONS])
+    counts = np.zeros(len(gradients.train), np.float32)
+    if not len(asked):
+        return counts
+    ids = tuple(gradients.test.examples.ids[i] for i in asked)
+    queries = Queries(ids, gradients.test.inputs(asked), labels[asked])
+    scorer = METHODS[_METHOD]().fit(gradients.source)
+    index = open_index(opened.folder, opened.manifest["facts"], gradients.store)
+    for done, vector in enumerate(scorer.query_vectors(gradients.source.query_gradients(queries))):
+        progress(done, len(asked), "opponents of right answers")
+        ends = index.extremes(vector, min(suspects.OPPONENTS, max(1, len(counts) // 2)))
+        counts[ends.opponents[ends.opponent_scores < 0]] += 1
+    return counts
+
+
+# --- opened to ask ----------------------------------------------------------------------------------------------------
+
+
+class Audit:
+    """An audit, read-only.
+
+    signals        name → (N,), in the order of `suspects.SIGNALS`; higher is always more suspicious.
+    doubts         (N,), the ranking: log odds, but for a constant, that the label is wrong.
+    agreement      (N,), how many of the signals are among their highest values.
+    """
+
+    @staticmethod
+    def open(debugger: Debugger, workspace: str | Path) -> Audit:
+        """The audit of what a debugger has open; raises `Missing` where there is none yet."""
+        return Audit(debugger, Workspace(workspace))
+
+    def __init__(self, debugger: Debugger, workspace: Workspace) -> None:
+        self._debugger = debugger
+        self.id = recipe_id(KIND, _RECIPE, {"indexes": debugger.index_id, "runs": debugger.run_id})
+        manifest = workspace.manifest(KIND, self.id)
+        workspace.verify(KIND, self.id)
+        self._folder = workspace.folder(KIND, self.id)
+        columns = self._array("signals.npy")
+        self.signals = dict(zip(manifest["facts"]["signals"], columns, strict=True))
+        self.doubts: NDArray[np.float32] = self._array("doubts.npy")
+        self._opinion: NDArray[np.float32] = self._array("opinion.npy")
+        self._neighbours: NDArray[np.int32] = self._array("neighbours.npy")
+
+    def _array(self, name: str) -> NDArray[Any]:
+        try:
+            return np.load(self._folder / name, mmap_mode="r")
+        except UNREADABLE as error:
+            raise StoreError(
+                f"{name} of the audit cannot be read: {error}.", f"Remove {self._folder} and run `suspects` again."
+            ) from error
+
+    @cached_property
+    def agreement(self) -> NDArray[np.int64]:
+        return suspects.agreement(self.signals)
+
+    @cached_property
+    def suggested(self) -> NDArray[np.int64]:
+        """The most likely other class, (N,)."""
+        return suspects.suggested(np.asarray(self._opinion), self._debugger.train.labels)
+
+    def order(self, sort: str = "doubt") -> NDArray[np.int64]:
+        """All rows, most suspicious first, by "doubt" or by one of the signals; raises `InvalidInput` for another."""
+        if sort != "doubt" and sort not in self.signals:
+            raise InvalidInput(f"Suspects cannot be sorted by “{sort}”.", f"Use doubt, {', '.join(self.signals)}.")
+        values = self.doubts if sort == "doubt" else self.signals[sort]
+        return np.argsort(-np.asarray(values), kind="stable")
+
+    def suspects(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Suspect, ...]:
+        """Some rows with everything that speaks against their labels."""
+        return tuple(self._suspect(int(row)) for row in rows)
+
+    def _suspect(self, row: int) -> Suspect:
+        item = self._debugger.item(self._debugger.train.ids[row])
+        suggested = int(self.suggested[row])
+        around = self._neighbours[row]
+        labels = self._debugger.train.labels
+        values = {name: float(column[row]) for name, column in self.signals.items()}
+        same = int((labels[around] == suggested).sum())
+        name = self._debugger.classes[suggested]
+        reasons = [f"The model is {100 * item.probabilities[suggested]:.0f} % for {name}"]
+        reasons.append(f"{same} of its {len(around)} nearest neighbours are labelled {name}")
+        if values["opponents"]:
+            reasons.append(f"it opposes {values['opponents']:,.0f} right answers")
+        return Suspect(
+            item=item,
+            rank=int(self._rank[row]),
+            doubt=float(self.doubts[row]),
+            suggested=suggested,
+            signals=values,
+            agreement=int(self.agreement[row]),
+            neighbours=tuple(self._debugger.train.ids[i] for i in around),
+            reason="; ".join(reasons) + ".",
+        )
+
+    @cached_property
+    def _rank(self) -> NDArray[np.int64]:
+        rank = np.empty(len(self.doubts), np.int64)
+        rank[self.order()] = np.arange(1, len(self.doubts) + 1)
+        return rank
+
+    def found_by(self, sort: str = "doubt") -> NDArray[np.float64] | None:
+        """Share of the planted wrong labels that checking the first m suspects finds, (N + 1,); None without any."""
+        train = self._debugger.train
+        wrong = train.labels != train.truth
+        return suspects.found_by(self.order(sort), wrong) if wrong.any() else None
