@@ -25,6 +25,7 @@ ORDER = (
     "gradients training loading predictions demos",
     "blocks passes",
     "store scan",
+    "fidelity",
     "index methods explain standout source distances mistakes evidence answers",
     "ranking",
     "workspace estimate",
