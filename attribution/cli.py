@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from attribution.answers import Evidence, EvidenceRow, GroupEvidence, Item
     from attribution.debugger import Debugger
     from attribution.project import Project
+    from attribution.store import EmbedRecipe
     from attribution.workspace import Workspace
 
 app = typer.Typer(
@@ -45,6 +46,19 @@ TargetOption = Annotated[
     str, typer.Option(help="Ask about the loss of the 'label' of the test example, or of the 'predicted' class.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where gradients are computed: cpu, cuda or cuda:0.")]
+ProjectionOption = Annotated[str, typer.Option(help="eigenbasis, dense, count-sketch or two-sided.")]
+DimensionOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Numbers kept per example and checkpoint, 512 unless told; with --fidelity the most, 4096 unless told.",
+    ),
+]
+FidelityOption = Annotated[
+    float | None,
+    typer.Option(help="Keep as few numbers as reach this correlation with exact scores, measured on held-out rows."),
+]
+DtypeOption = Annotated[str, typer.Option(help="float32, or float16: half the disk.")]
 MethodOption = Annotated[str, typer.Option(help="Attribution method.")]
 _DEFAULT_WORKSPACE = Path("work/fashion")
 
@@ -95,7 +109,15 @@ def demo(
 
 
 @app.command()
-def check(project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def check(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    projection: ProjectionOption = "eigenbasis",
+    dimension: DimensionOption = None,
+    fidelity: FidelityOption = None,
+    dtype: DtypeOption = "float32",
+    as_json: JsonOption = False,
+) -> None:
     """Check a project: data, model, loss, gradients, cost; exit code 2 when something must be mended."""
     from attribution import doctor, pipeline
     from attribution.project import read_project
@@ -106,7 +128,7 @@ def check(project: ProjectFile = None, workspace: WorkspaceOption = None, as_jso
     else:
         target = Workspace(workspace or _DEFAULT_WORKSPACE)
         opened, folder = pipeline.recorded_project(target), pipeline.project_folder(target)
-    found = doctor.checks(opened, pipeline.embed_recipe(opened), folder)
+    found = doctor.checks(opened, _recipe(opened, projection, dimension, fidelity, dtype), folder)
     rows = [{"check": c.name, "ok": c.ok, "finding": c.sentence, "fix": c.fix} for c in found]
     _print_rows(rows, as_json)
     failed = [c for c in found if not c.ok]
@@ -134,9 +156,10 @@ def train(
 def embed(
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
-    projection: Annotated[str, typer.Option(help="eigenbasis, dense, count-sketch or two-sided.")] = "eigenbasis",
-    dimension: Annotated[int | None, typer.Option(min=1, help="Numbers kept per example and checkpoint.")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, or float16: half the disk.")] = "float32",
+    projection: ProjectionOption = "eigenbasis",
+    dimension: DimensionOption = None,
+    fidelity: FidelityOption = None,
+    dtype: DtypeOption = "float32",
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     job: JobOption = None,
@@ -148,7 +171,7 @@ def embed(
     with _reported(workspace, "embed", job) as progress:
         require_device(device)
         opened, target = _project(project, workspace)
-        recipe = pipeline.embed_recipe(opened, projection=projection, dimension=dimension, dtype=dtype)
+        recipe = _recipe(opened, projection, dimension, fidelity, dtype)
         pipeline.embed(target, opened, recipe, device=device, announce=_say, progress=progress)
     _print_status(target, as_json)
 
@@ -176,6 +199,10 @@ def index(
 def build(
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
+    projection: ProjectionOption = "eigenbasis",
+    dimension: DimensionOption = None,
+    fidelity: FidelityOption = None,
+    dtype: DtypeOption = "float32",
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     job: JobOption = None,
@@ -187,8 +214,9 @@ def build(
     with _reported(workspace, "build", job) as progress:
         require_device(device)
         opened, target = _project(project, workspace)
+        recipe = _recipe(opened, projection, dimension, fidelity, dtype)  # refuses before anything is trained
         pipeline.train(target, opened, progress=progress)
-        pipeline.embed(target, opened, device=device, announce=_say, progress=progress)
+        pipeline.embed(target, opened, recipe, device=device, announce=_say, progress=progress)
         pipeline.index(target, opened, device=device, progress=progress)
     _print_status(target, as_json)
 
@@ -412,6 +440,16 @@ def _project(path: Path | None, workspace: Path | None) -> tuple[Project, Worksp
     target = Workspace(workspace or Path("work") / opened.name)
     pipeline.record_file(target, path, opened)
     return opened, target
+
+
+def _recipe(
+    project: Project, projection: str, dimension: int | None, fidelity: float | None, dtype: str
+) -> EmbedRecipe:
+    """What `check`, `embed` and `build` were asked to keep of a gradient."""
+    from attribution import pipeline
+
+    options: dict[str, Any] = {"projection": projection, "dimension": dimension, "fidelity": fidelity, "dtype": dtype}
+    return pipeline.embed_recipe(project, **options)
 
 
 def _debugger(project: Path | None, workspace: Path | None, device: str = "cpu") -> Debugger:

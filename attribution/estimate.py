@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class Cost:
     seconds_once     a checkpoint, whatever the number of examples.
     sample_bytes     gradients of the sample that the projection is fitted on.
     used_bytes       memory that the process has used at most before.
+    is_most          whether the dimension is the most that a fidelity may take.
     """
 
     examples: int
@@ -61,6 +63,7 @@ class Cost:
     seconds_once: float
     sample_bytes: int
     used_bytes: int
+    is_most: bool = False
 
     @property
     def seconds(self) -> float:
@@ -82,11 +85,12 @@ class Cost:
     def sentence(self) -> str:
         """All of it, with the two numbers it follows from."""
         whose = f"{self.examples:,} examples at {_counted(self.checkpoints, 'checkpoint')}"
+        most = "at most " if self.is_most else ""
         taken = f" ({self.taken:,} of them taken over)" if self.taken else ""
         return (
             f"Gradients and index of {whose}{taken} take about {_duration(self.seconds)}, "
             f"{_size(self.disk_bytes)} of disk and {_size(self.memory_bytes)} of memory: {_short(self.seconds_each)} "
-            f"and {self.dimension:,} numbers ({self.dtype}) an example and checkpoint."
+            f"and {most}{self.dimension:,} numbers ({self.dtype}) an example and checkpoint."
         )
 
 
@@ -108,8 +112,19 @@ def dimension_at_most(spec: ProjectionSpec, shapes: Sequence[BlockShape]) -> int
     return min(spec.dimension, entries) if isinstance(spec, Eigenbasis) else spec.dimension
 
 
-def cost(engine: GradientEngine, train: Split, recipe: EmbedRecipe, checkpoints: int, *, taken: int = 0) -> Cost:
-    """Measure a few passes over the training set. Raises `StoreError` where a gradient is not finite."""
+def cost(
+    engine: GradientEngine,
+    train: Split,
+    recipe: EmbedRecipe,
+    checkpoints: int,
+    *,
+    taken: int = 0,
+    is_fitted: bool = False,
+) -> Cost:
+    """Measure a few passes over the training set. Raises `StoreError` where a gradient is not finite.
+
+    taken, is_fitted   rows that are taken over from an earlier store; whether the projections are there already.
+    """
     step = rows_of_a_pass(engine, recipe.projection)
     seconds_fit, projection = _fitted(engine, train, recipe, min(step, len(train)))
     seconds_each = _seconds_each(engine, train, projection, step)
@@ -122,9 +137,10 @@ def cost(engine: GradientEngine, train: Split, recipe: EmbedRecipe, checkpoints:
         layers=len(engine.blocks),
         dtype=recipe.dtype,
         seconds_each=seconds_each,
-        seconds_once=0.0 if taken else seconds_fit + 2 * max(0, sample - step) * seconds_each,
+        seconds_once=0.0 if taken or is_fitted else seconds_fit + 2 * max(0, sample - step) * seconds_each,
         sample_bytes=4 * min(sample * engine.numbers_per_example, SAMPLE_IN_MEMORY),
         used_bytes=_most_memory_so_far(),
+        is_most=isinstance(recipe.projection, Eigenbasis) and recipe.projection.fidelity is not None,
     )
 
 
@@ -134,7 +150,8 @@ def _fitted(engine: GradientEngine, train: Split, recipe: EmbedRecipe, n: int) -
     batch = engine.gradients(train.inputs(rows), train.labels(rows))
     refuse_non_finite(train, np.arange(n), batch.squared_norms(), batch.values)  # before it spoils what is fitted
     start = time.perf_counter()
-    projection = recipe.projection.fit(engine.shapes, lambda: [batch.gradients]).to(train.task.device)
+    spec = recipe.projection.widest if isinstance(recipe.projection, Eigenbasis) else recipe.projection
+    projection = spec.fit(engine.shapes, lambda: [batch.gradients]).to(train.task.device)
     return time.perf_counter() - start, projection
 
 
@@ -166,11 +183,22 @@ def _most_memory_so_far() -> int:
 class Work:
     """An embedding that has not been made yet; its engine is built at most once.
 
-    taken  how many rows are taken over from an earlier store.
+    taken      how many rows are taken over from an earlier store.
+    is_fitted  whether the projections are there already.
     """
 
-    def __init__(self, task: Task, weights: Sequence[Path], train: Split, recipe: EmbedRecipe, taken: int = 0) -> None:
-        self._task, self._weights, self._train, self._recipe, self._taken = task, weights, train, recipe, taken
+    def __init__(
+        self,
+        task: Task,
+        weights: Sequence[Path],
+        train: Split,
+        recipe: EmbedRecipe,
+        taken: int = 0,
+        *,
+        is_fitted: bool = False,
+    ) -> None:
+        self._task, self._weights, self._train, self._recipe = task, weights, train, recipe
+        self._taken, self._is_fitted = taken, is_fitted
 
     @cached_property
     def _engine(self) -> GradientEngine:
@@ -185,7 +213,8 @@ class Work:
 
     def cost(self) -> Cost:
         """What it will take, measured on a few passes."""
-        return cost(self._engine, self._train, self._recipe, len(self._weights), taken=self._taken)
+        options: dict[str, Any] = {"taken": self._taken, "is_fitted": self._is_fitted}
+        return cost(self._engine, self._train, self._recipe, len(self._weights), **options)
 
 
 def _counted(n: int, what: str) -> str:

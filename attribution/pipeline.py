@@ -11,7 +11,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attribution import continuing, loading, predictions, standout, store
+from attribution import continuing, fidelity, loading, predictions, standout, store
 from attribution import index as vector_index
 from attribution.blocks import DTYPES
 from attribution.demos import DemoOptions, demo_project
@@ -32,7 +32,7 @@ from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
 from attribution.progress import Progress, silent
 from attribution.project import Project, read_project
-from attribution.projection import PROJECTIONS
+from attribution.projection import PROJECTIONS, Eigenbasis
 from attribution.scan import Scan, scan
 from attribution.source import IndexedRun
 from attribution.store import EmbedRecipe, GradientStore, StoredCheckpoint
@@ -311,25 +311,44 @@ def checkpoint_files(workspace: Workspace, run: str) -> list[Path]:
 # --- embed ------------------------------------------------------------------------------------------------------------
 
 
+_MOST = 4096  # numbers that a fidelity may take, where no dimension is given
+
+
 def embed_recipe(
-    project: Project, *, projection: str = "eigenbasis", dimension: int | None = None, dtype: str = "float32"
+    project: Project,
+    *,
+    projection: str = "eigenbasis",
+    dimension: int | None = None,
+    fidelity: float | None = None,
+    dtype: str = "float32",
 ) -> EmbedRecipe:
-    """The recipe for a named projection; raises `InvalidInput` for an unknown name or a size it has not."""
+    """The recipe for a named projection; raises `InvalidInput` for an unknown name or options that it has not.
+
+    dimension  with a fidelity the most numbers that may be kept.
+    """
     if projection not in PROJECTIONS:
         raise InvalidInput(f"The projection “{projection}” is not known.", f"Use {', '.join(PROJECTIONS)}.")
     spec = PROJECTIONS[projection]
     if dimension is not None and spec.__dataclass_fields__.get("dimension") is None:
         raise InvalidInput(f"The {projection} projection has no single dimension.", "Leave --dimension away.")
+    if fidelity is not None and spec is not Eigenbasis:
+        raise InvalidInput(
+            f"A fidelity can only be asked of the eigenbasis, and the projection is {projection}.",
+            "Give its --dimension." if "dimension" in spec.__dataclass_fields__ else "Leave --fidelity away.",
+        )
     if dtype not in DTYPES:
         raise InvalidInput(f"Gradients are not stored as “{dtype}”.", f"Use {' or '.join(DTYPES)}.")
     options: dict[str, Any] = {} if dimension is None else {"dimension": dimension}
+    if fidelity is not None:
+        options = {"dimension": _MOST, **options, "fidelity": fidelity}
     layers = tuple(project.layers) if project.layers else None
     return EmbedRecipe(spec(**options), layers, dtype)
 
 
 def _described(recipe: EmbedRecipe) -> dict[str, Any]:
     """The recipe as it is recorded; what is usual is left out where it was not always an option."""
-    described: dict[str, Any] = {"projection": asdict(recipe.projection), "layers": recipe.layers}
+    projection = {key: value for key, value in asdict(recipe.projection).items() if (key, value) != ("fidelity", None)}
+    described: dict[str, Any] = {"projection": projection, "layers": recipe.layers}
     return described | ({"dtype": recipe.dtype} if recipe.dtype != "float32" else {})
 
 
@@ -347,7 +366,8 @@ def embed(
     A store that is there but damaged is mended: only its damaged blocks are made anew. Of examples that were appended
     only their own gradients are computed, where an earlier store can be continued.
 
-    announce  is told in one sentence what the work will take, before it starts, where there is any.
+    announce  is told in one sentence what the work will take, before it starts, where there is any; and before that,
+              which dimension a fidelity takes, where one is asked for.
     """
     recipe = recipe or embed_recipe(project)
     run = current(workspace, "runs")
@@ -365,23 +385,50 @@ def embed(
     described, parents = _described(recipe), {"runs": run}
     origin = continuing.find(workspace, run, described, train_split.examples, is_same_code)
     asked = described | ({"continues": origin.id} if origin else {})
-    id_, work = recipe_id("gradients", asked, parents), None
-    if not workspace.has("gradients", id_):
-        work = Work(task, weights, train_split, recipe, origin.rows if origin else 0)
-        work.require_room(workspace.path, workspace.draft_bytes("gradients", id_))
+    id_ = recipe_id("gradients", asked, parents)
+    is_new, taken = not workspace.has("gradients", id_), origin.rows if origin else 0
+    target = recipe.projection.fidelity if isinstance(recipe.projection, Eigenbasis) else None
+
+    def work(sized: EmbedRecipe) -> Work:
+        made = Work(task, weights, train_split, sized, taken, is_fitted=target is not None)
+        made.require_room(workspace.path, workspace.draft_bytes("gradients", id_))
+        return made
+
+    # What a fidelity takes is not known yet: only that the least there can be has room can be asked for.
+    foreseen = work(recipe if target is None else _sized(recipe, fidelity.STEP)) if is_new else None
     _predict(workspace, run, task, train_split, test_split, weights[-1], progress)
-    if work and announce:
-        announce(work.cost().sentence)
-    del work  # with the model in it
+    if foreseen and announce and target is None:
+        announce(foreseen.cost().sentence)
+    del foreseen  # with the model in it
+
+    def reach(folder: Path) -> dict[str, Any]:
+        """Choose the dimension, or take it over with the projections of an earlier store; what was measured of it."""
+        if origin is not None:
+            store.take_projections(origin, folder, len(weights))
+        dimension = fidelity.choose(task, weights, train_split, recipe, folder, progress=progress)
+        reached = fidelity.measured(folder, len(weights))
+        if is_new:
+            foreseen = work(_sized(recipe, dimension))
+            if announce:
+                announce(fidelity.sentence(dimension, reached))
+                announce(foreseen.cost().sentence)
+        return {"fidelity": reached}
 
     def make(folder: Path) -> Mapping[str, Any]:
+        reached = reach(folder) if target is not None else {}
         facts = store.embed(task, weights, train_split, recipe, folder, origin=origin, progress=progress)
         stored = [asdict(StoredCheckpoint(c.sha256, c.learning_rate, c.step)) for c in saved]
         continued = continuing.facts(origin) if origin else {}
-        return {**facts, "checkpoints": stored, "layers": recipe.layers, **_described(recipe), **continued}
+        return {**facts, "checkpoints": stored, "layers": recipe.layers, **_described(recipe), **reached, **continued}
 
-    format_ = 1 if recipe.dtype == "float32" else 2
+    format_ = 3 if target is not None else 1 if recipe.dtype == "float32" else 2
     return find_or_make(workspace, "gradients", asked, parents, make, mend=_withdraw_if_damaged, format_=format_)
+
+
+def _sized(recipe: EmbedRecipe, dimension: int) -> EmbedRecipe:
+    """The recipe of as many numbers as were chosen."""
+    assert isinstance(recipe.projection, Eigenbasis)
+    return replace(recipe, projection=replace(recipe.projection, dimension=dimension, fidelity=None))
 
 
 def _predict(

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -52,10 +52,13 @@ class Projection(Protocol):
 class Eigenbasis:
     """Truncated Kronecker eigenbasis.
 
-    dimension   D, numbers kept per example and checkpoint (fewer when the gradient has fewer entries).
+    dimension   D, numbers kept per example and checkpoint (fewer when the gradient has fewer entries). With a
+                `fidelity`, the most that may be kept.
     sample      training examples it is fitted on; twice as many were measured to add a thousandth of fidelity.
     directions  eigenvectors considered on each side of a block; when None a sixteenth of D, at least 32, and all of a
                 side of at most 64. That was measured to be ample: a block of the demo keeps 5 to 35 of each side.
+    fidelity    keep as few numbers as reach this correlation of projected with exact inner products on held-out rows;
+                `fidelity.choose` measures it.
     """
 
     dimension: int = 512
@@ -63,15 +66,30 @@ class Eigenbasis:
     directions: int | None = None
     seed: int = 0
     kind: Literal["eigenbasis"] = "eigenbasis"
+    fidelity: float | None = None
 
     def __post_init__(self) -> None:
         _check_positive(self.dimension, "dimension")
         _check_positive(self.sample, "sample")
         if self.directions is not None:
             _check_positive(self.directions, "directions")
+        if self.fidelity is not None and not 0 < self.fidelity < 1:
+            raise InvalidInput(
+                f"fidelity is {self.fidelity:g}, and must be between 0 and 1.", "Ask for 0.99, for instance."
+            )
+
+    @property
+    def widest(self) -> Eigenbasis:
+        """The same with the most numbers that it may keep: what needs no measurement."""
+        return replace(self, fidelity=None)
 
     def fit(self, shapes: Sequence[BlockShape], sample: SampleBatches) -> FittedEigenbasis:
         """Fit on the sample, which is passed over twice, three times when a side is large enough to be sketched."""
+        if self.fidelity is not None:
+            raise InvalidInput(
+                f"fit() measures nothing, and fidelity={self.fidelity:g} has to be measured at every checkpoint.",
+                "Call fidelity.choose, or fit `widest` and take its `leading` coordinates.",
+            )
         bases = _block_bases(shapes, sample, self.directions, self.dimension, self.seed)
         energy = [torch.zeros(left.shape[-1], right.shape[1], dtype=torch.float64) for left, right in bases]
         for gradients in sample():
@@ -88,8 +106,8 @@ class Eigenbasis:
                 f"The stored basis is for {blocks} blocks of parameters, the model has {len(shapes)}.",
                 "Embed again for this model.",
             )
-        parts = [tuple(tensors[f"{name}.{b}"] for name in _PARTS) for b in range(len(shapes))]
-        for (name, rows, columns), (left, right, *_) in zip(shapes, parts, strict=True):
+        found = FittedEigenbasis.from_tensors(tensors)
+        for (name, rows, columns), (left, right, *_) in zip(shapes, found.parts, strict=True):
             height = len(left) if left.dim() == 2 else rows  # a list of rows does not say how many there are
             if (height, len(right)) != (rows, columns):
                 raise StoreError(
@@ -97,7 +115,7 @@ class Eigenbasis:
                     f"{rows} × {columns}.",
                     "Embed again for this model.",
                 )
-        return FittedEigenbasis(parts)
+        return found
 
 
 # A side of a block larger than this is not decomposed whole: its leading directions come from a sketch.
@@ -179,11 +197,15 @@ def _keep_largest(bases: Sequence[tuple[Tensor, Tensor]], energy: Sequence[Tenso
     for (left, right), e in zip(bases, energy, strict=True):
         inside = kept[(kept >= start) & (kept < start + e.numel())] - start
         start += e.numel()
-        rows, columns = inside // e.shape[1], inside % e.shape[1]
-        used_rows, row_of = rows.unique(return_inverse=True)
-        used_columns, column_of = columns.unique(return_inverse=True)
-        parts.append((left[..., used_rows], right[:, used_columns], row_of, column_of))
-    return FittedEigenbasis(parts)
+        parts.append(_used(left, right, inside // e.shape[1], inside % e.shape[1]))
+    return FittedEigenbasis(parts, flat[kept])
+
+
+def _used(left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
+    """The directions of both sides that some coordinate (rows[k], columns[k]) uses, and each coordinate among them."""
+    used_rows, row_of = rows.unique(return_inverse=True)
+    used_columns, column_of = columns.unique(return_inverse=True)
+    return left[..., used_rows], right[:, used_columns], row_of, column_of
 
 
 _PARTS = ("left", "right", "rows", "columns")
@@ -193,27 +215,49 @@ class FittedEigenbasis:
     """Per block: the used columns of Q_S and Q_A, and the (row, column) of the rotated gradient that is each number.
 
     Of a table that is looked up, Q_S is a list of its rows: what is not mixed is not rotated.
+
+    energy  (D,) second moment of each coordinate on the sample; None where it was read back from a store.
     """
 
-    def __init__(self, parts: Sequence[tuple[Tensor, ...]]) -> None:
-        self._parts = [tuple(t.contiguous() for t in part) for part in parts]
-        self.dimension = sum(len(part[2]) for part in self._parts)
-        self.coordinate_blocks = torch.cat([torch.full((len(p[2]),), b) for b, p in enumerate(self._parts)])
+    def __init__(self, parts: Sequence[tuple[Tensor, ...]], energy: Tensor | None = None) -> None:
+        self.parts = [tuple(t.contiguous() for t in part) for part in parts]
+        self.energy = energy
+        self.dimension = sum(len(part[2]) for part in self.parts)
+        self.coordinate_blocks = torch.cat([torch.full((len(p[2]),), b) for b, p in enumerate(self.parts)])
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> FittedEigenbasis:
+        """What `tensors()` gave; other tensors may be among them."""
+        blocks = len(tensors) // len(_PARTS)
+        return cls([tuple(tensors[f"{name}.{b}"] for name in _PARTS) for b in range(blocks)], tensors.get("energy"))
+
+    def by_energy(self) -> Tensor:
+        """The coordinates in the order in which they matter, (D,): the first d of them are `leading(d)`."""
+        if self.energy is None:
+            raise InvalidInput("A basis from a store does not know which coordinates matter most.", "Fit it again.")
+        return torch.sort(self.energy, descending=True, stable=True).indices
+
+    def leading(self, dimension: int) -> FittedEigenbasis:
+        """The basis of the `dimension` coordinates with the largest second moment."""
+        kept = torch.zeros(self.dimension, dtype=torch.bool)
+        kept[self.by_energy()[:dimension]] = True
+        by_block = zip(self.parts, kept.split([len(part[2]) for part in self.parts]), strict=True)
+        return FittedEigenbasis([_used(left, right, r[inside], c[inside]) for (left, right, r, c), inside in by_block])
 
     def project(self, gradients: Sequence[MatrixGradient]) -> Tensor:
         kept = []
-        for gradient, (left, right, rows, columns) in zip(gradients, self._parts, strict=True):
+        for gradient, (left, right, rows, columns) in zip(gradients, self.parts, strict=True):
             if len(rows):
                 sides = _beside(gradient, left), _beside(gradient, right)
                 kept.append(gradient.coordinates(*sides, rows, columns))
         return torch.cat(kept, 1).float()
 
     def tensors(self) -> dict[str, Tensor]:
-        return {f"{n}.{b}": t for b, part in enumerate(self._parts) for n, t in zip(_PARTS, part, strict=True)}
+        return {f"{n}.{b}": t for b, part in enumerate(self.parts) for n, t in zip(_PARTS, part, strict=True)}
 
     def to(self, device: torch.device | str) -> FittedEigenbasis:
         """The same projection on another device."""
-        return FittedEigenbasis([tuple(t.to(device) for t in part) for part in self._parts])
+        return FittedEigenbasis([tuple(t.to(device) for t in part) for part in self.parts], self.energy)
 
 
 @dataclass(frozen=True)

@@ -91,13 +91,24 @@ def _describe_run(facts: Manifest) -> dict[str, str]:
 
 def _describe_gradients(facts: Manifest) -> dict[str, str]:
     half = "float16 " if facts.get("dtype") == "float16" else ""
+    kind = facts.get("projection", {}).get("kind", "eigenbasis")
     described = {
         f"{half}numbers per example and checkpoint": f"{facts['dimension']:,}",
+        **({"projection": kind} if kind != "eigenbasis" else {}),
+        **_fidelity(facts),
         "parameters tracked": f"{facts['parameters']:,}",
         "layers": str(len(facts["blocks"])),
     }
     taken = facts.get("continues")
     return described | ({f"examples taken over from {taken['store']}": f"{taken['ends'][-1]:,}"} if taken else {})
+
+
+def _fidelity(facts: Manifest) -> dict[str, str]:
+    """What was measured of the numbers that are kept, where their count was chosen by it."""
+    if "fidelity" not in facts:
+        return {}
+    asked = facts["projection"]["fidelity"]
+    return {f"fidelity on held-out examples ({asked:g} asked for)": f"at least {min(facts['fidelity']):.4f}"}
 
 
 def _describe_index(facts: Manifest) -> dict[str, str]:

@@ -101,14 +101,14 @@ def embed(
 
     Finished blocks found in `folder` are kept. Raises `StoreError` when a gradient is not finite, naming the example.
     """
+    if origin is not None:
+        take_projections(origin, folder, len(weights))
     total = len(weights) * len(train)
     facts: dict[str, Any] = {}
     hashes = []
     for c, path in enumerate(weights):
         progress(c * len(train), total, "gradients")
         earlier = _Earlier(origin.folder / f"checkpoint-{c}", origin.ends) if origin else None
-        if earlier is not None:
-            _take_projection(earlier, folder / f"checkpoint-{c}")
         engine, projection = prepare(task, path, train, recipe, folder / f"checkpoint-{c}")
         facts = {
             "blocks": [[b.name, b.rows, b.columns, b.hooked] for b in engine.blocks],
@@ -131,11 +131,19 @@ class _Earlier:
     ends: tuple[int, ...]
 
 
-def _take_projection(earlier: _Earlier, folder: Path) -> None:
-    if not (folder / _PROJECTION).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole(folder / _PROJECTION) as draft:
-            shutil.copyfile(earlier.folder / _PROJECTION, draft)
+def take_projections(origin: Origin, folder: Path, checkpoints: int) -> None:
+    """Copy what the projections of the store that is continued have learned, where it is not there yet."""
+    for c in range(checkpoints):
+        saved = projection_file(folder / f"checkpoint-{c}")
+        if not saved.exists():
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            with whole(saved) as draft:
+                shutil.copyfile(projection_file(origin.folder / f"checkpoint-{c}"), draft)
+
+
+def projection_file(folder: Path) -> Path:
+    """What the projection of one checkpoint has learned."""
+    return folder / _PROJECTION
 
 
 def prepare(
@@ -168,11 +176,15 @@ def fit(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Projectio
     return spec.fit(engine.shapes, _kept_if_small(lambda: _sample(engine, train, spec)))
 
 
+def sample_rows(train: Split, spec: ProjectionSpec) -> NDArray[np.int64]:
+    """The training rows that a projection is fitted on, drawn by its seed, ascending."""
+    size = min(getattr(spec, "sample", 0), len(train))
+    return np.sort(np.random.default_rng(spec.seed).choice(len(train), size, replace=False))
+
+
 def _sample(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Iterator[list[MatrixGradient]]:
     """Gradients of the seeded sample of training rows that a projection is fitted on."""
-    size = min(getattr(spec, "sample", 0), len(train))
-    rows = np.sort(np.random.default_rng(spec.seed).choice(len(train), size, replace=False))
-    step = rows_of_a_pass(engine, spec)
+    rows, step = sample_rows(train, spec), rows_of_a_pass(engine, spec)
 
     def computed(engine: GradientEngine, part: NDArray[np.int64]) -> list[MatrixGradient]:
         batch = engine.gradients(*_rows(train, part))
@@ -180,7 +192,7 @@ def _sample(engine: GradientEngine, train: Split, spec: ProjectionSpec) -> Itera
         return batch.gradients
 
     with passes(engine) as run:
-        yield from run.map(computed, (rows[start : start + step] for start in range(0, size, step)))
+        yield from run.map(computed, (rows[start : start + step] for start in range(0, len(rows), step)))
 
 
 def _kept_if_small(passes: SampleBatches) -> SampleBatches:

@@ -27,8 +27,9 @@ from attribution.errors import Damaged, InvalidInput, Missing, StoreError
 from attribution.files import file_sha256, write_json, writing
 
 FORMAT = 1
-# The newest that is read. Gradients are written as 1, and as 2 where they are float16, which 1 did not know.
-FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 2, "indexes": 1, "suspects": 1}
+# The newest that is read. Gradients are written as 1; as 2 where they are float16, which 1 did not know; as 3 where
+# their projection was chosen by its fidelity, which 2 did not know.
+FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 3, "indexes": 1, "suspects": 1}
 Manifest = dict[str, Any]
 
 # kind -> (what a person calls it, the verb that makes it)

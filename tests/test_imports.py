@@ -27,6 +27,7 @@ ORDER = (
     "products",
     "blocks passes",
     "store scan",
+    "fidelity",
     "index nearest suspects methods explain standout source distances mistakes evidence answers",
     "ranking",
     "workspace estimate",

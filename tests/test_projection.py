@@ -96,6 +96,26 @@ def test_a_truncated_basis_keeps_the_coordinates_of_largest_energy() -> None:
     assert_close(kept.sort().values, every.sort().values[-12:], 1e-4)
 
 
+@pytest.mark.parametrize("dimension", [1, 12, 40, P])
+def test_the_leading_coordinates_of_a_basis_are_the_basis_of_so_many(dimension: int) -> None:
+    wide, asked = fitted(Eigenbasis(dimension=50)), blocks(4, seed=3)
+    found, wanted = wide.leading(dimension), fitted(Eigenbasis(dimension=min(dimension, 50)))
+    assert bytes_of(found) == bytes_of(wanted)
+    order = wide.by_energy()[:dimension]
+    assert_close(found.project(asked).square().sum(), wide.project(asked)[:, order].square().sum(), 1e-4)
+
+
+def bytes_of(found: Projection) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in found.tensors().items()}
+
+
+def test_a_basis_that_was_read_back_does_not_pretend_to_know_an_order() -> None:
+    found = fitted(Eigenbasis(dimension=20))
+    restored = Eigenbasis().restore(SHAPES, found.tensors())
+    with pytest.raises(InvalidInput, match="A basis from a store does not know which coordinates matter most"):
+        restored.leading(5)
+
+
 def test_the_basis_makes_both_moments_diagonal_on_the_sample() -> None:
     (gradient,) = sample = [Dense(random(30, 3, 4).float())]
     found = Eigenbasis(dimension=12).fit([("only", 3, 4)], lambda: [sample])
@@ -393,6 +413,7 @@ def test_projecting_is_linear(spec: ProjectionSpec) -> None:
     [
         (lambda: Eigenbasis(dimension=0), "dimension is 0, and must be at least 1"),
         (lambda: Eigenbasis(sample=-3), "sample is -3, and must be at least 1"),
+        (lambda: Eigenbasis(fidelity=1.0), "fidelity is 1, and must be between 0 and 1. Ask for 0.99"),
         (lambda: Eigenbasis(directions=0), "directions is 0, and must be at least 1"),
         (lambda: DenseRandom(dimension=-1), "dimension is -1, and must be at least 1"),
         (lambda: TwoSided(rows=0), "rows is 0, and must be at least 1"),
