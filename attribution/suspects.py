@@ -31,6 +31,7 @@ QUESTIONS = 500  # correctly predicted test examples whose opponents are counted
 OPPONENTS = 100  # of each of them
 TOP = 0.05  # a signal speaks against an example that is among this share of its highest values
 _SURE = 0.9  # of the geometric mean: the model is sure of a class
+_BELIEVED = 10.0  # wrong labels of every rank, before any is seen
 _LEAST = 1e-8  # probability; below it, float32 softmax says nothing
 
 
@@ -108,12 +109,13 @@ def wrong_ranks(train: Floats, labels: Integers, test: Floats, test_labels: Inte
     """R(r) for r = 0 … K−2, summing to 1, from `typical` opinions of both splits (N, K) and the labels given.
 
     Labels of the test set are taken to be right, so what it disagrees with the model about is the model's error, and
-    as much of it is expected of training examples. With nothing left beyond that, every rank is as likely.
+    as much of it is expected of training examples. A few of every rank are believed before any is seen, so that with
+    little to go by every rank is as likely.
     """
     seen, sure = _disagreements(train, labels)
     expected, sure_test = _disagreements(test, test_labels)
     scale = sure / sure_test if sure_test else 0.0
-    beyond = np.maximum(seen - scale * expected, 0.0) + 1.0
+    beyond = np.maximum(seen - scale * expected, 0.0) + _BELIEVED
     return np.asarray(beyond / beyond.sum())
 
 
