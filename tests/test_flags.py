@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import shutil
 import signal
@@ -20,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from attribution import flags as module
 from attribution.decisions import (
     UNDO,
     Decision,
@@ -31,6 +34,7 @@ from attribution.decisions import (
 from attribution.errors import AttributionError, InvalidInput, StoreError
 from attribution.examples import Examples
 from attribution.flags import Flags
+from attribution.workspace import Workspace
 from tests import disk
 
 GOLDEN = Path(__file__).parent / "golden" / "flags.sqlite"
@@ -607,3 +611,151 @@ def test_a_postgresql_writer_that_waits_too_long_is_told(schema: Callable[[str],
             second.append(keep())
         assert len(second.events()) == 1
     assert second.append(keep()).number == 2
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A project file and its workspace, not to be changed."""
+    return disk.built(tmp_path_factory.mktemp("stripes"))
+
+
+@pytest.fixture
+def workspace(built: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("WHENCE_FLAGS_URL", raising=False)
+    monkeypatch.setenv("LOGNAME", "login")
+    return Path(shutil.copytree(built[1], tmp_path / "work"))
+
+
+def ask(*arguments: object, workspace: Path) -> Any:
+    """The JSON that a command prints; nothing may be on standard error."""
+    answer = disk.whence(*arguments, "--workspace", workspace, "--json")
+    assert answer.err == ""
+    return answer.json()
+
+
+def assert_refused(says: str, *arguments: object, workspace: Path) -> None:
+    """One sentence, exit code 2."""
+    answer = disk.whence(*arguments, "--workspace", workspace)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert says in answer.err
+
+
+def test_flags_come_back_as_they_were_given(workspace: Path) -> None:
+    (given,) = ask(
+        "flag", "train:0", "--label", "middle", "--by", MARKUP, "--note", "[bold]looks[/bold] <b>", workspace=workspace
+    )
+    assert (given["event"], given["verdict"], given["label"], given["label_row"]) == (1, "relabel", "middle", 1)
+    assert (given["by"], given["note"], given["given"]) == (MARKUP, "[bold]looks[/bold] <b>", "top")
+    manifest = Workspace(workspace)
+    current = {"run": manifest.current("runs"), "index": manifest.current("indexes")}
+    assert {key: given["why"][key] for key in current} == current
+    assert given["why"]["data"]
+    (listed,) = ask("flags", workspace=workspace)
+    assert listed == given | {"state": "decided", "stale": None}
+    table = disk.whence("flags", "--workspace", workspace).out
+    assert "[bold]" in table
+    assert "[red]Ada" in table
+
+
+def test_without_a_verdict_examples_are_flagged_by_the_login_name(workspace: Path) -> None:
+    found = ask("flag", "train:3", "test:4", "train:3", workspace=workspace)
+    assert [(row["id"], row["verdict"], row["by"]) for row in found] == [
+        ("train:3", "flag", "login"), ("test:4", "flag", "login"),
+    ]  # fmt: skip
+
+
+def test_disagreements_are_listed_until_they_are_settled(workspace: Path) -> None:
+    ask("flag", "train:0", "train:1", "--verdict", "keep", "--by", "Ada", workspace=workspace)
+    ask("flag", "train:0", "--verdict", "bad", "--by", "Ben", workspace=workspace)
+    found = ask("flags", "--disagreements", workspace=workspace)
+    assert [(row["id"], row["by"], row["verdict"]) for row in found] == [
+        ("train:0", "Ada", "keep"), ("train:0", "Ben", "bad"),
+    ]  # fmt: skip
+    assert len(ask("flags", "--by", "Ada", workspace=workspace)) == 2
+    assert [row["id"] for row in ask("flags", "--verdict", "bad", workspace=workspace)] == ["train:0"]
+    ask("flag", "train:0", "--verdict", "bad", "--by", "Cyd", "--settle", workspace=workspace)
+    assert ask("flags", "--disagreements", workspace=workspace) == []
+    assert disk.whence("flags", "--disagreements", "--workspace", workspace).out == "none\n"
+
+
+def test_decisions_are_taken_back_by_id_by_number_and_the_last(workspace: Path) -> None:
+    ask("flag", "train:0", "train:1", "train:2", "--by", "Ada", workspace=workspace)
+    assert ask("unflag", "train:0", "--by", "Ada", workspace=workspace)[0]["undoes"] == 1
+    assert ask("unflag", "--last", "--by", "Ada", workspace=workspace)[0]["undoes"] == 3
+    assert ask("unflag", "--event", 4, "--by", "Ada", workspace=workspace)[0]["undoes"] == 4
+    assert [row["id"] for row in ask("flags", workspace=workspace)] == ["train:0", "train:1"]
+    history = ask("flags", "--all", workspace=workspace)
+    assert [(row["event"], row["undoes"], row["taken_back"]) for row in history] == [
+        (1, None, False), (2, None, False), (3, None, True), (4, 1, True), (5, 3, False), (6, 4, False),
+    ]  # fmt: skip
+    assert [row["event"] for row in ask("flags", "--all", "--verdict", "undo", workspace=workspace)] == [4, 5, 6]
+
+
+def test_what_the_command_line_refuses(workspace: Path) -> None:
+    refused = functools.partial(assert_refused, workspace=workspace)
+    refused("There is no example “train:99” in the data. Ids look like train:0", "flag", "train:0", "train:99")
+    refused("There is no class “side”. Use top, middle, bottom.", "flag", "train:0", "--label", "side")
+    refused("The reviewer has no name.", "flag", "train:0", "--by", " ")
+    refused("“drop” is no verdict.", "flag", "train:0", "--verdict", "drop")
+    refused("“undo” is no verdict.", "flags", "--verdict", "undo")
+    refused("Disagreements are between standing decisions.", "flags", "--all", "--disagreements")
+    refused("It is not clear what is taken back.", "unflag")
+    refused("It is not clear what is taken back.", "unflag", "train:0", "--last")
+    refused("login has no decision on train:0.", "unflag", "train:0")
+    refused("There is no event 1.", "unflag", "--event", 1)
+    assert ask("flags", "--all", workspace=workspace) == []
+
+
+def test_nothing_can_be_decided_before_there_are_data(tmp_path: Path) -> None:
+    assert_refused("There is no loaded data in", "flag", "train:0", workspace=tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_decision_about_changed_data_is_listed_as_stale(built: tuple[Path, Path], tmp_path: Path) -> None:
+    project = disk.write_project(tmp_path)
+    work = tmp_path / "work"
+    assert disk.whence("train", project, "--workspace", work).code == 0
+    ask("flag", "train:0", "train:1", "--verdict", "bad", workspace=work)
+    disk.write_project(tmp_path, "TRAIN.pictures[1] += 1")
+    assert disk.whence("train", project, "--workspace", work).code == 0
+    assert [(row["id"], row["state"], row["stale"]) for row in ask("flags", workspace=work)] == [
+        ("train:0", "decided", None), ("train:1", "open", "Its content has changed since."),
+    ]  # fmt: skip
+
+
+def test_a_damaged_or_locked_file_is_one_sentence_and_exit_code_2(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask("flag", "train:0", workspace=workspace)
+    path = workspace / "flags.sqlite"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "PATIENCE", 0.1)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert_refused("has been in use by another process for 0.1 seconds", "flag", "train:1", workspace=workspace)
+        other.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:5000])
+    for arguments in (["flags"], ["flag", "train:1"], ["unflag", "--last"]):
+        assert_refused("flags.sqlite is damaged, cut short, or no database", *arguments, workspace=workspace)
+    assert path.read_bytes() == whole[:5000]
+
+
+def test_the_environment_names_another_database(workspace: Path, tmp_path: Path, where: Path | str,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    url = where if isinstance(where, str) else f"sqlite:///{where}"
+    monkeypatch.setenv("WHENCE_FLAGS_URL", url)
+    ask("flag", "train:0", workspace=workspace)
+    assert not (workspace / "flags.sqlite").exists()
+    assert len(Flags.open(url, project="stripes").events()) == 1
+    with pytest.raises(InvalidInput, match="“stripes”"):
+        Flags.open(url, project="other")
+
+
+def test_the_json_of_an_event_is_json_for_whoever_reads_it(workspace: Path) -> None:
+    Flags.open(Workspace(workspace).flags_at).append(keep(why={"signals": ["loss"], "n": 3}))
+    answer = disk.whence("flags", "--json", "--workspace", workspace)
+    assert json.loads(answer.out)[0]["why"] == {"signals": ["loss"], "n": 3}
