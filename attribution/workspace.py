@@ -4,6 +4,7 @@
     <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
+    flags.sqlite                            what people decided; with WHENCE_FLAGS_URL set, the database named there
 
 Identity is the recipe: id = sha256(canonical JSON of {kind, recipe, parents})[:12]. Whatever can change an answer is
 in the recipe, so nothing is found by a name alone. A folder that exists is whole: work happens in `drafts/` and is
@@ -15,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -132,6 +134,14 @@ class Workspace:
         """Id of the current artefact of a kind, if it is there."""
         id_ = self.record().get("current", {}).get(kind)
         return id_ if id_ and self.has(kind, id_) else None
+
+    @property
+    def flags_at(self) -> Path | str:
+        """Where people's decisions are kept: a file of this workspace, or the URL that the environment names.
+
+        Not in the record, which is copied and sent around: a URL may hold a password.
+        """
+        return os.environ.get("WHENCE_FLAGS_URL") or self.path / "flags.sqlite"
 
     # --- artefacts ----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import sys
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
 from benchmarks import (
+    decisions,
     demo_from_nothing,
     embed_cost,
     fidelity,
@@ -25,6 +26,7 @@ ALL = {
     "planted_labels": planted_labels.main,
     "demo_from_nothing": demo_from_nothing.main,
     "page_time": page_time.main,
+    "decisions": decisions.main,
 }
 
 for name in sys.argv[1:] or ALL:

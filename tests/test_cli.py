@@ -21,6 +21,7 @@ from attribution.workspace import Workspace
 from tests import disk
 
 VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score", "app"]
+VERBS += ["flag", "unflag", "flags"]
 
 
 @pytest.fixture(scope="module")

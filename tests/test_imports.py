@@ -17,6 +17,8 @@ from tests import disk
 ORDER = (
     "errors progress files",
     "examples scores",
+    "decisions",
+    "flags",
     "project",
     "task modalities attention recurrence windows datasets",
     "forms",
@@ -43,11 +45,12 @@ ORDER = (
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
 ALONE = {
     "faiss": {"attribution.index", "attribution.nearest"},
+    "sqlalchemy": {"attribution.flags"},
     "streamlit": {"app", "pages"},
     "plotly": {"app", "pages"},
 }
 # What is asked with plain values never waits for torch.
-WITHOUT_TORCH = {"errors", "progress", "files", "examples", "scores", "project", "answers"}
+WITHOUT_TORCH = {"errors", "progress", "files", "examples", "scores", "decisions", "flags", "project", "answers"}
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,7 @@ def test_the_public_face_imports_nothing_of_ours_at_once() -> None:
         ("attribution.methods.tracin", "from attribution.pipeline import train", "pipeline, which stands above it"),
         ("attribution.store", "import faiss", "imports faiss, which only attribution.index may"),
         ("pages.overview", "import faiss", "imports faiss, which only attribution.index may"),
+        ("attribution.decisions", "import sqlalchemy", "imports sqlalchemy, which only attribution.flags may"),
         (
             "attribution.debugger",
             "def f():\n    import streamlit as st",

@@ -2,8 +2,10 @@
 
     python -m tests.golden.make             # workspace/, every kind in format 1
     python -m tests.golden.make float16     # float16/, gradients in format 2 and their index, of the same run
+    python -m tests.golden.make flags       # flags.sqlite, decisions in format 1
 
-`stripes.py`, `evidence.json` and the two folders stay as they are from then on; a later format gets one of its own.
+`stripes.py`, `evidence.json`, the two folders and the decisions stay as they are from then on; a later format gets one
+of its own.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from attribution import pipeline
 from attribution.debugger import Debugger
+from attribution.decisions import VERDICTS, Decision
+from attribution.flags import Flags
 from attribution.workspace import Workspace
 
 HERE = Path(__file__).resolve().parent
@@ -49,6 +54,22 @@ def main_float16() -> None:
             shutil.copytree(workspace.folder(kind, id_), HERE / "float16" / kind / id_)
 
 
+def main_flags() -> None:
+    (HERE / "flags.sqlite").unlink(missing_ok=True)
+    flags = Flags.open(HERE / "flags.sqlite")
+    seen: dict[str, Any] = {"given": "top", "content": "0123456789abcdef"}
+    why = {"signals": ["self-influence"], "method": "tracin", "index": "abc"}
+    flags.append(Decision("train:0", "relabel", "Ada", 1, "middle", **seen, note="“Ä” <b>", why=why, key="a"))
+    flags.append_all([Decision(f"train:{i}", verdict, "Ada", **seen) for i, verdict in enumerate(VERDICTS) if i])
+    flags.append(Decision("train:0", "keep", "Ben", **seen))
+    flags.append(Decision("train:1", "bad", "Ben", **seen, settles=True))
+    taken = flags.append(Decision("train:2", "keep", "Ben", **seen))
+    undone = flags.undo(taken.number, who="Ben", note="by mistake")
+    flags.undo(undone.number, who="Ben")
+    flags.undo(1, who="Ada", key="b")
+    flags.close()
+
+
 def record(debugger: Debugger) -> None:
     """What the workspace answers, in `evidence.json`."""
     evidence = {}
@@ -71,4 +92,4 @@ def record(debugger: Debugger) -> None:
 
 
 if __name__ == "__main__":
-    main_float16() if sys.argv[1:] == ["float16"] else main()
+    {"float16": main_float16, "flags": main_flags}.get("".join(sys.argv[1:]), main)()
