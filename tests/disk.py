@@ -27,6 +27,7 @@ from attribution.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 N_TRAIN, N_TEST = 48, 18
+OPENED = ("examples", "runs", "predictions", "gradients", "indexes")  # kinds that the debugger opens
 
 PROJECT = '''"""Six rows of six pixels: a class brightens two of the rows, speckle hides it."""
 
