@@ -34,7 +34,7 @@ _RECIPE = {
     "questions": suspects.QUESTIONS,
     "opponents": suspects.OPPONENTS,
 }
-_METHOD = "tracin"
+METHOD = "tracin"
 
 
 # --- made once --------------------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def _write(folder: Path, opened: OpenIndex, progress: Progress) -> Mapping[str, 
     final = gradients.predictions["train"]
     losses = [gradients.store.losses(c) for c in range(len(gradients.store.checkpoints))]
     signals = {
-        "self_influence": METHODS[_METHOD]().fit(gradients.source).self_scores(),
+        "self_influence": METHODS[METHOD]().fit(gradients.source).self_scores(),
         "loss": final.losses,
         "mean_loss": np.mean(losses, 0),
         "margin": suspects.margins_against(final.logits, labels),
@@ -75,7 +75,7 @@ def _write(folder: Path, opened: OpenIndex, progress: Progress) -> Mapping[str, 
     write_array(folder / "doubts.npy", suspects.doubts(opinion, labels, wrong))
     write_array(folder / "opinion.npy", opinion)
     write_array(folder / "neighbours.npy", neighbours[-1].astype(np.int32))
-    return {"signals": list(signals), "method": _METHOD, "wrong_ranks": [round(float(share), 4) for share in wrong]}
+    return {"signals": list(signals), "method": METHOD, "wrong_ranks": [round(float(share), 4) for share in wrong]}
 
 
 def _opinions(
@@ -107,7 +107,7 @@ def _times_opponent(opened: OpenIndex, progress: Progress) -> NDArray[np.float32
         return counts
     ids = tuple(gradients.test.examples.ids[i] for i in asked)
     queries = Queries(ids, gradients.test.inputs(asked), labels[asked])
-    scorer = METHODS[_METHOD]().fit(gradients.source)
+    scorer = METHODS[METHOD]().fit(gradients.source)
     index = open_index(opened.folder, opened.manifest["facts"], gradients.store)
     for done, vector in enumerate(scorer.query_vectors(gradients.source.query_gradients(queries))):
         progress(done, len(asked), "opponents of right answers")

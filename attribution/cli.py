@@ -393,6 +393,48 @@ def score(
     _print_json(summary) if as_json else typer.echo(f"{shape[0]:,} × {shape[1]:,} scores ({unit}) in {out}.")
 
 
+@app.command()
+def suspects(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    method: MethodOption = "tracin",
+    top: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    sort: Annotated[str, typer.Option(help="doubt (all signals together), or the name of one signal.")] = "doubt",
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    job: JobOption = None,
+) -> None:
+    """Training examples whose labels a person should check first, and why; the first time it audits all of them."""
+    from attribution import audit
+    from attribution.debugger import Debugger
+    from attribution.task import require_device
+    from attribution.workspace import Workspace
+
+    folder = _workspace_of(project, workspace)
+    if method != audit.METHOD:
+        raise InvalidInput(f"Suspects are not found by “{method}”.", f"Use {audit.METHOD}.")
+    with _reported(folder, "suspects", job) as progress:
+        require_device(device)
+        audit.make(Workspace(folder), device=device, progress=progress)
+    debugger = Debugger.open(folder, device=device)
+    found = audit.Audit.open(debugger, folder)
+    rows = [
+        _described(debugger, suspect.item)
+        | {
+            "rank": suspect.rank,
+            "suggested": suspect.suggested,
+            "suggested_name": debugger.classes[suspect.suggested],
+            "score": suspect.doubt,
+            "agreement": suspect.agreement,
+            "signals": dict(suspect.signals),
+            "reason": suspect.reason,
+        }
+        for suspect in found.suspects(found.order(sort)[:top])
+    ]
+    keys = ("rank", "id", "label_name", "suggested_name", "score", "agreement", "reason")
+    _print_rows(rows if as_json else [{key: row[key] for key in keys} for row in rows], as_json)
+
+
 @app.command("app")
 def run_app(
     project: ProjectFile = None,

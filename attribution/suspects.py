@@ -87,7 +87,7 @@ def typical(probabilities: NDArray[np.float32]) -> Floats:
     """Geometric mean over checkpoints, (C, N, K) → (N, K), each row summing to 1."""
     logs = np.zeros(probabilities.shape[1:])
     for each in probabilities:
-        logs += np.log(each + _LEAST)
+        logs += np.log(np.maximum(each, _LEAST))
     mean = np.exp(logs / len(probabilities))
     return np.asarray(mean / mean.sum(1, keepdims=True), np.float32)
 
