@@ -21,6 +21,9 @@ PAGES = {
         st.Page("pages/mistakes.py", title="Mistakes", icon=":material/photo_library:", url_path="mistakes"),
         st.Page("pages/evidence.py", title="Evidence", icon=":material/account_tree:", url_path="evidence"),
     ],
+    "Fix": [
+        st.Page("pages/suspects.py", title="Suspects", icon=":material/flag:", url_path="suspects"),
+    ],
     "Run": [
         st.Page("pages/setup.py", title="Setup", icon=":material/checklist:", url_path="setup"),
     ],

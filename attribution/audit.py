@@ -19,12 +19,12 @@ from attribution.answers import Suspect
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput, StoreError
 from attribution.files import UNREADABLE, write_array
-from attribution.index import open_index
 from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
 from attribution.nearest import nearest
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
+from attribution.scan import scan
 from attribution.workspace import Workspace, recipe_id
 
 KIND = "suspects"
@@ -33,6 +33,8 @@ _RECIPE = {
     "neighbours": suspects.NEIGHBOURS,
     "questions": suspects.QUESTIONS,
     "opponents": suspects.OPPONENTS,
+    "sure": suspects.SURE,
+    "believed": suspects.BELIEVED,
 }
 METHOD = "tracin"
 
@@ -107,11 +109,8 @@ def _times_opponent(opened: OpenIndex, progress: Progress) -> NDArray[np.float32
         return counts
     ids = tuple(gradients.test.examples.ids[i] for i in asked)
     queries = Queries(ids, gradients.test.inputs(asked), labels[asked])
-    scorer = METHODS[METHOD]().fit(gradients.source)
-    index = open_index(opened.folder, opened.manifest["facts"], gradients.store)
-    for done, vector in enumerate(scorer.query_vectors(gradients.source.query_gradients(queries))):
-        progress(done, len(asked), "opponents of right answers")
-        ends = index.extremes(vector, min(suspects.OPPONENTS, max(1, len(counts) // 2)))
+    vectors = METHODS[METHOD]().fit(gradients.source).query_vectors(gradients.source.query_gradients(queries))
+    for ends in scan(gradients.store, vectors, suspects.OPPONENTS, progress=progress).ends:
         counts[ends.opponents[ends.opponent_scores < 0]] += 1
     return counts
 

@@ -399,7 +399,9 @@ def suspects(
     workspace: WorkspaceOption = None,
     method: MethodOption = "tracin",
     top: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
-    sort: Annotated[str, typer.Option(help="doubt (all signals together), or the name of one signal.")] = "doubt",
+    sort: Annotated[
+        str, typer.Option(help="doubt (log odds that the label is wrong), or the name of one signal.")
+    ] = "doubt",
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     job: JobOption = None,

@@ -30,8 +30,8 @@ NEIGHBOURS = 15
 QUESTIONS = 500  # correctly predicted test examples whose opponents are counted
 OPPONENTS = 100  # of each of them
 TOP = 0.05  # a signal speaks against an example that is among this share of its highest values
-_SURE = 0.9  # of the geometric mean: the model is sure of a class
-_BELIEVED = 10.0  # wrong labels of every rank, before any is seen
+SURE = 0.9  # of the geometric mean: the model is sure of a class
+BELIEVED = 10.0  # wrong labels of every rank, before any is seen
 _LEAST = 1e-8  # probability; below it, float32 softmax says nothing
 
 
@@ -115,13 +115,13 @@ def wrong_ranks(train: Floats, labels: Integers, test: Floats, test_labels: Inte
     seen, sure = _disagreements(train, labels)
     expected, sure_test = _disagreements(test, test_labels)
     scale = sure / sure_test if sure_test else 0.0
-    beyond = np.maximum(seen - scale * expected, 0.0) + _BELIEVED
+    beyond = np.maximum(seen - scale * expected, 0.0) + BELIEVED
     return np.asarray(beyond / beyond.sum())
 
 
 def _disagreements(opinion: Floats, labels: Integers) -> tuple[NDArray[np.float64], int]:
     """Where the model is sure: how often the label is its 2nd, 3rd, … choice, (K − 1,), and in how many rows it is."""
-    sure = opinion.max(1) > _SURE
+    sure = opinion.max(1) > SURE
     ranks = _ranks(opinion[sure])[np.arange(int(sure.sum())), labels[sure]]
     counts = np.bincount(ranks, minlength=opinion.shape[1])[1:]
     return counts.astype(np.float64), int(sure.sum())

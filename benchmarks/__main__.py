@@ -16,6 +16,7 @@ from benchmarks import (
     page_time,
     planted_labels,
     query_time,
+    suspects,
 )
 
 ALL = {
@@ -27,6 +28,7 @@ ALL = {
     "demo_from_nothing": demo_from_nothing.main,
     "page_time": page_time.main,
     "decisions": decisions.main,
+    "suspects": suspects.main,
 }
 
 for name in sys.argv[1:] or ALL:

@@ -26,7 +26,7 @@ KEYS = (
     ("Arrows, Home, End", "move through a gallery; arrows also through the matrix"),
     ("Enter", "open the evidence of the picture in focus"),
     ("n, p", "next and previous mistake"),
-    ("g o, g m, g e, g s", "go to Overview, Mistakes, Evidence, Setup"),
+    ("g o, g m, g e, g u, g s", "go to Overview, Mistakes, Evidence, Suspects, Setup"),
     ("?", "open and close this sheet"),
     ("Esc", "close a sheet or a dialog"),
 )
@@ -156,7 +156,13 @@ def _run(debugger: Debugger) -> list[Element]:
 
 
 def _places() -> dict[str, str]:
-    return {"o": links.overview(), "m": links.mistakes(), "e": links.evidence(""), "s": links.setup()}
+    return {
+        "o": links.overview(),
+        "m": links.mistakes(),
+        "e": links.evidence(""),
+        "u": links.suspects(),
+        "s": links.setup(),
+    }
 
 
 def planted_banner(debugger: Debugger) -> None:

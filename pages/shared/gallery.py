@@ -22,6 +22,7 @@ class Tile:
     """One example. `src` is a data URL, or "" and then `text` is shown.
 
     bars: (class name, per cent, the same in words, "given" or "pred" or "").
+    chip: what stands beside the given label in the panel. action: what following the tile does.
     """
 
     id: str
@@ -35,6 +36,8 @@ class Tile:
     facts: str
     planted: str
     bars: tuple[tuple[str, float, str, str], ...]
+    chip: str = ""
+    action: str = "Open evidence"
 
 
 _CSS = (
@@ -107,9 +110,9 @@ function bars(tile) {
   }));
 }
 function fill(aside, tile) {
-  const open = el('a', 'button main', 'Open evidence'); open.href = tile.href;
+  const open = el('a', 'button main', tile.action); open.href = tile.href;
   const given = el('span', 'chip given', tile.given);
-  const predicted = el('span', 'chip predicted', 'pred ' + tile.predicted);
+  const predicted = el('span', 'chip predicted', tile.chip || 'pred ' + tile.predicted);
   const planted = tile.planted ? [el('p', 'flagged', tile.planted)] : [];
   const chips = el('div', 'row', given, predicted), facts = el('p', 'muted', tile.facts);
   const rest = el('div', 'rest', el('h2', '', tile.id), chips, ...planted, bars(tile), facts, open);

@@ -97,6 +97,34 @@ def evidence(
     )
 
 
+def suspects(
+    *, sort: str = "doubt", given: str | None = None, suggested: str | None = None, check: int = 5, page: int = 1
+) -> str:
+    """The ranked suspects; `given` and `suggested` are class names, `check` per cent of the training set."""
+    return _address(
+        "suspects",
+        [
+            ("sort", None if sort == "doubt" else sort),
+            ("given", given),
+            ("suggested", suggested),
+            ("check", None if check == 5 else str(check)),
+            ("page", None if page == 1 else str(page)),
+        ],
+    )
+
+
+def review(*, sort: str = "doubt", top: int = 100, item: str | None = None) -> str:
+    """The keyboard loop over the first `top` suspects of an order, at one of them."""
+    return _address(
+        "review",
+        [
+            ("sort", None if sort == "doubt" else sort),
+            ("top", None if top == 100 else str(top)),
+            ("item", item),
+        ],
+    )
+
+
 def parameters(href: str) -> dict[str, list[str]]:
     """The query parameters of one of these addresses, as `st.query_params.from_dict` takes them."""
     return parse_qs(href.partition("?")[2])

@@ -24,12 +24,13 @@ from pages.shared.jobs import time_left
 from pages.shared.pipeline_strip import pipeline_strip
 
 if TYPE_CHECKING:
+    from attribution.audit import Audit
     from attribution.debugger import Debugger
     from attribution.jobs import Job
 
 Fingerprint = tuple[tuple[str, int, int], ...]  # path, time and size of every file
 # What is published below a workspace. It never changes in place: another time or size is another answer, or damage.
-_PUBLISHED = ("examples", "runs", "predictions", "gradients", "indexes")
+_PUBLISHED = ("examples", "runs", "predictions", "gradients", "indexes", "suspects")
 
 
 def workspace_path() -> Path:
@@ -73,6 +74,19 @@ def debugger() -> Debugger:
         draw_not_ready(error)
         pipeline_strip(status.workspace_status(path))
         st.stop()
+
+
+@st.cache_resource(max_entries=2, show_spinner="Opening the audit of the labels")
+def _audited(_debugger: Debugger, workspace: str, fingerprint: Fingerprint) -> Audit:
+    from attribution.audit import Audit
+
+    return Audit.open(_debugger, workspace)
+
+
+def audit(debugger: Debugger) -> Audit:
+    """The audit of what is open; raises `Missing` where there is none yet, `StoreError` where it is damaged."""
+    path = workspace_path()
+    return _audited(debugger, str(path), fingerprint(path))
 
 
 @contextmanager
