@@ -23,6 +23,7 @@ ORDER = (
     "layers projection",
     "shared",
     "recording single",
+    "probing",
     "gradients training loading predictions demos",
     "products",
     "blocks passes",
