@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attribution import estimate, loading
+from attribution.embedding import embed_recipe
 from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Examples
 from attribution.gradients import GradientEngine
-from attribution.pipeline import embed_recipe, project_folder, recorded_project, require_weights
+from attribution.pipeline import project_folder, recorded_project, require_weights
 from attribution.project import Project
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
