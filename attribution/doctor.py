@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attribution import estimate, loading
-from attribution.embedding import embed_recipe
+from attribution.embedding import chosen_recipe
 from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Examples
 from attribution.gradients import GradientEngine
@@ -50,7 +50,7 @@ def workspace_checks(path: str | Path) -> tuple[Check, ...]:
     if not workspace.record().get("project"):
         return ()
     project = recorded_project(workspace)
-    return checks(project, embed_recipe(project), project_folder(workspace))
+    return checks(project, chosen_recipe(workspace, project), project_folder(workspace))
 
 
 def _run(project: Project, recipe: EmbedRecipe, folder: Path) -> Iterator[Check]:

@@ -1,6 +1,6 @@
 """The verb embed: what is kept of a gradient, and the step that finds, continues, mends or makes the store of it.
 
-    embed_recipe   options of a person -> EmbedRecipe
+    embed_recipe   options of a person -> EmbedRecipe; `choose_recipe` keeps them, `chosen_recipe` goes on with them
     described      EmbedRecipe -> what a manifest says of it; `stored_recipe` reads it back
     embed          the predictions of the final model, and the store of the current run
 
@@ -62,6 +62,29 @@ def embed_recipe(
     return EmbedRecipe(spec(**options), layers, dtype)
 
 
+def choose_recipe(workspace: Workspace, project: Project, **given: Any) -> EmbedRecipe:
+    """The recipe for options of `embed_recipe`, which the workspace keeps; without any, for those that it kept last.
+
+    Beside options that are given, the others are the usual ones and not those of an earlier choice.
+    """
+    if not given:
+        return chosen_recipe(workspace, project)
+    recipe = embed_recipe(project, **given)
+    workspace.update(embedding=given)
+    return recipe
+
+
+def chosen_recipe(workspace: Workspace, project: Project) -> EmbedRecipe:
+    """The recipe for the options that the workspace kept last; the usual one where none were ever given."""
+    try:
+        return embed_recipe(project, **workspace.record().get("embedding", {}))
+    except InvalidInput as error:
+        raise StoreError(
+            f"The options of the embedding in {workspace.path}/workspace.json cannot be used: {error.message}",
+            "Run `embed` with the options that are wanted, such as --projection eigenbasis.",
+        ) from error
+
+
 def described(recipe: EmbedRecipe) -> dict[str, Any]:
     """The recipe as it is recorded; what is usual is left out where it was not always an option."""
     projection = {key: value for key, value in asdict(recipe.projection).items() if (key, value) != ("fidelity", None)}
@@ -90,10 +113,11 @@ def embed(
     A store that is there but damaged is mended: only its damaged blocks are made anew. Of examples that were appended
     only their own gradients are computed, where an earlier store can be continued.
 
+    recipe    that of the workspace's last choice when None.
     announce  is told in one sentence what the work will take, before it starts, where there is any; and before that,
               which dimension a fidelity takes, where one is asked for.
     """
-    recipe = recipe or embed_recipe(project)
+    recipe = recipe or chosen_recipe(workspace, project)
     run = current(workspace, "runs")
     task = Task(project, device=device)
     train, test = splits(project, task, examples_of(workspace, run))

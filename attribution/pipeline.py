@@ -30,7 +30,7 @@ from attribution.artefacts import (
     splits,
 )
 from attribution.demos import DemoOptions, demo_project
-from attribution.embedding import embed, embed_recipe, stored_recipe
+from attribution.embedding import choose_recipe, chosen_recipe, embed, embed_recipe, stored_recipe
 from attribution.errors import InvalidInput, Missing, StoreError
 from attribution.files import file_sha256
 from attribution.loading import LoadedExamples
@@ -51,6 +51,8 @@ __all__ = [
     "OpenGradients",
     "OpenIndex",
     "checkpoint_files",
+    "choose_recipe",
+    "chosen_recipe",
     "current",
     "embed",
     "embed_recipe",
@@ -78,7 +80,7 @@ __all__ = [
 def record_demo(workspace: Workspace, name: str, options: DemoOptions) -> Project:
     """Make a demo the workspace's project."""
     project = demo_project(name, options)
-    workspace.update(project={"demo": name, "options": options.as_record()})
+    workspace.record_project({"demo": name, "options": options.as_record()})
     return project
 
 
@@ -91,7 +93,7 @@ def record_project(workspace: Workspace, path: Path) -> Project:
 
 def record_file(workspace: Workspace, path: Path, project: Project) -> None:
     """Make a project file that has been read already the workspace's project."""
-    workspace.update(project={"file": str(path.resolve()), "name": project.name})
+    workspace.record_project({"file": str(path.resolve()), "name": project.name})
 
 
 def recorded_project(workspace: Workspace) -> Project:
