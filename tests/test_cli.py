@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attribution import cli, datasets, demos, jobs, pipeline
+from attribution import cli, datasets, demos, doctor, jobs, pipeline
 from attribution.debugger import Debugger
 from attribution.workspace import Workspace
 from tests import disk
@@ -244,6 +244,7 @@ def test_check_foretells_what_build_would_make(stripes: tuple[Path, Path], copy:
         return str(next(row["finding"] for row in ask("check", *arguments) if row["check"] == "cost"))
 
     assert "and 9 numbers (float32)" in cost("--workspace", copy)
+    assert "and 9 numbers (float32)" in doctor.workspace_checks(copy)[-1].sentence  # what Setup draws
     assert "numbers (float16)" in cost("--dtype=float16", "--workspace", copy)
     assert "and 9 numbers" not in cost(stripes[0])
     ask("embed", "--workspace", copy)  # looking has chosen nothing
