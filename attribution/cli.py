@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from attribution.examples import Examples
     from attribution.flags import Flags
     from attribution.project import Project
-    from attribution.store import EmbedRecipe
     from attribution.workspace import Workspace
 
 app = typer.Typer(
@@ -50,7 +49,9 @@ TargetOption = Annotated[
     str, typer.Option(help="Ask about the loss of the 'label' of the test example, or of the 'predicted' class.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where gradients are computed: cpu, cuda or cuda:0.")]
-ProjectionOption = Annotated[str, typer.Option(help="eigenbasis, dense, count-sketch or two-sided.")]
+ProjectionOption = Annotated[
+    str | None, typer.Option(help="eigenbasis (unless told), dense, count-sketch or two-sided.")
+]
 DimensionOption = Annotated[
     int | None,
     typer.Option(
@@ -62,7 +63,7 @@ FidelityOption = Annotated[
     float | None,
     typer.Option(help="Keep as few numbers as reach this correlation with exact scores, measured on held-out rows."),
 ]
-DtypeOption = Annotated[str, typer.Option(help="float32, or float16: half the disk.")]
+DtypeOption = Annotated[str | None, typer.Option(help="float32 (unless told), or float16: half the disk.")]
 MethodOption = Annotated[str, typer.Option(help="Attribution method.")]
 _DEFAULT_WORKSPACE = Path("work/fashion")
 
@@ -116,10 +117,10 @@ def demo(
 def check(
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
-    projection: ProjectionOption = "eigenbasis",
+    projection: ProjectionOption = None,
     dimension: DimensionOption = None,
     fidelity: FidelityOption = None,
-    dtype: DtypeOption = "float32",
+    dtype: DtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a project: data, model, loss, gradients, cost; exit code 2 when something must be mended."""
@@ -127,12 +128,15 @@ def check(
     from attribution.project import read_project
     from attribution.workspace import Workspace
 
+    given = _given(projection, dimension, fidelity, dtype)
     if project is not None:  # only looked at: nothing is recorded
         opened, folder = read_project(project), project.parent
+        recipe = pipeline.embed_recipe(opened, **given)
     else:
         target = Workspace(workspace or _DEFAULT_WORKSPACE)
         opened, folder = pipeline.recorded_project(target), pipeline.project_folder(target)
-    found = doctor.checks(opened, _recipe(opened, projection, dimension, fidelity, dtype), folder)
+        recipe = pipeline.embed_recipe(opened, **given) if given else pipeline.chosen_recipe(target, opened)
+    found = doctor.checks(opened, recipe, folder)
     rows = [{"check": c.name, "ok": c.ok, "finding": c.sentence, "fix": c.fix} for c in found]
     _print_rows(rows, as_json)
     failed = [c for c in found if not c.ok]
@@ -160,22 +164,25 @@ def train(
 def embed(
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
-    projection: ProjectionOption = "eigenbasis",
+    projection: ProjectionOption = None,
     dimension: DimensionOption = None,
     fidelity: FidelityOption = None,
-    dtype: DtypeOption = "float32",
+    dtype: DtypeOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     job: JobOption = None,
 ) -> None:
-    """Compute and project the training gradients; resumes, and mends damaged blocks."""
+    """Compute and project the training gradients; resumes, and mends damaged blocks.
+
+    Without --projection, --dimension, --fidelity and --dtype it goes on with those that were given last.
+    """
     from attribution import pipeline
     from attribution.task import require_device
 
     with _reported(workspace, "embed", job) as progress:
         require_device(device)
         opened, target = _project(project, workspace)
-        recipe = _recipe(opened, projection, dimension, fidelity, dtype)
+        recipe = pipeline.choose_recipe(target, opened, **_given(projection, dimension, fidelity, dtype))
         pipeline.embed(target, opened, recipe, device=device, announce=_say, progress=progress)
     _print_status(target, as_json)
 
@@ -203,22 +210,26 @@ def index(
 def build(
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
-    projection: ProjectionOption = "eigenbasis",
+    projection: ProjectionOption = None,
     dimension: DimensionOption = None,
     fidelity: FidelityOption = None,
-    dtype: DtypeOption = "float32",
+    dtype: DtypeOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     job: JobOption = None,
 ) -> None:
-    """Every step that is still missing: load, train, embed, index."""
+    """Every step that is still missing: load, train, embed, index.
+
+    Without --projection, --dimension, --fidelity and --dtype it goes on with those that were given last.
+    """
     from attribution import pipeline
     from attribution.task import require_device
 
     with _reported(workspace, "build", job) as progress:
         require_device(device)
         opened, target = _project(project, workspace)
-        recipe = _recipe(opened, projection, dimension, fidelity, dtype)  # refuses before anything is trained
+        given = _given(projection, dimension, fidelity, dtype)
+        recipe = pipeline.choose_recipe(target, opened, **given)  # refuses before anything is trained
         pipeline.train(target, opened, progress=progress)
         pipeline.embed(target, opened, recipe, device=device, announce=_say, progress=progress)
         pipeline.index(target, opened, device=device, progress=progress)
@@ -680,14 +691,10 @@ def _project(path: Path | None, workspace: Path | None) -> tuple[Project, Worksp
     return opened, target
 
 
-def _recipe(
-    project: Project, projection: str, dimension: int | None, fidelity: float | None, dtype: str
-) -> EmbedRecipe:
-    """What `check`, `embed` and `build` were asked to keep of a gradient."""
-    from attribution import pipeline
-
-    options: dict[str, Any] = {"projection": projection, "dimension": dimension, "fidelity": fidelity, "dtype": dtype}
-    return pipeline.embed_recipe(project, **options)
+def _given(projection: str | None, dimension: int | None, fidelity: float | None, dtype: str | None) -> dict[str, Any]:
+    """What `check`, `embed` and `build` were asked to keep of a gradient: the options that were given."""
+    options = {"projection": projection, "dimension": dimension, "fidelity": fidelity, "dtype": dtype}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _debugger(project: Path | None, workspace: Path | None, device: str = "cpu") -> Debugger:

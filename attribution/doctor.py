@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attribution import estimate, loading
+from attribution.embedding import chosen_recipe
 from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Examples
 from attribution.gradients import GradientEngine
-from attribution.pipeline import embed_recipe, project_folder, recorded_project, require_weights
+from attribution.pipeline import project_folder, recorded_project, require_weights
 from attribution.project import Project
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
@@ -49,7 +50,7 @@ def workspace_checks(path: str | Path) -> tuple[Check, ...]:
     if not workspace.record().get("project"):
         return ()
     project = recorded_project(workspace)
-    return checks(project, embed_recipe(project), project_folder(workspace))
+    return checks(project, chosen_recipe(workspace, project), project_folder(workspace))
 
 
 def _run(project: Project, recipe: EmbedRecipe, folder: Path) -> Iterator[Check]:

@@ -7,11 +7,8 @@ jobs that pages start call nothing else.
 
 from __future__ import annotations
 
-import inspect
-import itertools
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +17,61 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attribution import continuing, fidelity, loading, predictions, standout, store
 from attribution import index as vector_index
-from attribution.blocks import DTYPES
+from attribution import loading, predictions, revisions, standout
+from attribution.artefacts import (
+    Make,
+    checkpoint_files,
+    current,
+    examples_of,
+    find_or_make,
+    loaded,
+    saved_checkpoints,
+    splits,
+)
 from attribution.demos import DemoOptions, demo_project
-from attribution.errors import Damaged, InvalidInput, Missing, StoreError
-from attribution.estimate import Work
-from attribution.files import file_sha256, writing
+from attribution.embedding import choose_recipe, chosen_recipe, embed, embed_recipe, stored_recipe
+from attribution.errors import InvalidInput, Missing, StoreError
+from attribution.files import file_sha256
 from attribution.loading import LoadedExamples
 from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
 from attribution.progress import Progress, silent
 from attribution.project import Project, read_project
-from attribution.projection import PROJECTIONS, Eigenbasis
 from attribution.scan import Scan, scan
 from attribution.source import IndexedRun
-from attribution.store import EmbedRecipe, GradientStore, StoredCheckpoint
-from attribution.task import Split, Task, running
-from attribution.training import SavedCheckpoint, TrainingRecipe, save_checkpoint
+from attribution.store import GradientStore
+from attribution.task import Split, Task
+from attribution.training import TrainingRecipe, save_checkpoint
 from attribution.training import train as train_model
-from attribution.workspace import Manifest, Stopwatch, Workspace, missing, recipe_id
+from attribution.workspace import Manifest, Workspace, recipe_id
 
-Make = Callable[[Path], Mapping[str, Any]]
+# Verbs and what they hand on; some are at home in a module of their own.
+__all__ = [
+    "OpenGradients",
+    "OpenIndex",
+    "checkpoint_files",
+    "choose_recipe",
+    "chosen_recipe",
+    "current",
+    "embed",
+    "embed_recipe",
+    "examples_of",
+    "find_or_make",
+    "index",
+    "load",
+    "loaded",
+    "open_index",
+    "project_folder",
+    "record_demo",
+    "record_file",
+    "record_project",
+    "recorded_project",
+    "require_weights",
+    "saved_checkpoints",
+    "splits",
+    "train",
+]
 
 
 # --- which project ----------------------------------------------------------------------------------------------------
@@ -50,7 +80,7 @@ Make = Callable[[Path], Mapping[str, Any]]
 def record_demo(workspace: Workspace, name: str, options: DemoOptions) -> Project:
     """Make a demo the workspace's project."""
     project = demo_project(name, options)
-    workspace.update(project={"demo": name, "options": options.as_record()})
+    workspace.record_project({"demo": name, "options": options.as_record()})
     return project
 
 
@@ -63,7 +93,7 @@ def record_project(workspace: Workspace, path: Path) -> Project:
 
 def record_file(workspace: Workspace, path: Path, project: Project) -> None:
     """Make a project file that has been read already the workspace's project."""
-    workspace.update(project={"file": str(path.resolve()), "name": project.name})
+    workspace.record_project({"file": str(path.resolve()), "name": project.name})
 
 
 def recorded_project(workspace: Workspace) -> Project:
@@ -132,22 +162,6 @@ def _clean_logits(
     return np.asarray(predictions.predict(task, task.model(weights), splits[0], progress=progress).logits)
 
 
-def loaded(workspace: Workspace, id_: str) -> LoadedExamples:
-    """Examples that were loaded, by id."""
-    workspace.verify("examples", id_)
-    return LoadedExamples(workspace.folder("examples", id_), workspace.manifest("examples", id_))
-
-
-def examples_of(workspace: Workspace, run: str) -> LoadedExamples:
-    """The examples a run was trained on; not the current ones, which may already be those of the next run."""
-    return loaded(workspace, workspace.manifest("runs", run)["parents"]["examples"])
-
-
-def splits(project: Project, task: Task, examples: LoadedExamples) -> tuple[Split, Split]:
-    """Train and test, labels from the loaded examples and inputs from the project."""
-    return Split(examples.train, project.train, task), Split(examples.test, project.test, task)
-
-
 # --- train ------------------------------------------------------------------------------------------------------------
 
 
@@ -170,11 +184,11 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
 
     def make(folder: Path) -> Mapping[str, Any]:
         facts = make_run(folder)
-        rows = _probe_rows(train_split.examples.labels)
-        return {**facts, "probe": _probe(task, folder / facts["checkpoints"][-1]["file"], train_split, rows)}
+        return {**facts, "probe": revisions.probe(task, folder / facts["checkpoints"][-1]["file"], train_split)}
 
     parents = {"examples": examples}
-    return find_or_make(workspace, "runs", _of_this_code(workspace, recipe, parents, task, train_split), parents, make)
+    asked = revisions.of_this_code(workspace, recipe, parents, task, train_split)
+    return find_or_make(workspace, "runs", asked, parents, make)
 
 
 def require_weights(project: Project) -> None:
@@ -186,82 +200,8 @@ def require_weights(project: Project) -> None:
         )
 
 
-# A recipe sees the model's class and not the helpers it calls. So a run keeps what its code made of a few rows, and
-# code that makes something else of them is another revision of the run.
-_PROBE_ROWS = 64
-
-
-@torch.no_grad()
-def _probe(task: Task, weights: Path, train_split: Split, rows: NDArray[np.int64]) -> list[float]:
-    """Losses of some training rows at one checkpoint."""
-    model = task.model(weights)
-    with running("The model or the loss"):
-        losses = task.losses(model, train_split.inputs(rows), train_split.labels(rows))
-    return [round(float(loss), 6) for loss in losses]
-
-
-def _probe_rows(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first row of every class, and others at even intervals."""
-    firsts = np.unique(labels, return_index=True)[1][:_PROBE_ROWS]
-    spread = np.linspace(0, len(labels) - 1, _PROBE_ROWS - len(firsts), dtype=np.int64)
-    return np.unique(np.concatenate([firsts, spread]))
-
-
-def _of_this_code(
-    workspace: Workspace, recipe: dict[str, Any], parents: Mapping[str, str], task: Task, train_split: Split
-) -> dict[str, Any]:
-    """The recipe with the number of the first revision that this code made, or may make."""
-    for revision in itertools.count():
-        asked = {**recipe, "revision": revision} if revision else recipe
-        id_ = recipe_id("runs", asked, parents)
-        if not workspace.has("runs", id_) or _is_damaged(workspace, "runs", id_):
-            return asked
-        with suppress(StoreError):  # its weights do not fit the model as it is now
-            if not _other_code(workspace, id_, task, train_split):
-                return asked
-    raise AssertionError("there is always one more number")
-
-
-def _other_code(
-    workspace: Workspace, run: str, task: Task, train_split: Split, labels: NDArray[np.int64] | None = None
-) -> str:
-    """In a sentence, that the model or the loss is no longer what made this run; "" where it is.
-
-    labels  of the run, where it was made with the first rows of the split alone.
-    """
-    was = workspace.manifest("runs", run)["facts"].get("probe")
-    if not was:  # a run from before this was kept
-        return ""
-    rows = _probe_rows(train_split.examples.labels if labels is None else labels)
-    now = _probe(task, checkpoint_files(workspace, run)[-1], train_split, rows)
-    for i, a, b in zip(rows, was, now, strict=True):
-        if not np.isclose(a, b, rtol=2e-3, atol=1e-4, equal_nan=True):
-            return (
-                f"The loss of {train_split.examples.ids[i]} is {b:.4g} and was {a:.4g} when the run was made: the "
-                "model or the loss has changed since."
-            )
-    return ""
-
-
-def _refuse_other_code(workspace: Workspace, run: str, task: Task, train_split: Split) -> None:
-    sentence = _other_code(workspace, run, task, train_split)
-    if sentence:
-        raise StoreError(sentence, "Undo the change; or run `build`, which makes everything that depends on it anew.")
-
-
 def _training_recipe(task: Task, recipe: TrainingRecipe) -> dict[str, Any]:
-    return {"training": asdict(recipe), **_code(task, task.model())}
-
-
-def _code(task: Task, model: nn.Module) -> dict[str, Any]:
-    """What turns weights and inputs into losses, as far as it can be told from the project."""
-    code = ""
-    with suppress(OSError, TypeError):  # a class that was made without a file
-        if not type(model).__module__.startswith("torch."):  # which another version words differently
-            code = inspect.getsource(type(model))
-    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
-    written = {name: task.project.source(name) for name in ("loss", "collate") if getattr(task.project, name)}
-    return {"model": repr(model), "code": code, "shapes": shapes, **written}
+    return {"training": asdict(recipe), **revisions.code_of(task, task.model())}
 
 
 def _import_checkpoints(
@@ -282,7 +222,7 @@ def _import_checkpoints(
     steps = [c.step for c in project.checkpoints]
     rates = [c.learning_rate for c in project.checkpoints]
     imported = [[h, r, s] for h, r, s in zip(hashes, rates, steps, strict=True)]
-    recipe = {"imported": imported, **_code(task, models[-1])}
+    recipe = {"imported": imported, **revisions.code_of(task, models[-1])}
 
     def make(target: Path) -> Mapping[str, Any]:
         task.check(models[-1], train_split)
@@ -296,165 +236,6 @@ def _import_checkpoints(
 def _equal(a: nn.Module, b: nn.Module) -> bool:
     """Whether two models hold the same weights: two files of the same weights need not have the same bytes."""
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-
-
-def saved_checkpoints(workspace: Workspace, run: str) -> list[SavedCheckpoint]:
-    """The checkpoints of a run, in the order of training."""
-    return [SavedCheckpoint(**c) for c in workspace.manifest("runs", run)["facts"]["checkpoints"]]
-
-
-def checkpoint_files(workspace: Workspace, run: str) -> list[Path]:
-    """The weight files of a run, in the order of training."""
-    return [workspace.folder("runs", run) / c.file for c in saved_checkpoints(workspace, run)]
-
-
-# --- embed ------------------------------------------------------------------------------------------------------------
-
-
-_MOST = 4096  # numbers that a fidelity may take, where no dimension is given
-
-
-def embed_recipe(
-    project: Project,
-    *,
-    projection: str = "eigenbasis",
-    dimension: int | None = None,
-    fidelity: float | None = None,
-    dtype: str = "float32",
-) -> EmbedRecipe:
-    """The recipe for a named projection; raises `InvalidInput` for an unknown name or options that it has not.
-
-    dimension  with a fidelity the most numbers that may be kept.
-    """
-    if projection not in PROJECTIONS:
-        raise InvalidInput(f"The projection “{projection}” is not known.", f"Use {', '.join(PROJECTIONS)}.")
-    spec = PROJECTIONS[projection]
-    if dimension is not None and spec.__dataclass_fields__.get("dimension") is None:
-        raise InvalidInput(f"The {projection} projection has no single dimension.", "Leave --dimension away.")
-    if fidelity is not None and spec is not Eigenbasis:
-        raise InvalidInput(
-            f"A fidelity can only be asked of the eigenbasis, and the projection is {projection}.",
-            "Give its --dimension." if "dimension" in spec.__dataclass_fields__ else "Leave --fidelity away.",
-        )
-    if dtype not in DTYPES:
-        raise InvalidInput(f"Gradients are not stored as “{dtype}”.", f"Use {' or '.join(DTYPES)}.")
-    options: dict[str, Any] = {} if dimension is None else {"dimension": dimension}
-    if fidelity is not None:
-        options = {"dimension": _MOST, **options, "fidelity": fidelity}
-    layers = tuple(project.layers) if project.layers else None
-    return EmbedRecipe(spec(**options), layers, dtype)
-
-
-def _described(recipe: EmbedRecipe) -> dict[str, Any]:
-    """The recipe as it is recorded; what is usual is left out where it was not always an option."""
-    projection = {key: value for key, value in asdict(recipe.projection).items() if (key, value) != ("fidelity", None)}
-    described: dict[str, Any] = {"projection": projection, "layers": recipe.layers}
-    return described | ({"dtype": recipe.dtype} if recipe.dtype != "float32" else {})
-
-
-def embed(
-    workspace: Workspace,
-    project: Project,
-    recipe: EmbedRecipe | None = None,
-    *,
-    device: str = "cpu",
-    announce: Callable[[str], None] | None = None,
-    progress: Progress = silent,
-) -> str:
-    """Project the training gradients at every checkpoint of the current run; returns the id of the store.
-
-    A store that is there but damaged is mended: only its damaged blocks are made anew. Of examples that were appended
-    only their own gradients are computed, where an earlier store can be continued.
-
-    announce  is told in one sentence what the work will take, before it starts, where there is any; and before that,
-              which dimension a fidelity takes, where one is asked for.
-    """
-    recipe = recipe or embed_recipe(project)
-    run = current(workspace, "runs")
-    task = Task(project, device=device)
-    train_split, test_split = splits(project, task, examples_of(workspace, run))
-    saved = saved_checkpoints(workspace, run)
-    weights = checkpoint_files(workspace, run)
-    workspace.verify("runs", run)
-    _refuse_other_code(workspace, run, task, train_split)
-
-    def is_same_code(earlier: str) -> bool:
-        labels = examples_of(workspace, earlier).train.labels
-        return not _other_code(workspace, earlier, task, train_split, labels)
-
-    described, parents = _described(recipe), {"runs": run}
-    origin = continuing.find(workspace, run, described, train_split.examples, is_same_code)
-    asked = described | ({"continues": origin.id} if origin else {})
-    id_ = recipe_id("gradients", asked, parents)
-    is_new, taken = not workspace.has("gradients", id_), origin.rows if origin else 0
-    target = recipe.projection.fidelity if isinstance(recipe.projection, Eigenbasis) else None
-
-    def work(sized: EmbedRecipe) -> Work:
-        made = Work(task, weights, train_split, sized, taken, is_fitted=target is not None)
-        made.require_room(workspace.path, workspace.draft_bytes("gradients", id_))
-        return made
-
-    # What a fidelity takes is not known yet: only that the least there can be has room can be asked for.
-    foreseen = work(recipe if target is None else _sized(recipe, fidelity.STEP)) if is_new else None
-    _predict(workspace, run, task, train_split, test_split, weights[-1], progress)
-    if foreseen and announce and target is None:
-        announce(foreseen.cost().sentence)
-    del foreseen  # with the model in it
-
-    def reach(folder: Path) -> dict[str, Any]:
-        """Choose the dimension, or take it over with the projections of an earlier store; what was measured of it."""
-        if origin is not None:
-            store.take_projections(origin, folder, len(weights))
-        dimension = fidelity.choose(task, weights, train_split, recipe, folder, progress=progress)
-        reached = fidelity.measured(folder, len(weights))
-        if is_new:
-            foreseen = work(_sized(recipe, dimension))
-            if announce:
-                announce(fidelity.sentence(dimension, reached))
-                announce(foreseen.cost().sentence)
-        return {"fidelity": reached}
-
-    def make(folder: Path) -> Mapping[str, Any]:
-        reached = reach(folder) if target is not None else {}
-        facts = store.embed(task, weights, train_split, recipe, folder, origin=origin, progress=progress)
-        stored = [asdict(StoredCheckpoint(c.sha256, c.learning_rate, c.step)) for c in saved]
-        continued = continuing.facts(origin) if origin else {}
-        return {**facts, "checkpoints": stored, "layers": recipe.layers, **_described(recipe), **reached, **continued}
-
-    format_ = 3 if target is not None else 1 if recipe.dtype == "float32" else 2
-    return find_or_make(workspace, "gradients", asked, parents, make, mend=_withdraw_if_damaged, format_=format_)
-
-
-def _sized(recipe: EmbedRecipe, dimension: int) -> EmbedRecipe:
-    """The recipe of as many numbers as were chosen."""
-    assert isinstance(recipe.projection, Eigenbasis)
-    return replace(recipe, projection=replace(recipe.projection, dimension=dimension, fidelity=None))
-
-
-def _predict(
-    workspace: Workspace, run: str, task: Task, train_split: Split, test_split: Split, weights: Path, progress: Progress
-) -> str:
-    def make(folder: Path) -> Mapping[str, Any]:
-        model = task.model(weights)
-        accuracy = {}
-        for split in (train_split, test_split):
-            found = predictions.predict(task, model, split, progress=progress)
-            predictions.save(found, folder, split.examples.split)
-            accuracy[split.examples.split] = float((found.predicted == split.examples.labels).mean())
-        return {"accuracy": accuracy}
-
-    return find_or_make(workspace, "predictions", {}, {"runs": run}, make)
-
-
-def _withdraw_if_damaged(workspace: Workspace, id_: str) -> None:
-    """Make a damaged store a draft again; going on with it makes anew what does not match its checksum."""
-    opened = GradientStore(workspace.folder("gradients", id_), workspace.manifest("gradients", id_))
-    for path in opened.damaged_projections():
-        path.unlink(missing_ok=True)  # before the withdrawal: a draft does not know what its checksum was
-    try:
-        opened.verify()
-    except StoreError:
-        workspace.withdraw("gradients", id_)
 
 
 # --- index ------------------------------------------------------------------------------------------------------------
@@ -524,20 +305,13 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str, device: st
     train_split, test_split = splits(project, task, examples)
     predicted = recipe_id("predictions", {}, {"runs": run})
     workspace.verify("runs", run)
-    _refuse_other_code(workspace, run, task, train_split)
+    revisions.refuse_other_code(workspace, run, task, train_split)
     workspace.verify("predictions", predicted)
     folder = workspace.folder("predictions", predicted)
     weights = checkpoint_files(workspace, run)
-    source = IndexedRun(task, weights, train_split, opened, _stored_recipe(manifest))
+    source = IndexedRun(task, weights, train_split, opened, stored_recipe(manifest))
     said = {split: predictions.load(folder, split) for split in ("train", "test")}
     return OpenGradients(task, weights, examples, train_split, test_split, said, opened, source)
-
-
-def _stored_recipe(manifest: Manifest) -> EmbedRecipe:
-    """The recipe a store was made by, from its manifest."""
-    described = dict(manifest["recipe"]["projection"])
-    layers, dtype = manifest["recipe"]["layers"], manifest["recipe"].get("dtype", "float32")
-    return EmbedRecipe(PROJECTIONS[described["kind"]](**described), tuple(layers) if layers else None, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -590,65 +364,3 @@ def _refuse_other_settings(workspace: Workspace, project: Project, run: str) -> 
             raise StoreError(f"The learning rate or the step of {file.name} is another than at `build`.", again)
     if not named and project.retrain is not None and recipe.get("training") != asdict(project.retrain):
         raise StoreError("The project is trained in another way than at `build`: its retrain=… has changed.", again)
-
-
-# --- find or make -----------------------------------------------------------------------------------------------------
-
-
-def find_or_make(
-    workspace: Workspace,
-    kind: str,
-    recipe: Mapping[str, Any],
-    parents: Mapping[str, str],
-    make: Make,
-    *,
-    make_current: bool = True,
-    mend: Callable[[Workspace, str], None] | None = None,
-    format_: int = 1,
-) -> str:
-    """The id of the artefact of this recipe, made if it is not there yet."""
-    id_ = recipe_id(kind, recipe, parents)
-    if workspace.has(kind, id_):
-        try:
-            workspace.manifest(kind, id_)  # refuses one of a newer format
-        except Damaged:
-            workspace.discard(kind, id_)
-        else:
-            (mend or _discard_if_damaged(kind))(workspace, id_)
-    if not workspace.has(kind, id_):
-        watch = Stopwatch()
-        with workspace.draft(kind, id_) as folder:
-            if not workspace.has(kind, id_):  # another process may have published it while this one waited
-                facts = make(folder)
-                manifest = {"recipe": recipe, "parents": parents, "facts": facts, "seconds": watch.seconds}
-                workspace.publish(folder, kind, id_, {**manifest, "format": format_})
-    if make_current:
-        with writing(workspace.path):
-            workspace.set_current(kind, id_)
-    return id_
-
-
-def _discard_if_damaged(kind: str) -> Callable[[Workspace, str], None]:
-    """An artefact whose files differ from their checksums is taken away, to be made again from its recipe."""
-
-    def mend(workspace: Workspace, id_: str) -> None:
-        if _is_damaged(workspace, kind, id_):
-            workspace.discard(kind, id_)
-
-    return mend
-
-
-def _is_damaged(workspace: Workspace, kind: str, id_: str) -> bool:
-    try:
-        workspace.verify(kind, id_)
-    except Damaged:
-        return True
-    return False
-
-
-def current(workspace: Workspace, kind: str) -> str:
-    """Id of the current artefact of a kind; raises `Missing` with the command that makes it."""
-    id_ = workspace.current(kind)
-    if id_ is None:
-        raise missing(workspace.path, kind)
-    return id_

@@ -8,20 +8,23 @@ parameter, since weights are frozen and nothing before them needs a gradient.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from attribution import attention, recurrence
 from attribution.errors import Unsuited
 from attribution.forms import MatrixGradient, summed
 from attribution.layers import RULES, Call, Layout, Part, Rule
 from attribution.shared import Shared
+from attribution.task import Functional, Inputs
 
 Group = tuple[str, ...]  # parameters of one block: a weight and its bias, or one of them
 
@@ -86,36 +89,68 @@ class Recording:
 
 
 def record(
-    run: Callable[[], Tensor],
-    parameters: Mapping[int, str],
-    leaves: Mapping[str, Tensor] | None = None,
-    shared: Mapping[str, Tensor] | None = None,
+    model: nn.Module,
+    functional: Functional,
+    inputs: Inputs,
+    labels: Tensor,
+    *,
+    called: Iterable[str] = (),
+    copied: Mapping[str, int] | None = None,
+    shared: Iterable[str] = (),
 ) -> Recording:
-    """Run a functional (to values (B,)) and its backward pass.
+    """Run a functional of a model on one batch, and its backward pass. Inputs may be changed in place.
 
-    parameters  name by `id` of each that is tracked.
-    leaves      tensors that require a gradient, which is taken of them too.
-    shared      such tensors, of which only the gradients of what they are added to are taken.
+    called  names of parameters of which the calls are written down.
+    copied  names of those that are given to the model once for every example, as leaves of which the gradient is
+            taken; and where the examples are in them: how many dimensions are between them and the parameter's own,
+            or −1 where its own first one, of size 1, is theirs.
+    shared  names of those of which only the gradients of what they are added to are taken.
     """
-    recorder, leaves = _Recorder(parameters, Shared(shared or {})), leaves or {}
+    parameters = dict(model.named_parameters())
+    leaves = {name: _copies(parameters[name], len(labels), k) for name, k in (copied or {}).items()}
+    followed = Shared({name: parameters[name].detach().requires_grad_() for name in shared})
+    recorder = _Recorder({id(parameters[name]): name for name in called}, followed)
+    run = _with_others(model, leaves | followed.leaves)
     with torch.enable_grad(), recorder:
-        values = run()
-    followed = recorder.shared
-    copies = {}
-    if values.requires_grad:  # a layer may feed no loss, and a leaf may take no part
-        expanded = [addition.expanded for addition in followed.additions]
-        wanted = [recorder.anchor, *leaves.values(), *followed.leaves.values(), *expanded]
-        _, *found = torch.autograd.grad(values, wanted, torch.ones_like(values), allow_unused=True)
-        copies = {name: in_full(g) for name, g in zip(leaves, found, strict=False) if g is not None}
-        found = found[len(leaves) :]
-        followed.used_otherwise = [name for name, g in zip(followed.leaves, found, strict=False) if g is not None]
-        for addition, g in zip(followed.additions, found[len(followed.leaves) :], strict=True):
-            addition.delta = g
+        values = functional(run, inputs, labels)  # type: ignore[arg-type]
+    copies = _backward(values, recorder, leaves)
     calls: dict[Group, list[tuple[_Seen, Part]]] = {}
     for seen in recorder.seen:
         for group, part in seen.parts:
             calls.setdefault(group, []).append((seen, part))
     return Recording(values.detach(), calls, copies, followed)
+
+
+def _backward(values: Tensor, recorder: _Recorder, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fill in the loss gradients of what was written down; returns those of the leaves that take part."""
+    if not values.requires_grad:  # a layer may feed no loss
+        return {}
+    followed = recorder.shared
+    expanded = [addition.expanded for addition in followed.additions]
+    wanted = [recorder.anchor, *leaves.values(), *followed.leaves.values(), *expanded]
+    _, *found = torch.autograd.grad(values, wanted, torch.ones_like(values), allow_unused=True)
+    of_leaves, found = found[: len(leaves)], found[len(leaves) :]
+    followed.used_otherwise = [name for name, g in zip(followed.leaves, found, strict=False) if g is not None]
+    for addition, g in zip(followed.additions, found[len(followed.leaves) :], strict=True):
+        addition.delta = g
+    return {name: in_full(g) for name, g in zip(leaves, of_leaves, strict=True) if g is not None}
+
+
+def _copies(parameter: Tensor, n: int, leading: int) -> Tensor:
+    """One copy of a parameter for each of n examples, as a leaf that requires a gradient."""
+    shape = parameter.shape[1:] if leading < 0 else (*[1] * leading, *parameter.shape)
+    return parameter.detach().reshape(shape).expand(n, *shape).clone().requires_grad_()
+
+
+def _with_others(model: nn.Module, tensors: Mapping[str, Tensor]) -> Callable[..., Tensor]:
+    """The model with other tensors in the place of some parameters."""
+    if not tensors:
+        return model
+
+    def call(*args: Inputs, **kwargs: Inputs) -> Tensor:
+        return functional_call(model, dict(tensors), args, kwargs)  # type: ignore[no-any-return]
+
+    return call
 
 
 def _finished(seen: _Seen) -> Call:
@@ -135,6 +170,17 @@ OUT_OF_PLACE = "Use the out-of-place form of the operation that follows the laye
 def in_full(values: Tensor) -> Tensor:
     """Half precision as float32: what is computed from gradients is not."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def copied_inputs(inputs: Inputs, channels_last: bool = False) -> Inputs:
+    """For a model that changes its input in place: what is passed in may be a view of the data itself."""
+
+    def copy(value: Tensor) -> Tensor:
+        if channels_last and value.dim() == 4:
+            return value.clone(memory_format=torch.channels_last)
+        return value.clone()
+
+    return tree_map(copy, inputs)
 
 
 class _Recorder(TorchFunctionMode):

@@ -19,10 +19,12 @@ from attribution.task import Functional, Inputs
 def single_gradients(
     model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor, functional: Functional
 ) -> dict[str, Tensor]:
-    """Gradients (B, …) of the functional by parameter. Inputs may be changed in place.
+    """Gradients (B, …) of the functional by parameter.
 
     Raises `Unsuited` when the model does not take a single example.
     """
+    if not names:
+        return {}
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     chosen = {name: parameters[name] for name in names}
     rest = {**{n: p for n, p in parameters.items() if n not in chosen}, **dict(model.named_buffers())}
@@ -35,7 +37,7 @@ def single_gradients(
         return functional(call, batch_of_one, label.unsqueeze(0))[0]  # type: ignore[arg-type]
 
     try:
-        copied = tree_map(lambda value: value.clone(), inputs)  # vmap may have changed some before it failed
+        copied = tree_map(lambda value: value.clone(), inputs)  # the model may change them in place
         return vmap(grad(loss_of_one), in_dims=(None, 0, 0))(chosen, copied, labels)
     except (RuntimeError, ValueError):  # vmap has no rule for some layers and for some in-place changes
         pass

@@ -1,6 +1,6 @@
 """Workspace: one folder on disk, and the only file that knows its paths.
 
-    workspace.json                          {"format": 1, "project": …, "current": {kind: id}}
+    workspace.json                          {"format": 1, "project": …, "embedding": {…}, "current": {kind: id}}
     <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
@@ -116,11 +116,16 @@ class Workspace:
         return record
 
     def update(self, **changes: Any) -> None:
-        """Change the record, whole or not at all, safe against another process doing the same."""
+        """Change the record, whole or not at all, safe against another process doing the same. None forgets a key."""
         with writing(self.path), self._lock("workspace"):
             self.path.mkdir(parents=True, exist_ok=True)
             record = {"format": FORMAT, **self.record(), **changes}
-            write_json(self.path / "workspace.json", record)
+            write_json(self.path / "workspace.json", {key: v for key, v in record.items() if v is not None})
+
+    def record_project(self, project: Mapping[str, Any]) -> None:
+        """Record which project this is; of another than before, what was chosen for that one is forgotten."""
+        is_another = self.record().get("project") != project
+        self.update(project=project, **({"embedding": None} if is_another else {}))
 
     def set_current(self, kind: str, id_: str) -> None:
         """Make an artefact the one that later steps and the pages use."""
@@ -263,6 +268,14 @@ def _read_json(path: Path, hint: str) -> dict[str, Any]:
 
 _ANOTHER = "Name another --workspace, or remove that file and build again."
 
+# The options of an embedding that a person may choose, and the types that each has in JSON.
+_CHOSEN: dict[str, tuple[type, ...]] = {
+    "projection": (str,),
+    "dimension": (int,),
+    "fidelity": (int, float),
+    "dtype": (str,),
+}
+
 
 def _check_record(path: Path, record: dict[str, Any]) -> None:
     """Raise `StoreError` unless a workspace's own file says what `Workspace` writes there."""
@@ -275,6 +288,12 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
     for key, kind in wanted.items():
         if project and not isinstance(project.get(key), kind):
             raise StoreError(f"{path}: “{key}” of the project is {project.get(key)!r}.", _ANOTHER)
+    embedding = record.get("embedding", {})
+    if not isinstance(embedding, dict):
+        raise StoreError(f"{path}: “embedding” is {embedding!r}, not the options that were chosen.", _ANOTHER)
+    for key, value in embedding.items():
+        if type(value) not in _CHOSEN.get(key, ()):  # a bool is no number
+            raise StoreError(f"{path}: “{key}” of the embedding is {value!r}.", _ANOTHER)
 
 
 class Stopwatch:

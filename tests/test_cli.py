@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attribution import cli, datasets, demos, jobs, pipeline
+from attribution import cli, datasets, demos, doctor, jobs, pipeline
 from attribution.debugger import Debugger
 from attribution.workspace import Workspace
 from tests import disk
@@ -175,6 +175,90 @@ def test_another_projection_is_another_store_and_answers_too(copy: Path, options
     assert second["query"] == first["query"]
     assert second["proponents"]
     assert len(list((copy / "gradients").iterdir())) == 2
+
+
+# --- the options that were given last ---------------------------------------------------------------------------------
+
+
+def embedded(workspace: Path) -> str:
+    """Id of the current store."""
+    current = Workspace(workspace).current("gradients")
+    assert current is not None
+    return current
+
+
+def test_build_mends_a_store_that_was_made_with_options(tmp_path: Path) -> None:
+    project, workspace = disk.write_project(tmp_path), tmp_path / "work"
+    ask("build", project, "--dtype", "float16", "--workspace", workspace)
+    before, store = disk.contents(workspace), embedded(workspace)
+    disk.flip_byte(workspace / "gradients" / store / "checkpoint-0" / "vectors.npy", -1)
+    assert disk.contents(workspace) != before
+    ask("build", "--workspace", workspace)
+    assert embedded(workspace) == store
+    assert disk.contents(workspace) == before
+
+
+@pytest.mark.parametrize(
+    "options", [["--projection=dense", "--dimension=40"], ["--dimension=9"], ["--fidelity=0.5"], ["--dtype=float16"]]
+)
+@pytest.mark.parametrize("verb", ["embed", "build"])
+def test_without_options_a_step_goes_on_with_those_given_last(copy: Path, options: list[str], verb: str) -> None:
+    usual = embedded(copy)
+    assert disk.whence("embed", *options, "--workspace", copy).code == 0
+    chosen = embedded(copy)
+    ask(verb, "--workspace", copy)
+    assert embedded(copy) == chosen != usual
+
+
+def test_one_option_that_is_given_is_a_choice_anew(copy: Path) -> None:
+    usual = embedded(copy)
+    ask("embed", "--dimension=9", "--dtype=float16", "--workspace", copy)
+    ask("embed", "--projection=eigenbasis", "--workspace", copy)
+    assert embedded(copy) == usual
+    ask("embed", "--workspace", copy)
+    assert embedded(copy) == usual
+
+
+def test_options_that_are_refused_are_not_kept(copy: Path) -> None:
+    usual = embedded(copy)
+    assert disk.whence("embed", "--projection=pca", "--workspace", copy).code == 2
+    ask("embed", "--workspace", copy)
+    assert embedded(copy) == usual
+
+
+def test_what_was_chosen_stays_with_the_project_and_is_forgotten_with_another(
+    stripes: tuple[Path, Path], copy: Path, tmp_path: Path
+) -> None:
+    usual = embedded(copy)
+    ask("embed", stripes[0], "--dtype=float16", "--workspace", copy)
+    chosen = embedded(copy)
+    ask("embed", stripes[0], "--workspace", copy)
+    assert embedded(copy) == chosen
+    ask("embed", disk.write_project(tmp_path, name="same.py"), "--workspace", copy)
+    assert embedded(copy) == usual
+
+
+def test_check_foretells_what_build_would_make(stripes: tuple[Path, Path], copy: Path) -> None:
+    ask("embed", "--dimension=9", "--workspace", copy)
+
+    def cost(*arguments: object) -> str:
+        return str(next(row["finding"] for row in ask("check", *arguments) if row["check"] == "cost"))
+
+    assert "and 9 numbers (float32)" in cost("--workspace", copy)
+    assert "and 9 numbers (float32)" in doctor.workspace_checks(copy)[-1].sentence  # what Setup draws
+    assert "numbers (float16)" in cost("--dtype=float16", "--workspace", copy)
+    assert "and 9 numbers" not in cost(stripes[0])
+    ask("embed", "--workspace", copy)  # looking has chosen nothing
+    assert "and 9 numbers (float32)" in cost("--workspace", copy)
+
+
+def test_a_recorded_choice_that_there_is_not_is_refused_with_the_way_out(copy: Path) -> None:
+    disk.edit_json(copy / "workspace.json", embedding={"dtype": "float8"})
+    answer = disk.whence("build", "--workspace", copy)
+    assert answer.code == 2
+    assert "workspace.json cannot be used: Gradients are not stored as “float8”. Run `embed` with" in answer.err
+    ask("build", "--dtype=float32", "--workspace", copy)
+    ask("build", "--workspace", copy)
 
 
 def test_a_small_demo_is_built_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from attribution import doctor, fidelity, pipeline, store
+from attribution import doctor, embedding, fidelity, pipeline, store
 from attribution.debugger import Debugger
 from attribution.errors import Cancelled, InvalidInput
 from attribution.examples import Examples
@@ -459,7 +459,7 @@ def test_out_of_reach_is_one_sentence_and_leaves_no_half_made_store(trained: Any
 
 
 def test_the_recipe_without_a_fidelity_is_what_it_always_was(trained: tuple[Path, Path]) -> None:
-    described = pipeline._described(pipeline.embed_recipe(read_project(trained[0])))
+    described = embedding.described(embedding.embed_recipe(read_project(trained[0])))
     assert json.dumps(described["projection"]) == (
         '{"dimension": 512, "sample": 512, "directions": null, "seed": 0, "kind": "eigenbasis"}'
     )

@@ -286,6 +286,10 @@ def test_a_format_that_is_no_whole_number_is_refused(copy: Path, value: object) 
         ({"project": "x"}, "“project” is 'x', not a demo or a file"),
         ({"project": {"demo": "fashion"}}, "“options” of the project is None"),
         ({"project": {"name": "stripes"}}, "“file” of the project is None"),
+        ({"embedding": ["float16"]}, "“embedding” is \\['float16'\\], not the options that were chosen"),
+        ({"embedding": {"dimension": True}}, "“dimension” of the embedding is True"),
+        ({"embedding": {"dtype": 16}}, "“dtype” of the embedding is 16"),
+        ({"embedding": {"rank": 3}}, "“rank” of the embedding is 3"),
         ({"project": {"demo": "fashion", "options": {"size": 3}}}, "options of the demo in .* are not known.*size"),
     ],
 )
