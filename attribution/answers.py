@@ -86,6 +86,23 @@ class Suspect:
     reason: str
 
 
+@dataclass(frozen=True)
+class Copies:
+    """Examples that look the same: training examples, and a test example among them or none.
+
+    ids, labels  of all of them, in the order of the data; is_exact: whether their content is equal to the byte.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    is_exact: bool
+
+    @property
+    def disagree(self) -> bool:
+        """Whether they are labelled differently: at least one of the labels is wrong."""
+        return len(set(self.labels)) > 1
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """The rows that scores are of where all would take too long: positions (n,) in order, of `n_train`."""

@@ -6,22 +6,26 @@ stands in `suspects`. N training examples, K classes, n neighbours of each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from attribution import pipeline, predictions, suspects
-from attribution.answers import Suspect
+from attribution.answers import Copies, Suspect
 from attribution.debugger import Debugger
+from attribution.distances import Distances
 from attribution.errors import InvalidInput, StoreError
+from attribution.examples import Examples
 from attribution.files import UNREADABLE, write_array
 from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
-from attribution.nearest import nearest
+from attribution.nearest import nearest, nearest_to
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
 from attribution.scan import scan
@@ -29,7 +33,7 @@ from attribution.workspace import Workspace, recipe_id
 
 KIND = "suspects"
 _RECIPE = {
-    "version": 1,
+    "version": 2,
     "neighbours": suspects.NEIGHBOURS,
     "questions": suspects.QUESTIONS,
     "opponents": suspects.OPPONENTS,
@@ -61,6 +65,7 @@ def _write(folder: Path, opened: OpenIndex, progress: Progress) -> Mapping[str, 
     gradients = opened.gradients
     labels = gradients.train.examples.labels
     train, test, neighbours = _opinions(opened, progress)
+    distances = Distances(gradients.loaded, gradients.predictions)
     opinion = suspects.consensus(train, neighbours)
     wrong = suspects.wrong_ranks(train, labels, test, gradients.test.examples.labels)
     final = gradients.predictions["train"]
@@ -77,6 +82,13 @@ def _write(folder: Path, opened: OpenIndex, progress: Progress) -> Mapping[str, 
     write_array(folder / "doubts.npy", suspects.doubts(opinion, labels, wrong))
     write_array(folder / "opinion.npy", opinion)
     write_array(folder / "neighbours.npy", neighbours[-1].astype(np.int32))
+    features = {split: found.features for split, found in gradients.predictions.items()}
+    near = {"train": neighbours[-1], "test": nearest_to(features["test"], features["train"], suspects.NEIGHBOURS)}
+    for split in (gradients.train, gradients.test):
+        name = split.examples.split
+        progress(0, len(split), f"copies, {name}")
+        pairs = _copies(split.examples, gradients.train.examples, near[name], distances)
+        write_array(folder / f"{name}-copies.npy", pairs)
     return {"signals": list(signals), "method": METHOD, "wrong_ranks": [round(float(share), 4) for share in wrong]}
 
 
@@ -113,6 +125,16 @@ def _times_opponent(opened: OpenIndex, progress: Progress) -> NDArray[np.float32
     for ends in scan(gradients.store, vectors, suspects.OPPONENTS, progress=progress).ends:
         counts[ends.opponents[ends.opponent_scores < 0]] += 1
     return counts
+
+
+def _copies(examples: Examples, train: Examples, near: NDArray[np.int64], distances: Distances) -> NDArray[np.int32]:
+    """(row, training row) of examples that look the same among the nearest, or have the same content, (n, 2)."""
+    pairs = []
+    for i, rows in enumerate(near):
+        same = rows[distances.same_to_the_eye(examples.split, i, rows)].tolist()
+        same += train.rows_by_hash.get(examples.hashes[i], ())
+        pairs += [(i, j) for j in sorted(set(same)) if examples is not train or i != j]
+    return np.array(pairs, np.int32).reshape(-1, 2)
 
 
 # --- opened to ask ----------------------------------------------------------------------------------------------------
@@ -200,8 +222,42 @@ class Audit:
         rank[self.order()] = np.arange(1, len(self.doubts) + 1)
         return rank
 
+    @cached_property
+    def copies_in_training(self) -> tuple[Copies, ...]:
+        """Groups of training examples that look the same, those that are labelled differently first."""
+        pairs = self._array("train-copies.npy")
+        n = len(self._debugger.train)
+        linked = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+        group = connected_components(linked, directed=False)[1]
+        rows = np.unique(pairs)
+        groups = [rows[group[rows] == g] for g in np.unique(group[rows])]
+        return _conflicts_first(_group([(self._debugger.train, int(i)) for i in members]) for members in groups)
+
+    @cached_property
+    def copies_of_tests(self) -> tuple[Copies, ...]:
+        """Each test example with the training examples that look the same, those labelled differently first."""
+        found: dict[int, list[int]] = {}
+        for test, train in self._array("test-copies.npy").tolist():
+            found.setdefault(test, []).append(train)
+        splits = self._debugger.test, self._debugger.train
+        return _conflicts_first(
+            _group([(splits[0], test), *((splits[1], row) for row in rows)]) for test, rows in found.items()
+        )
+
     def found_by(self, sort: str = "doubt") -> NDArray[np.float64] | None:
         """Share of the planted wrong labels that checking the first m suspects finds, (N + 1,); None without any."""
         train = self._debugger.train
         wrong = train.labels != train.truth
         return suspects.found_by(self.order(sort), wrong) if wrong.any() else None
+
+
+def _group(members: Sequence[tuple[Examples, int]]) -> Copies:
+    return Copies(
+        tuple(examples.ids[i] for examples, i in members),
+        tuple(int(examples.labels[i]) for examples, i in members),
+        len({examples.hashes[i] for examples, i in members}) == 1,
+    )
+
+
+def _conflicts_first(groups: Iterable[Copies]) -> tuple[Copies, ...]:
+    return tuple(sorted(groups, key=lambda group: not group.disagree))

@@ -42,7 +42,11 @@ class Distances:
 
     def near_identical(self, i: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of some training rows look the same as training row i; none where there are no pixels."""
+        return self.same_to_the_eye("train", i, rows)
+
+    def same_to_the_eye(self, split: str, i: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of some training rows look the same as row i of a split; none where there are no pixels."""
         if "pixel" not in self._arrays:
             return np.zeros(len(rows), bool)
         size = self._arrays["pixel"]["train"].shape[1]
-        return self.between("pixel", "train", i, rows) <= NEAR_IDENTICAL * np.sqrt(size)
+        return self.between("pixel", split, i, rows) <= NEAR_IDENTICAL * np.sqrt(size)

@@ -19,18 +19,19 @@ from attribution.errors import AttributionError, Missing
 from attribution.suspects import SIGNALS
 from pages.shared import chrome, links, state, theme
 from pages.shared.audit_figures import found_curves
-from pages.shared.elements import Element, button, draw, el, row
+from pages.shared.elements import Element, button, draw, el, row, thumb
 from pages.shared.gallery import Tile, gallery
 from pages.shared.jobs import draw_job, draw_start
 from pages.shared.wording import counted, duration, escaped, number
 
 if TYPE_CHECKING:
-    from attribution.answers import Suspect
+    from attribution.answers import Copies, Suspect
     from attribution.audit import Audit
     from attribution.debugger import Debugger
 
 PER_PAGE = 48
 SHARES = range(1, 31)  # per cent of the training set
+COPIES_SHOWN, COPIES_ACROSS = 30, 8
 SECONDS_EACH = 5  # that a label takes a person; editable
 
 
@@ -223,7 +224,8 @@ def draw_list(debugger: Debugger, audit: Audit, asked: Asked, rows: NDArray[np.i
         told = el("h2", f"No label {asked.given or ''} for which {asked.suggested or 'another'} is suggested.")
         draw(el("div", told, clear, cls="card state", role="status"), key="empty")
         return
-    gallery_tab, table_tab, meaning_tab = st.tabs(["Gallery", "Table", "What the signals mean"])
+    names = ["Gallery", "Table", "Copies", "What the signals mean"]
+    gallery_tab, table_tab, copies_tab, meaning_tab = st.tabs(names)
     with gallery_tab:
         pages = -(-len(rows) // PER_PAGE)
         page = wanted if wanted <= pages else 1
@@ -235,6 +237,8 @@ def draw_list(debugger: Debugger, audit: Audit, asked: Asked, rows: NDArray[np.i
             draw(pager(asked, page, pages), key="pager")
     with table_tab:
         draw_table(debugger, audit, rows[: count(debugger, asked.check)])
+    with copies_tab:
+        draw_copies(debugger, audit)
     with meaning_tab:
         draw_meanings(audit, count(debugger, asked.check))
 
@@ -303,6 +307,30 @@ def draw_table(debugger: Debugger, audit: Audit, rows: NDArray[np.int64]) -> Non
     st.download_button(
         "Download CSV", frame.to_csv(index=False).encode(), "suspects.csv", "text/csv", key="csv", on_click="ignore"
     )
+
+
+def draw_copies(debugger: Debugger, audit: Audit) -> None:
+    """Examples that look the same: where they are labelled differently, at least one label is wrong."""
+    for groups, words, key in (
+        (audit.copies_in_training, "among the training examples", "copies_train"),
+        (audit.copies_of_tests, "of a test example among the training examples", "copies_test"),
+    ):
+        conflicts = sum(group.disagree for group in groups)
+        title = f"{counted(len(groups), 'group')} that look the same {words}, {conflicts:,} labelled differently"
+        shown = [copies_card(debugger, group) for group in groups[:COPIES_SHOWN]]
+        more = [el("p", f"and {len(groups) - COPIES_SHOWN:,} more", cls="muted")] if len(groups) > COPIES_SHOWN else []
+        draw(el("div", el("h3", title), *shown, *more, cls="stack"), key=key)
+
+
+def copies_card(debugger: Debugger, group: Copies) -> Element:
+    cells = []
+    for id_, label in list(zip(group.ids, group.labels, strict=True))[:COPIES_ACROSS]:
+        src, name = state.preview_src(debugger, id_), debugger.classes[label]
+        shown = thumb(src, f"{id_}: {name}") if src else el("p", state.preview_words(debugger, id_), cls="line")
+        cells.append(el("a", shown, el("p", name), el("p", id_, cls="muted"), href=links.evidence(id_, target="label")))
+    kind = "the same to the byte" if group.is_exact else "nearly the same"
+    told = f"{'labelled differently, ' if group.disagree else ''}{kind}"
+    return el("div", row(*cells), el("p", told, cls="flagged" if group.disagree else "muted"), cls="card")
 
 
 def draw_meanings(audit: Audit, n: int) -> None:

@@ -163,3 +163,14 @@ def test_the_table_has_every_signal_of_the_rows_to_check(
     assert len(frame) == round(debugger.n_train / 10)
     np.testing.assert_allclose(frame["Loss"], found.signals["loss"][found.order()[: len(frame)]], rtol=1e-6)
     assert list(frame["id"]) == [debugger.train.ids[i] for i in found.order()[: len(frame)]]
+
+
+def test_copies_are_shown_with_their_labels(
+    monkeypatch: pytest.MonkeyPatch, audited: Path, opened: tuple[Debugger, Audit]
+) -> None:
+    _, found = opened
+    shown = drawn(page(monkeypatch, audited))
+    conflicts = sum(group.disagree for group in found.copies_in_training)
+    assert f"look the same among the training examples, {conflicts} labelled differently" in shown
+    for group in (*found.copies_in_training[:5], *found.copies_of_tests[:5]):
+        assert all(f'"{id_}"' in shown for id_ in group.ids[:8])

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, pairwise_distances
 
-from attribution import audit, suspects
+from attribution import audit, pipeline, suspects
 from attribution.audit import Audit
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput, Missing, StoreError
 from attribution.nearest import nearest, nearest_to
 from attribution.workspace import Workspace
-from tests import disk
+from tests import disk, worlds
 
 
 def opinions(seed: int, n: int = 60, classes: int = 5, sharpness: float = 3.0) -> NDArray[np.float32]:
@@ -249,3 +249,54 @@ def test_the_command_line_ranks_them(audited: Path) -> None:
     by_loss = disk.whence("suspects", "--workspace", audited, "--top", "3", "--sort", "loss", "--json").json()
     losses = [row["signals"]["loss"] for row in by_loss]
     assert losses == sorted(losses, reverse=True)
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+_WITH_COPIES = '''
+from dataclasses import replace
+
+from attribution import Project
+from tests.worlds import digits_project
+
+
+def project() -> Project:
+    """Digits of which 20 and 200 are the same, labelled differently; 25 and 201 are nearly."""
+    asked = digits_project(noise=None)
+    train = list(asked.train)
+    train[200] = (train[20][0].clone(), (train[20][1] + 1) % 10)
+    train[201] = (train[25][0] + 0.02, train[25][1])
+    return replace(asked, train=train)
+'''
+
+
+@pytest.fixture(scope="module")
+def with_copies(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    folder = tmp_path_factory.mktemp("copies")
+    (folder / "copies.py").write_text(_WITH_COPIES)
+    workspace = Workspace(folder / "work")
+    project = pipeline.record_project(workspace, folder / "copies.py")
+    for step in (pipeline.train, pipeline.embed, pipeline.index):
+        step(workspace, project)
+    audit.make(workspace)
+    return Audit.open(Debugger.open(workspace.path), workspace.path)
+
+
+def test_copies_are_found_and_those_labelled_differently_stand_first(with_copies: Audit) -> None:
+    first, *others = with_copies.copies_in_training
+    assert first.ids == ("train:20", "train:200")
+    assert first.disagree
+    assert first.is_exact
+    groups = {group.ids: group for group in others}
+    assert not groups["train:25", "train:201"].is_exact
+    for copy, original in worlds.COPIES.items():
+        assert groups[f"train:{original}", f"train:{copy}"].is_exact
+    assert not any(group.disagree for group in others)
+
+
+def test_a_test_example_that_was_trained_on_is_found(with_copies: Audit) -> None:
+    exact = {group.ids[0]: group for group in with_copies.copies_of_tests if group.is_exact}
+    assert set(exact) == {f"test:{row}" for row in worlds.LEAKED}
+    for row, original in worlds.LEAKED.items():
+        assert f"train:{original}" in exact[f"test:{row}"].ids
+        assert not exact[f"test:{row}"].disagree
