@@ -17,6 +17,8 @@ from tests import disk
 ORDER = (
     "errors progress files",
     "examples scores",
+    "changes",
+    "comparing",
     "project",
     "task modalities attention recurrence windows datasets",
     "forms",
@@ -40,7 +42,7 @@ ORDER = (
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
 ALONE = {"faiss": {"attribution.index"}, "streamlit": {"app", "pages"}, "plotly": {"app", "pages"}}
 # What is asked with plain values never waits for torch.
-WITHOUT_TORCH = {"errors", "progress", "files", "examples", "scores", "project", "answers"}
+WITHOUT_TORCH = {"errors", "progress", "files", "examples", "scores", "project", "answers", "changes", "comparing"}
 
 
 @dataclass(frozen=True)
