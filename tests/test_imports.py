@@ -28,6 +28,7 @@ ORDER = (
     "products",
     "blocks passes",
     "store scan",
+    "whatif",
     "index methods explain standout source distances mistakes evidence answers",
     "ranking",
     "workspace estimate",
