@@ -105,7 +105,7 @@ def load(workspace: Workspace, project: Project, *, progress: Progress = silent)
     def make(folder: Path) -> Mapping[str, Any]:
         return loading.write(folder, project, train, test, progress=progress)
 
-    return _find_or_make(workspace, "examples", loading.recipe(project, train, test), {}, make)
+    return find_or_make(workspace, "examples", loading.recipe(project, train, test), {}, make)
 
 
 def _clean_logits(
@@ -127,7 +127,7 @@ def _clean_logits(
         assert project.retrain is not None
         return train_model(task, *splits, project.retrain, folder, progress=progress).facts()
 
-    run = _find_or_make(workspace, "runs", recipe, {}, make, make_current=False)
+    run = find_or_make(workspace, "runs", recipe, {}, make, make_current=False)
     weights = checkpoint_files(workspace, run)[-1]
     return np.asarray(predictions.predict(task, task.model(weights), splits[0], progress=progress).logits)
 
@@ -174,7 +174,7 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
         return {**facts, "probe": _probe(task, folder / facts["checkpoints"][-1]["file"], train_split, rows)}
 
     parents = {"examples": examples}
-    return _find_or_make(workspace, "runs", _of_this_code(workspace, recipe, parents, task, train_split), parents, make)
+    return find_or_make(workspace, "runs", _of_this_code(workspace, recipe, parents, task, train_split), parents, make)
 
 
 def require_weights(project: Project) -> None:
@@ -243,7 +243,8 @@ def _other_code(
     return ""
 
 
-def _refuse_other_code(workspace: Workspace, run: str, task: Task, train_split: Split) -> None:
+def refuse_other_code(workspace: Workspace, run: str, task: Task, train_split: Split) -> None:
+    """Raise `StoreError` where the model or the loss is no longer what made this run."""
     sentence = _other_code(workspace, run, task, train_split)
     if sentence:
         raise StoreError(sentence, "Undo the change; or run `build`, which makes everything that depends on it anew.")
@@ -356,7 +357,7 @@ def embed(
     saved = saved_checkpoints(workspace, run)
     weights = checkpoint_files(workspace, run)
     workspace.verify("runs", run)
-    _refuse_other_code(workspace, run, task, train_split)
+    refuse_other_code(workspace, run, task, train_split)
 
     def is_same_code(earlier: str) -> bool:
         labels = examples_of(workspace, earlier).train.labels
@@ -381,7 +382,7 @@ def embed(
         return {**facts, "checkpoints": stored, "layers": recipe.layers, **_described(recipe), **continued}
 
     format_ = 1 if recipe.dtype == "float32" else 2
-    return _find_or_make(workspace, "gradients", asked, parents, make, mend=_withdraw_if_damaged, format_=format_)
+    return find_or_make(workspace, "gradients", asked, parents, make, mend=_withdraw_if_damaged, format_=format_)
 
 
 def _predict(
@@ -396,7 +397,7 @@ def _predict(
             accuracy[split.examples.split] = float((found.predicted == split.examples.labels).mean())
         return {"accuracy": accuracy}
 
-    return _find_or_make(workspace, "predictions", {}, {"runs": run}, make)
+    return find_or_make(workspace, "predictions", {}, {"runs": run}, make)
 
 
 def _withdraw_if_damaged(workspace: Workspace, id_: str) -> None:
@@ -431,7 +432,7 @@ def index(workspace: Workspace, project: Project, *, device: str = "cpu", progre
 
     parents = {"gradients": gradients, "runs": _current(workspace, "runs")}
     asked = {"measurement": project.source("measurement")} if project.measurement else {}  # the reference ratios are
-    return _find_or_make(workspace, "indexes", {**vector_index.recipe(rows, width), **asked}, parents, make)
+    return find_or_make(workspace, "indexes", {**vector_index.recipe(rows, width), **asked}, parents, make)
 
 
 def _reference_vectors(opened: OpenGradients) -> NDArray[np.float32]:
@@ -472,7 +473,7 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str, device: st
     train_split, test_split = splits(project, task, examples)
     predicted = recipe_id("predictions", {}, {"runs": run})
     workspace.verify("runs", run)
-    _refuse_other_code(workspace, run, task, train_split)
+    refuse_other_code(workspace, run, task, train_split)
     workspace.verify("predictions", predicted)
     folder = workspace.folder("predictions", predicted)
     source = IndexedRun(task, checkpoint_files(workspace, run), train_split, opened, _stored_recipe(manifest))
@@ -503,7 +504,7 @@ def open_index(workspace: Workspace, *, device: str = "cpu") -> OpenIndex:
     id_ = _current(workspace, "indexes")
     manifest = workspace.manifest("indexes", id_)
     _refuse_stale(workspace, manifest)
-    _refuse_other_settings(workspace, project, manifest["parents"]["runs"])
+    refuse_other_settings(workspace, project, manifest["parents"]["runs"])
     workspace.verify("indexes", id_)
     gradients = _open_gradients(workspace, project, manifest["parents"]["gradients"], device)
     return OpenIndex(workspace.folder("indexes", id_), manifest, gradients)
@@ -520,7 +521,7 @@ def _refuse_stale(workspace: Workspace, manifest: Manifest) -> None:
         raise StoreError(f"The index was built from other gradients ({store_id} vs {gradients}).", "Run `index`.")
 
 
-def _refuse_other_settings(workspace: Workspace, project: Project, run: str) -> None:
+def refuse_other_settings(workspace: Workspace, project: Project, run: str) -> None:
     """The project file may say something else now: answers to what it said before are not shown."""
     recipe, again = workspace.manifest("runs", run)["recipe"], "Undo the change, or run `build` again."
     classes = workspace.manifest("examples", workspace.manifest("runs", run)["parents"]["examples"])["facts"]["classes"]
@@ -542,7 +543,7 @@ def _refuse_other_settings(workspace: Workspace, project: Project, run: str) -> 
 # --- find or make -----------------------------------------------------------------------------------------------------
 
 
-def _find_or_make(
+def find_or_make(
     workspace: Workspace,
     kind: str,
     recipe: Mapping[str, Any],

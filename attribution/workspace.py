@@ -1,7 +1,9 @@
 """Workspace: one folder on disk, and the only file that knows its paths.
 
     workspace.json                          {"format": 1, "project": …, "current": {kind: id}}
-    <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes
+    <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, retrainings,
+                                            comparisons
+    changes/<hash>.json                     decisions that a page hands to a `retrain` of its own process
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
 
@@ -28,7 +30,9 @@ from attribution.files import file_sha256, write_json, writing
 
 FORMAT = 1
 # The newest that is read. Gradients are written as 1, and as 2 where they are float16, which 1 did not know.
-FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 2, "indexes": 1}
+FORMATS = {
+    "examples": 1, "runs": 1, "predictions": 1, "gradients": 2, "indexes": 1, "retrainings": 1, "comparisons": 1
+}  # fmt: skip
 Manifest = dict[str, Any]
 
 # kind -> (what a person calls it, the verb that makes it)
@@ -38,6 +42,8 @@ KINDS = {
     "predictions": ("predictions", "embed"),
     "gradients": ("gradient store", "embed"),
     "indexes": ("index", "index"),
+    "retrainings": ("retrained model", "retrain --changes FILE"),
+    "comparisons": ("comparison", "retrain --changes FILE"),
 }
 
 
@@ -52,6 +58,12 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "parents": ("runs",),
     },
     "indexes": {"facts": ("rows", "search", "reference_ratios"), "parents": ("gradients", "runs")},
+    "retrainings": {"facts": ("checkpoints", "history", "trained_on"), "parents": ("runs",)},
+    "comparisons": {
+        "recipe": ("changes", "seeds", "start", "focus", "arms"),
+        "facts": ("control", "not_predicted"),
+        "parents": ("runs",),
+    },
 }
 
 
@@ -129,6 +141,10 @@ class Workspace:
         """Id of the current artefact of a kind, if it is there."""
         id_ = self.record().get("current", {}).get(kind)
         return id_ if id_ and self.has(kind, id_) else None
+
+    def changes_file(self, name: str) -> Path:
+        """Where decisions are put for a process of its own to read."""
+        return self.path / "changes" / f"{name}.json"
 
     # --- artefacts ----------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from attribution.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 N_TRAIN, N_TEST = 48, 18
+BUILT = ("examples", "runs", "predictions", "gradients", "indexes")  # kinds of artefacts that `build` makes
 
 PROJECT = '''"""Six rows of six pixels: a class brightens two of the rows, speckle hides it."""
 

@@ -20,7 +20,8 @@ from attribution.debugger import Debugger
 from attribution.workspace import Workspace
 from tests import disk
 
-VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score", "app"]
+VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "retrain", "compare", "mistakes", "query",
+         "score", "app"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

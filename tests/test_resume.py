@@ -19,7 +19,7 @@ import pytest
 from attribution import pipeline
 from attribution.errors import Cancelled
 from attribution.project import read_project
-from attribution.workspace import KINDS, Workspace
+from attribution.workspace import Workspace
 from tests import disk
 
 STEPS = {"load": "examples", "train": "runs", "embed": "gradients", "index": "indexes"}
@@ -432,7 +432,7 @@ def test_a_truncated_index_is_found_when_opening_and_made_again(copy: Path, shar
     assert disk.contents(copy) == before
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", disk.BUILT)
 def test_a_manifest_that_says_nothing_is_made_again(copy: Path, kind: str) -> None:
     before, folder = disk.contents(copy), only(copy, kind)
     disk.edit_json(folder / "manifest.json", recipe={}, parents={}, facts={})
@@ -444,7 +444,7 @@ def test_a_manifest_that_says_nothing_is_made_again(copy: Path, kind: str) -> No
     assert disk.contents(copy) == before
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", disk.BUILT)
 @pytest.mark.parametrize("left", [0, 20])
 def test_a_truncated_manifest_is_said_and_its_folder_made_again(copy: Path, kind: str, left: int) -> None:
     before, folder = disk.contents(copy), only(copy, kind)

@@ -262,7 +262,7 @@ def test_a_workspace_of_a_newer_format_is_refused(copy: Path) -> None:
         Workspace(copy)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", disk.BUILT)
 def test_an_artefact_of_a_newer_format_is_refused(copy: Path, kind: str) -> None:
     folder = only(copy, kind)
     disk.edit_json(folder / "manifest.json", format=FORMATS[kind] + 1)
@@ -420,7 +420,7 @@ def test_blocks_of_any_size_are_read(copy: Path) -> None:
     assert len(opened) == disk.N_TRAIN
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "gradients"])
+@pytest.mark.parametrize("kind", [kind for kind in disk.BUILT if kind != "gradients"])
 def test_one_wrong_byte_in_any_other_file_is_found_when_opening(copy: Path, kind: str) -> None:
     folder = only(copy, kind)
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
@@ -483,6 +483,6 @@ def test_the_golden_store_is_found_under_its_id_and_nothing_is_computed(tmp_path
 
 def test_the_golden_workspace_has_every_kind_in_format_1_and_stays_small() -> None:
     formats = {kind: json.loads(next((GOLDEN / "workspace" / kind).glob("*/manifest.json")).read_text())["format"]
-               for kind in FORMATS}  # fmt: skip
+               for kind in disk.BUILT}  # fmt: skip
     assert set(formats.values()) == {1}
     assert sum(len(content) for content in disk.everything(GOLDEN).values()) < 200_000
