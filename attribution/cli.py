@@ -231,7 +231,7 @@ def retrain(
     """
     from attribution import effect
 
-    folder = workspace or (None if project is None else _workspace_of(project, workspace))
+    folder = _workspace_of(project, workspace)
     with _reported(folder, "retrain", job) as progress:
         opened, target = _project(None, folder)
         decided = effect.changes_from_file(target, changes)

@@ -239,7 +239,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """What happened, in words that the intervals hold."""
-        return verdict(self.accuracy, self.loss[0], len(self.seeds), len(self.test_ids))
+        return verdict(self.accuracy, self.loss, len(self.seeds), len(self.test_ids))
 
     def fate(self, id_: str) -> Fate:
         """What became of any test example; raises `InvalidInput` for an id that is not one."""
@@ -351,10 +351,12 @@ def _ceiling(per_seed: NDArray[np.float64]) -> float:
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 
-def verdict(differences: Sequence[Difference], loss: Difference, n_seeds: int, n_tests: int) -> str:
-    """What can be claimed, and what cannot: of differences in accuracy, in the order of `Comparison.accuracy`, and of
-    after − before in loss, which often tells sooner."""
-    after, control, beyond = differences
+def verdict(accuracy: Sequence[Difference], loss: Sequence[Difference], n_seeds: int, n_tests: int) -> str:
+    """What can be claimed, and what cannot: of differences in the order that `Comparison` has them.
+
+    Loss is spoken of where it tells something: often sooner than accuracy, which only counts.
+    """
+    after, control, beyond = accuracy
     if after.side:
         what = "raised" if after.side > 0 else "lowered"
         first = f"The changes {what} accuracy by {_by(after)} over {n_seeds} seeds"
@@ -366,11 +368,20 @@ def verdict(differences: Sequence[Difference], loss: Difference, n_seeds: int, n
         sentences.append(f"The seeds agree, but {n_tests:,} other test examples might say otherwise ({tests}).")
     elif after.over_tests.side and not after.over_seeds.side:
         sentences.append("The seeds differ too much; more of them may tell.")
-    if loss.side:
-        ends = sorted(abs(end) for end in (loss.over_seeds.low, loss.over_seeds.high))
-        way = "rose" if loss.side > 0 else "fell"
-        sentences.append(f"Mean test loss {way} by {abs(loss.value):.4f} ({ends[0]:.4f} to {ends[1]:.4f}).")
-    return " ".join([*sentences, _against_control(beyond)])
+    sentences.append(_against_control(beyond))
+    if loss[0].side:
+        sentences.append(_of_loss(*loss))
+    return " ".join(sentences)
+
+
+def _of_loss(after: Difference, control: Difference, beyond: Difference) -> str:
+    way = "rose" if after.side > 0 else "fell"
+    ends = sorted(abs(end) for end in (after.over_seeds.low, after.over_seeds.high))
+    against = {after.side: "more than in", -after.side: "less than in", 0: "not told apart from"}[beyond.side]
+    return (
+        f"Mean test loss {way} by {abs(after.value):.4f} ({ends[0]:.4f} to {ends[1]:.4f}), {against} the control: "
+        f"{_signed(control.value, 4)} ({_signed(control.over_seeds.low, 4)} to {_signed(control.over_seeds.high, 4)})."
+    )
 
 
 def _against_control(beyond: Difference) -> str:

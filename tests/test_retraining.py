@@ -357,14 +357,27 @@ def test_the_verdict_claims_what_both_intervals_hold_and_no_more(
     after: tuple[float, float, float], beyond: tuple[float, float, float], said: list[str]
 ) -> None:
     differences = of("after", "before", *after), of("control", "before", 0.1, 0.7, 0.5), of("after", "control", *beyond)
-    flat = replace(of("after", "before", 0, 1, 1), measure="loss")
+    flat = of("after", "before", 0, 1, 1), of("control", "before", -0.1, 0.7, 1), of("after", "control", 0, 1, 1)
     found = comparing.verdict(differences, flat, 3, 2000)
     for part in said:
         assert part in found
     assert ("raised" in found) == (said[0].startswith("The changes raised"))
     assert "Mean test loss" not in found
-    fell = replace(of("after", "before", -1.5, 1, 1), measure="loss")
-    assert "Mean test loss fell by 0.0150 (0.0050 to 0.0250)." in comparing.verdict(differences, fell, 3, 2000)
+
+
+@pytest.mark.parametrize(
+    ("beyond", "said"), [(0.0, "not told apart from"), (-2.0, "more than in"), (2.0, "less than in")]
+)
+def test_a_loss_that_fell_is_said_beside_that_of_the_control(beyond: float, said: str) -> None:
+    flat = of("after", "before", 0, 1, 1), of("control", "before", 0, 1, 1), of("after", "control", 0, 1, 1)
+    loss = (
+        of("after", "before", -1.5, 1, 1),
+        of("control", "before", -0.1, 0.7, 1),
+        of("after", "control", beyond, 1, 1),
+    )
+    assert comparing.verdict(flat, loss, 3, 2000).endswith(
+        f"Mean test loss fell by 0.0150 (0.0050 to 0.0250), {said} the control: −0.0010 (−0.0080 to +0.0060)."
+    )
 
 
 def arms_of(before: list[list[int]], after: list[list[int]], labels: list[int]) -> dict[str, Arm]:
