@@ -165,6 +165,21 @@ class Fate:
         return f"{counts}: the mistake is gone" + (", but in the control as well." if by_control else ".")
 
 
+@dataclass(frozen=True)
+class LossChange:
+    """Change of the loss of one test example against the arm before: predicted, and measured with 95 % over seeds.
+
+    predicted  to first order, whose sizes overstate (see `Foreseen.slope`); None where nothing could be.
+    """
+
+    id: str
+    predicted: float | None
+    after: float
+    after_interval: Interval
+    control: float
+    control_interval: Interval
+
+
 @dataclass(frozen=True, eq=False)
 class Foreseen:
     """Change of each test example's loss: as it was predicted before retraining, and as it came, mean over seeds.
@@ -244,6 +259,21 @@ class Comparison:
     def fate(self, id_: str) -> Fate:
         """What became of any test example; raises `InvalidInput` for an id that is not one."""
         return _fate(self.arms, _position(self.test_ids, id_), self.test_ids, self.classes)
+
+    def loss_change(self, id_: str) -> LossChange:
+        """How the loss of any test example changed, beside what was predicted of it; raises as `fate` does."""
+        i = _position(self.test_ids, id_)
+        before = self.arms["before"].of("loss")[:, i]
+        after, control = (self.arms[name].of("loss")[:, i] - before for name in ("after", "control"))
+        covers = f"repeating the {len(self.seeds)} trainings with other seeds, for this example"
+        return LossChange(
+            id_,
+            None if self.foreseen is None else float(self.foreseen.predicted[i]),
+            float(after.mean()),
+            over_seeds_interval(after, covers),
+            float(control.mean()),
+            over_seeds_interval(control, covers),
+        )
 
 
 def compare(

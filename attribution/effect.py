@@ -28,7 +28,7 @@ from attribution.changes import Changes, read_changes, write_changes
 from attribution.comparing import ARMS, FEWEST_SEEDS, Comparison
 from attribution.errors import InvalidInput, Missing, StoreError, Unsuited
 from attribution.examples import Examples
-from attribution.files import UNREADABLE, write_array
+from attribution.files import UNREADABLE, write_array, writing
 from attribution.loading import LoadedExamples
 from attribution.progress import Progress, silent
 from attribution.project import Project
@@ -44,7 +44,8 @@ _PREDICTED = "predicted.npy"
 def keep_changes(workspace: Workspace, changes: Changes) -> Path:
     """Write decisions into the workspace, for a `retrain` of its own process; returns the file."""
     path = workspace.changes_file(changes.name)
-    write_changes(changes, path)
+    with writing(workspace.path):
+        write_changes(changes, path)
     return path.resolve()
 
 

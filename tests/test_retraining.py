@@ -311,7 +311,7 @@ def test_the_interval_over_test_examples_is_that_of_the_mean() -> None:
     found = comparing.over_tests_interval(differences)
     half = 1.96 * stats.sem(differences)
     wanted = differences.mean() - half, differences.mean() + half
-    assert (found.low, found.high) == pytest.approx(wanted, abs=0.08 * 2 * half)
+    assert (found.low, found.high) == pytest.approx(wanted, abs=0.1 * half)
     assert found == comparing.over_tests_interval(differences)
 
 
@@ -441,6 +441,19 @@ def test_a_prediction_is_set_beside_what_came_of_it() -> None:
     assert found.slope == pytest.approx(np.polyfit(predicted, measured, 1)[0])
     assert (found.predicted is predicted, found.measured.tolist()) == (True, pytest.approx(measured.tolist()))
     assert np.isnan(comparing.foreseen(np.zeros(4), measured[None]).pearson)
+
+
+def test_the_change_of_one_loss_has_an_interval_over_seeds() -> None:
+    arms = arms_of([[1, 0], [1, 1], [0, 0]], [[0, 0], [0, 0], [0, 1]], labels=[0, 0])
+    losses = np.array([[2.0, 1.0], [1.5, 1.0], [1.2, 1.0]], np.float32)
+    arms["after"] = replace(arms["after"], losses=arms["before"].losses - losses)
+    found = compared(arms, predicted=np.array([-7.0, 3.0])).loss_change("train:0")
+    wanted = stats.ttest_1samp(-losses[:, 0], 0).confidence_interval(0.95)
+    assert found.predicted == -7.0
+    assert found.after == pytest.approx(-losses[:, 0].mean(), rel=1e-6)
+    assert (found.after_interval.low, found.after_interval.high) == pytest.approx((wanted.low, wanted.high), rel=1e-5)
+    assert (found.control, found.control_interval.low, found.control_interval.high) == (0, 0, 0)
+    assert compared(arms).loss_change("train:1").predicted is None
 
 
 def test_the_ceiling_is_what_a_prediction_without_error_reaches() -> None:
