@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attribution.changes import Changes as Changes
     from attribution.datasets import LabelNoise as LabelNoise
     from attribution.debugger import Debugger as Debugger
     from attribution.errors import AttributionError as AttributionError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AttributionError": "errors",
+    "Changes": "changes",
     "Checkpoint": "project",
     "Debugger": "debugger",
     "LabelNoise": "datasets",

@@ -266,6 +266,29 @@ class Breakdown:
     why_no_maps: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class PredictedChange:
+    """How the loss of one example is predicted to change if the training data were changed: positive, it rises.
+
+    in_loss  whether `value` is in units of the loss; else only its sign and its size beside others mean anything.
+    """
+
+    query: Item
+    value: float
+    in_loss: bool
+
+    @property
+    def sentence(self) -> str:
+        """The prediction in words."""
+        if not self.value:
+            return f"No change of the loss of {self.query.id} is predicted."
+        way = "rise" if self.value > 0 else "fall"
+        return (
+            f"The loss of {self.query.id}, {self.query.loss:.3g}, is predicted to {way}: {self.value:+.3g} to first "
+            "order. Such sums overstate sizes many times; compare signs and ranks."
+        )
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A group of alike mistakes: one cell of the confusion matrix, its ids with the largest loss first."""

@@ -34,7 +34,9 @@ from attribution.answers import (
     Item,
     NamedCheckpoint,
     Planted,
+    PredictedChange,
 )
+from attribution.changes import Changes
 from attribution.distances import Distances
 from attribution.errors import InvalidInput
 from attribution.evidence import describe_distance, plotted_rows
@@ -48,6 +50,7 @@ from attribution.scan import Extremes
 from attribution.scores import Scores
 from attribution.standout import verdict
 from attribution.task import Measure
+from attribution.whatif import Schedule, WhatIf, schedule
 from attribution.workspace import Workspace
 
 TARGETS = ("predicted", "label")
@@ -76,6 +79,8 @@ class Debugger:
         self._distances = Distances(self._loaded, self._predictions)
         self._ranker = Ranker(self._index, self._store, self._source, self._distances.near_identical)
         self._scorers: dict[str, VectorScorer] = {}
+        self._project = gradients.task.project
+        self._what_if: tuple[Changes, Schedule, WhatIf] | None = None
 
     # --- what is open -------------------------------------------------------------------------------------------
 
@@ -408,6 +413,27 @@ class Debugger:
         for start in range(0, self.n_test, _QUERIES_AT_ONCE):
             items = [self._item("test", i) for i in range(start, min(start + _QUERIES_AT_ONCE, self.n_test))]
             yield scorer.score(self._queries(items, [self._asked(item, target) for item in items], measure))
+
+    def what_if(self, changes: Changes, query_id: str) -> PredictedChange:
+        """How the loss of an example is predicted to change if training had been on changed data; see `whatif`.
+
+        The gradients of the last changes asked about are kept, so that further examples cost only their own.
+        """
+        item = self.item(query_id)
+        changes.require(self.train)
+        retrain = self._project.retrain
+        with self._source.engines() as engines:
+            if self._what_if is None or self._what_if[0] != changes:
+                plan = schedule(
+                    [c.learning_rate for c in self._store.checkpoints],
+                    [c.step for c in self._store.checkpoints],
+                    self.n_train,
+                    momentum=retrain.momentum if retrain else 0.0,
+                )
+                self._what_if = changes, plan, WhatIf(engines, plan, self._splits["train"], changes)
+            _, plan, what_if = self._what_if
+            (value,) = what_if.predicted(self._splits[item.split], np.array([item.position]))
+        return PredictedChange(item, float(value), plan.in_loss)
 
     def self_influence(self, *, method: str = "tracin") -> NDArray[np.float32]:
         """Influence of every training example on itself, (N,), from exact gradient norms."""

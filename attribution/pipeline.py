@@ -330,7 +330,7 @@ def open_index(workspace: Workspace, *, device: str = "cpu") -> OpenIndex:
     id_ = current(workspace, "indexes")
     manifest = workspace.manifest("indexes", id_)
     _refuse_stale(workspace, manifest)
-    _refuse_other_settings(workspace, project, manifest["parents"]["runs"])
+    refuse_other_settings(workspace, project, manifest["parents"]["runs"])
     workspace.verify("indexes", id_)
     gradients = _open_gradients(workspace, project, manifest["parents"]["gradients"], device)
     return OpenIndex(workspace.folder("indexes", id_), manifest, gradients)
@@ -347,7 +347,7 @@ def _refuse_stale(workspace: Workspace, manifest: Manifest) -> None:
         raise StoreError(f"The index was built from other gradients ({store_id} vs {gradients}).", "Run `index`.")
 
 
-def _refuse_other_settings(workspace: Workspace, project: Project, run: str) -> None:
+def refuse_other_settings(workspace: Workspace, project: Project, run: str) -> None:
     """The project file may say something else now: answers to what it said before are not shown."""
     recipe, again = workspace.manifest("runs", run)["recipe"], "Undo the change, or run `build` again."
     classes = workspace.manifest("examples", workspace.manifest("runs", run)["parents"]["examples"])["facts"]["classes"]

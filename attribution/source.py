@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -53,6 +54,12 @@ class IndexedRun:
             prepare(self._task, weights, self._train, self._recipe, self._store.folder / f"checkpoint-{c}")
             for c, weights in enumerate(self._weights)
         ]
+
+    @contextmanager
+    def engines(self) -> Iterator[list[GradientEngine]]:
+        """The engine of every checkpoint; nobody else uses them meanwhile."""
+        with self._lock:
+            yield [engine for engine, _ in self._opened]
 
     @property
     def layers(self) -> Sequence[str]:

@@ -84,6 +84,17 @@ class SavedCheckpoint:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Weights that a training begins from, and the epochs that have led to them and are not trained again.
+
+    Momenta are not kept with a checkpoint: they begin at zero.
+    """
+
+    weights: Path
+    epochs: int
+
+
+@dataclass(frozen=True)
 class EpochRecord:
     """What one epoch did: mean training loss over its batches, and accuracy on the test set after it."""
 
@@ -106,16 +117,24 @@ class Training:
 
 
 def train(
-    task: Task, data: Split, test: Split, recipe: TrainingRecipe, folder: Path, *, progress: Progress = silent
+    task: Task,
+    data: Split,
+    test: Split,
+    recipe: TrainingRecipe,
+    folder: Path,
+    *,
+    start: Start | None = None,
+    progress: Progress = silent,
 ) -> Training:
-    """Train from scratch into `folder`, going on from the last finished epoch found there.
+    """Train into `folder`, from scratch or from `start`, going on from the last finished epoch found there.
 
+    From a start only the epochs behind it are trained, each at its own learning rate and in its own order of the data.
     Raises `StoreError` when the loss stops being finite.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = task.model().train()
-        state = _State.resume(folder, model)
+        model = task.model(start.weights if start else None).train()
+        state = _State.resume(folder, model, start.epochs if start else 0)
         for epoch in range(state.epochs_done, recipe.epochs):
             progress(epoch, recipe.epochs, "training")
             _run_epoch(task, model, data, test, recipe, epoch, state, folder)
@@ -155,6 +174,11 @@ def _run_epoch(
         steps = (epoch + 1) * len(batches)
         state.checkpoints.append(save_checkpoint(model, folder, len(state.checkpoints), steps, recipe.rate(epoch)))
     state.save(folder, model)
+
+
+def steps_of_an_epoch(rows: int, recipe: TrainingRecipe) -> int:
+    """Optimiser steps that one pass over so many examples takes."""
+    return len(_batches(np.arange(rows), recipe.batch_size))
 
 
 def _batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
@@ -204,20 +228,25 @@ class _State:
     """What is needed to go on after the last finished epoch: weights, momenta, checkpoints and history so far."""
 
     def __init__(
-        self, momenta: dict[str, Tensor], checkpoints: Sequence[SavedCheckpoint], history: Sequence[EpochRecord]
+        self,
+        momenta: dict[str, Tensor],
+        checkpoints: Sequence[SavedCheckpoint],
+        history: Sequence[EpochRecord],
+        skipped: int,
     ) -> None:
         self.momenta, self.checkpoints, self.history = momenta, list(checkpoints), list(history)
+        self._skipped = skipped  # epochs that led to where this training began
 
     @property
     def epochs_done(self) -> int:
-        return len(self.history)
+        return self._skipped + len(self.history)
 
     @staticmethod
-    def resume(folder: Path, model: nn.Module) -> _State:
+    def resume(folder: Path, model: nn.Module, skipped: int = 0) -> _State:
         """The state after the last finished epoch, with its weights put into `model`; a fresh one if there is none."""
         record = folder / "resume.json"
         if not record.exists():
-            return _State({}, [], [])
+            return _State({}, [], [], skipped)
         saved = json.loads(record.read_text())
         tensors = load_file(folder / saved["file"])
         device = next(model.parameters()).device
@@ -227,6 +256,7 @@ class _State:
             {k.removeprefix("momentum:"): v.to(device) for k, v in tensors.items() if k.startswith("momentum:")},
             [SavedCheckpoint(**c) for c in saved["checkpoints"]],
             [EpochRecord(**e) for e in saved["history"]],
+            skipped,
         )
 
     def save(self, folder: Path, model: nn.Module) -> None:

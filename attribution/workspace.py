@@ -1,7 +1,9 @@
 """Workspace: one folder on disk, and the only file that knows its paths.
 
     workspace.json                          {"format": 1, "project": …, "embedding": {…}, "current": {kind: id}}
-    <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects
+    <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects,
+                                            retrainings, comparisons
+    changes/<hash>.json                     decisions that a page hands to a `retrain` of its own process
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
     flags.sqlite                            what people decided; with WHENCE_FLAGS_URL set, the database named there
@@ -31,7 +33,10 @@ from attribution.files import file_sha256, write_json, writing
 FORMAT = 1
 # The newest that is read. Gradients are written as 1; as 2 where they are float16, which 1 did not know; as 3 where
 # their projection was chosen by its fidelity, which 2 did not know.
-FORMATS = {"examples": 1, "runs": 1, "predictions": 1, "gradients": 3, "indexes": 1, "suspects": 1}
+FORMATS = {
+    "examples": 1, "runs": 1, "predictions": 1, "gradients": 3, "indexes": 1, "suspects": 1, "retrainings": 1,
+    "comparisons": 1,
+}  # fmt: skip
 Manifest = dict[str, Any]
 
 # kind -> (what a person calls it, the verb that makes it)
@@ -42,6 +47,8 @@ KINDS = {
     "gradients": ("gradient store", "embed"),
     "indexes": ("index", "index"),
     "suspects": ("audit of the labels", "suspects"),
+    "retrainings": ("retrained model", "retrain --changes FILE"),
+    "comparisons": ("comparison", "retrain --changes FILE"),
 }
 
 
@@ -57,6 +64,12 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "indexes": {"facts": ("rows", "search", "reference_ratios"), "parents": ("gradients", "runs")},
     "suspects": {"facts": ("signals",), "parents": ("indexes",)},
+    "retrainings": {"facts": ("checkpoints", "history", "trained_on"), "parents": ("runs",)},
+    "comparisons": {
+        "recipe": ("changes", "seeds", "start", "focus", "arms"),
+        "facts": ("control", "not_predicted"),
+        "parents": ("runs",),
+    },
 }
 
 
@@ -147,6 +160,10 @@ class Workspace:
         Not in the record, which is copied and sent around: a URL may hold a password.
         """
         return os.environ.get("WHENCE_FLAGS_URL") or self.path / "flags.sqlite"
+
+    def changes_file(self, name: str) -> Path:
+        """Where decisions are put for a process of its own to read."""
+        return self.path / "changes" / f"{name}.json"
 
     # --- artefacts ----------------------------------------------------------------------------------------------
 

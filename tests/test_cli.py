@@ -20,8 +20,8 @@ from attribution.debugger import Debugger
 from attribution.workspace import Workspace
 from tests import disk
 
-VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score", "app"]
-VERBS += ["flag", "unflag", "flags"]
+VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "retrain", "compare", "mistakes", "query",
+         "score", "suspects", "app", "flag", "unflag", "flags"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

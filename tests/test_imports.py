@@ -19,6 +19,8 @@ ORDER = (
     "examples scores",
     "decisions",
     "flags",
+    "changes",
+    "comparing",
     "project",
     "task modalities attention recurrence windows datasets",
     "forms",
@@ -29,8 +31,8 @@ ORDER = (
     "gradients training loading predictions demos",
     "products",
     "blocks passes",
-    "store scan",
-    "fidelity",
+    "store scan retraining",
+    "fidelity whatif",
     "index nearest suspects methods explain standout source distances mistakes evidence answers",
     "ranking",
     "workspace estimate",
@@ -38,6 +40,7 @@ ORDER = (
     "revisions",
     "embedding",
     "pipeline",
+    "effect",
     "status doctor debugger jobs",
     "audit",
     "cli",
@@ -53,7 +56,10 @@ ALONE = {
     "plotly": {"app", "pages"},
 }
 # What is asked with plain values never waits for torch.
-WITHOUT_TORCH = {"errors", "progress", "files", "examples", "scores", "decisions", "flags", "project", "answers"}
+WITHOUT_TORCH = {
+    "errors", "progress", "files", "examples", "scores", "decisions", "flags", "changes", "comparing", "project",
+    "answers",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,306 @@
+"""The effect of decisions as find-or-make steps: retrain every arm with every seed, compare, and open what was found.
+
+    id_ = effect.measure(workspace, project, changes, seeds=(0, 1, 2), focus="test:52")
+    effect.open_comparison(workspace).verdict
+
+    retrainings/<id>/   checkpoint-0.safetensors   the last weights of one training set with one seed
+                        logits.npy, losses.npy     what they say of the test set
+    comparisons/<id>/   predicted.npy              change of each test loss that was predicted beforehand
+
+A retraining is named by what it was trained on, not by its arm: the data as it is are trained on once for all
+comparisons of a run. Seeds come one after the other, each with all arms, so that what was finished before a kill or a
+wish to stop is found by the next start, down to the last epoch. Retrainings are never current: the run that the pages
+show stays what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution import comparing, pipeline, retraining, revisions
+from attribution.changes import Changes, read_changes, write_changes
+from attribution.comparing import ARMS, FEWEST_SEEDS, Comparison
+from attribution.errors import InvalidInput, Missing, StoreError, Unsuited
+from attribution.examples import Examples
+from attribution.files import UNREADABLE, write_array, writing
+from attribution.loading import LoadedExamples
+from attribution.progress import Progress, silent
+from attribution.project import Project
+from attribution.store import engine_of
+from attribution.task import Split, Task
+from attribution.training import Start, TrainingRecipe
+from attribution.whatif import WhatIf, schedule
+from attribution.workspace import Workspace, missing
+
+_PREDICTED = "predicted.npy"
+
+
+def keep_changes(workspace: Workspace, changes: Changes) -> Path:
+    """Write decisions into the workspace, for a `retrain` of its own process; returns the file."""
+    path = workspace.changes_file(changes.name)
+    with writing(workspace.path):
+        write_changes(changes, path)
+    return path.resolve()
+
+
+def changes_from_file(workspace: Workspace, path: Path) -> Changes:
+    """Decisions from a CSV or a JSON file, about the examples of the current run."""
+    return read_changes(path, pipeline.examples_of(workspace, _run(workspace)).train)
+
+
+def usual_seeds(project: Project, count: int = FEWEST_SEEDS) -> tuple[int, ...]:
+    """The seed of the project's own training and those that follow it."""
+    first = _recipe(project).seed
+    return tuple(range(first, first + count))
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """The current run with its data, checked to be what its code and its project still say."""
+
+    workspace: Workspace
+    run: str
+    task: Task
+    loaded: LoadedExamples
+    train: Split
+    test: Split
+    recipe: TrainingRecipe
+
+
+def measure(
+    workspace: Workspace,
+    project: Project,
+    changes: Changes,
+    *,
+    seeds: Sequence[int] | None = None,
+    start: int | None = None,
+    focus: str | None = None,
+    progress: Progress = silent,
+) -> str:
+    """Retrain before, after and control with every seed and compare them; returns the id of the comparison.
+
+    seeds  at least three, the project's own and the next two unless given.
+    start  the checkpoint of the run, counted from 0, that all arms go on from; None: from scratch.
+    focus  id of the test example that the user started from.
+
+    Raises `InvalidInput` for decisions that are stale or change nothing, and for a project without retrain=….
+    """
+    opened = _open(workspace, project)
+    examples = opened.train.examples
+    changes.require(examples)
+    changes.require_effect(examples)
+    seeds = _checked_seeds(usual_seeds(project) if seeds is None else tuple(seeds))
+    if focus is not None and focus not in opened.test.examples.positions:
+        raise InvalidInput(
+            f"There is no test example “{focus}” to look at; ids look like {opened.test.examples.ids[0]}.",
+            "Leave --focus away, or take one from `mistakes`.",
+        )
+    begin = _start(opened, start)
+    knows_truth = opened.loaded.facts["noise"] is not None
+    control = retraining.control(examples, changes, seeds, knows_truth=knows_truth)
+    arms = _retrain_all(opened, changes, control, seeds, start, begin, progress)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        facts = {"control": control.sentence, "not_predicted": ""}
+        try:
+            write_array(folder / _PREDICTED, _predict(opened, changes, start, progress))
+        except Unsuited as error:  # a model whose gradients are not to be had can be retrained all the same
+            facts["not_predicted"] = str(error)
+        return facts
+
+    recipe = {
+        "changes": changes.record(), "seeds": list(seeds), "start": start, "focus": focus,
+        "arms": arms, "momentum": opened.recipe.momentum,
+    }  # fmt: skip
+    return pipeline.find_or_make(workspace, "comparisons", recipe, {"runs": opened.run}, make)
+
+
+def _open(workspace: Workspace, project: Project) -> _Opened:
+    recipe, run = _recipe(project), _run(workspace)
+    workspace.verify("runs", run)
+    pipeline.refuse_other_settings(workspace, project, run)
+    task, loaded = Task(project), pipeline.examples_of(workspace, run)
+    train, test = pipeline.splits(project, task, loaded)
+    revisions.refuse_other_code(workspace, run, task, train)
+    return _Opened(workspace, run, task, loaded, train, test, recipe)
+
+
+def _recipe(project: Project) -> TrainingRecipe:
+    if project.retrain is None:
+        raise InvalidInput(
+            f"Project “{project.name}” has checkpoints and no retrain=…, so how to train it again is not known.",
+            "Pass retrain=TrainingRecipe(…) as it was trained.",
+        )
+    return project.retrain
+
+
+def _run(workspace: Workspace) -> str:
+    run = workspace.current("runs")
+    if run is None:
+        raise missing(workspace.path, "runs")
+    return run
+
+
+def _checked_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < FEWEST_SEEDS or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise InvalidInput(
+            f"The seeds are {', '.join(map(str, seeds)) or 'none'}.",
+            f"Give at least {FEWEST_SEEDS} that differ, each 0 or more: fewer say nothing of how far seeds differ.",
+        )
+    return seeds
+
+
+def _start(opened: _Opened, number: int | None) -> Start | None:
+    if number is None:
+        return None
+    saved = pipeline.saved_checkpoints(opened.workspace, opened.run)
+    if not 0 <= number < len(saved):
+        raise InvalidInput(
+            f"There is no checkpoint {number}; the run has {len(saved)}.", f"Use 0 to {len(saved) - 1}, or scratch."
+        )
+    weights = pipeline.checkpoint_files(opened.workspace, opened.run)[number]
+    return retraining.start_from(saved[number], weights, number, len(opened.train), opened.recipe)
+
+
+# --- retrain ----------------------------------------------------------------------------------------------------------
+
+
+def _retrain_all(
+    opened: _Opened,
+    changes: Changes,
+    control: retraining.Control,
+    seeds: Sequence[int],
+    start: int | None,
+    begin: Start | None,
+    progress: Progress,
+) -> dict[str, list[str]]:
+    """Ids of the retrainings of each arm, in the order of the seeds."""
+    made: dict[str, list[str]] = {name: [] for name in ARMS}
+    skipped = begin.epochs if begin else 0
+    epochs = opened.recipe.epochs - skipped
+    total = epochs * len(ARMS) * len(seeds)
+    for seed in seeds:
+        of_arm = {"before": Changes(), "after": changes, "control": control.changes[seed]}
+        for name in ARMS:
+            done = epochs * sum(map(len, made.values()))
+
+            def report(epoch: int, of: int, what: str, done: int = done) -> None:
+                progress(done + epoch - skipped, total, "retraining")
+
+            recipe = replace(opened.recipe, seed=seed)
+            made[name].append(_retrain(opened, of_arm[name], recipe, start, begin, report))
+    progress(total, total, "retraining")
+    return made
+
+
+def _retrain(
+    opened: _Opened,
+    changes: Changes,
+    recipe: TrainingRecipe,
+    start: int | None,
+    begin: Start | None,
+    progress: Progress,
+) -> str:
+    record = changes.record()
+    training = {name: value for name, value in asdict(recipe).items() if name != "checkpoints"}  # one is kept: the last
+    # What is kept trains like what nobody looked at.
+    asked = {"relabelled": record["relabelled"], "dropped": record["dropped"], "training": training, "start": start}
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        return retraining.retrain(
+            opened.task, opened.train, opened.test, changes, recipe, folder, start=begin, progress=progress
+        )
+
+    parents = {"runs": opened.run}
+    return pipeline.find_or_make(opened.workspace, "retrainings", asked, parents, make, make_current=False)
+
+
+def _predict(opened: _Opened, changes: Changes, start: int | None, progress: Progress) -> NDArray[np.float64]:
+    """Predicted change of every test loss, (n,), from the run's own checkpoints."""
+    saved = pipeline.saved_checkpoints(opened.workspace, opened.run)
+    files = pipeline.checkpoint_files(opened.workspace, opened.run)
+    layers = tuple(opened.task.project.layers) if opened.task.project.layers else None
+    plan = schedule(
+        [c.learning_rate for c in saved],
+        [c.step for c in saved],
+        len(opened.train),
+        momentum=opened.recipe.momentum,
+        start=start,
+    )
+    engines = [engine_of(opened.task, file, opened.train, layers) for file in files]
+    return WhatIf(engines, plan, opened.train, changes).predicted(opened.test, progress=progress)
+
+
+# --- open -------------------------------------------------------------------------------------------------------------
+
+
+def comparisons(workspace: Workspace) -> tuple[str, ...]:
+    """Ids of the comparisons of the current run, the one made last first."""
+    run = workspace.current("runs")
+    manifests = [workspace.manifest("comparisons", id_) for id_ in workspace.ids("comparisons")]
+    found = [manifest for manifest in manifests if manifest["parents"]["runs"] == run]
+    newest = sorted(found, key=lambda manifest: manifest["created"], reverse=True)
+    ids = [str(manifest["id"]) for manifest in newest]
+    latest = workspace.current("comparisons")
+    return tuple(sorted(ids, key=lambda id_: id_ != latest))  # asked for last, though it may have been made before
+
+
+def open_comparison(workspace: Workspace, id_: str | None = None) -> Comparison:
+    """A comparison by its id, or the latest of the current run.
+
+    Raises `Missing` where there is none, and `StoreError` for one of another run, or one that is damaged.
+    """
+    id_ = id_ or workspace.current("comparisons")
+    if id_ is None:
+        raise missing(workspace.path, "comparisons")
+    manifest = workspace.manifest("comparisons", id_)
+    run, current = manifest["parents"]["runs"], workspace.current("runs")
+    if run != current:
+        raise StoreError(f"The comparison {id_} was made for another run ({run} vs {current}).", "Run `retrain` again.")
+    workspace.verify("comparisons", id_)
+    why_not, recipe = str(manifest["facts"]["not_predicted"]), manifest["recipe"]
+    loaded = pipeline.examples_of(workspace, run)
+    arms, seconds = {}, float(manifest["seconds"])
+    for name in ARMS:
+        arms[name], taken = _arm(workspace, name, recipe["arms"][name], loaded.test)
+        seconds += taken
+    return comparing.compare(
+        arms,
+        loaded.test,
+        Changes.from_record(recipe["changes"]),
+        recipe["seeds"],
+        id_=id_,
+        run=run,
+        start=recipe["start"],
+        control_did=manifest["facts"]["control"],
+        focus=recipe["focus"],
+        predicted=None if why_not else _read_predicted(workspace.folder("comparisons", id_) / _PREDICTED),
+        why_not_foreseen=why_not,
+        seconds=seconds,
+    )
+
+
+def _arm(workspace: Workspace, name: str, ids: Sequence[str], test: Examples) -> tuple[comparing.Arm, float]:
+    """An arm, and the seconds that its trainings took."""
+    for id_ in ids:
+        if not workspace.has("retrainings", id_):
+            raise Missing(f"The retraining {id_} of the arm {name} is gone.", "Run the same `retrain` again.")
+        workspace.verify("retrainings", id_)
+    manifests = [workspace.manifest("retrainings", id_) for id_ in ids]
+    folders = [workspace.folder("retrainings", id_) for id_ in ids]
+    trained_on = tuple(int(manifest["facts"]["trained_on"]) for manifest in manifests)
+    return retraining.arm(name, folders, test.labels, trained_on), sum(m["seconds"] for m in manifests)
+
+
+def _read_predicted(path: Path) -> NDArray[np.float64]:
+    try:
+        found: NDArray[np.float64] = np.load(path)
+        return found
+    except UNREADABLE as error:
+        raise StoreError(f"{path.name} of the comparison cannot be read: {error}.", "Run `retrain` again.") from error
