@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attribution.decisions import JUDGEMENTS, Outcome
 from attribution.errors import InvalidInput
 from attribution.examples import Examples
 from attribution.files import write_json
@@ -63,6 +64,18 @@ class Changes:
         changes.require(examples)
         hashes = {id_: examples.hashes[examples.positions[id_]] for id_ in changes.ids}
         return Changes(changes.relabelled, changes.dropped, changes.kept, hashes)
+
+    @staticmethod
+    def decided(outcomes: Iterable[Outcome], examples: Examples) -> Changes:
+        """What people agree on about these examples; what is open, disputed or stale is left out."""
+        decisions = [o.decision for o in outcomes if o.decision and o.example in examples.positions]
+        by_verdict = {verdict: [d for d in decisions if d.verdict == verdict] for verdict in JUDGEMENTS}
+        return Changes(
+            {d.example: d.label for d in by_verdict["relabel"] if d.label is not None},
+            tuple(d.example for d in by_verdict["bad"]),
+            tuple(d.example for d in by_verdict["keep"]),
+            {d.example: d.content for d in decisions},
+        )
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -254,12 +254,16 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
 
 @app.command()
 def retrain(
-    changes: Annotated[
-        Path,
-        typer.Option("--changes", help="Decisions, CSV or JSON: id, action (relabel, drop or keep), label (a class)."),
-    ],
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
+    changes: Annotated[
+        Path | None,
+        typer.Option(
+            "--changes",
+            help="Decisions, CSV or JSON: id, action (relabel, drop or keep), label (a class).  [default: what is "
+            "decided in the workspace]",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each arm, 3 at least; from the project's own seed on.")] = 3,
     start: Annotated[
         str, typer.Option("--from", help="scratch, or a checkpoint of the run, counted from 0, to go on from.")
@@ -277,7 +281,7 @@ def retrain(
     folder = _workspace_of(project, workspace)
     with _reported(folder, "retrain", job) as progress:
         opened, target = _project(None, folder)
-        decided = effect.changes_from_file(target, changes)
+        decided = effect.changes_from_file(target, changes) if changes else effect.changes_decided(target)
         effect.measure(
             target, opened, decided,
             seeds=effect.usual_seeds(opened, seeds), start=_checkpoint(start), focus=focus, progress=progress,

@@ -26,9 +26,11 @@ from numpy.typing import NDArray
 from attribution import comparing, pipeline, retraining, revisions
 from attribution.changes import Changes, read_changes, write_changes
 from attribution.comparing import ARMS, FEWEST_SEEDS, Comparison
+from attribution.decisions import outcomes
 from attribution.errors import InvalidInput, Missing, StoreError, Unsuited
 from attribution.examples import Examples
 from attribution.files import UNREADABLE, write_array, writing
+from attribution.flags import Flags
 from attribution.loading import LoadedExamples
 from attribution.progress import Progress, silent
 from attribution.project import Project
@@ -52,6 +54,17 @@ def keep_changes(workspace: Workspace, changes: Changes) -> Path:
 def changes_from_file(workspace: Workspace, path: Path) -> Changes:
     """Decisions from a CSV or a JSON file, about the examples of the current run."""
     return read_changes(path, pipeline.examples_of(workspace, _run(workspace)).train)
+
+
+def changes_decided(workspace: Workspace) -> Changes:
+    """What people agree on in the workspace's own decisions, about the examples of the current run."""
+    examples = pipeline.examples_of(workspace, _run(workspace))
+    flags = Flags.open(workspace.flags_at, project=str(examples.facts["name"]))
+    try:
+        found = outcomes(flags.events(), (examples.train, examples.test))
+    finally:
+        flags.close()
+    return Changes.decided(found.values(), examples.train)
 
 
 def usual_seeds(project: Project, count: int = FEWEST_SEEDS) -> tuple[int, ...]:

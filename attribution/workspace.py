@@ -47,8 +47,8 @@ KINDS = {
     "gradients": ("gradient store", "embed"),
     "indexes": ("index", "index"),
     "suspects": ("audit of the labels", "suspects"),
-    "retrainings": ("retrained model", "retrain --changes FILE"),
-    "comparisons": ("comparison", "retrain --changes FILE"),
+    "retrainings": ("retrained model", "retrain"),
+    "comparisons": ("comparison", "retrain"),
 }
 
 

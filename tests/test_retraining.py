@@ -28,8 +28,10 @@ from attribution import comparing, effect, jobs, loading, pipeline, retraining, 
 from attribution.changes import Changes, read_changes, write_changes
 from attribution.comparing import Arm, Comparison, Difference, Interval
 from attribution.debugger import Debugger
+from attribution.decisions import Decision, decide
 from attribution.errors import Cancelled, InvalidInput, Missing, StoreError, Unsuited
 from attribution.examples import Examples
+from attribution.flags import Flags
 from attribution.project import read_project
 from attribution.store import engine_of
 from attribution.task import Split, Task
@@ -727,7 +729,7 @@ def test_stopped_half_way_finished_seeds_are_kept_and_the_rest_goes_on(
     assert 3 <= len(made) < 9
     assert halved.current("comparisons") is None
     with pytest.raises(
-        Missing, match=r"There is no comparison in .* yet\. Run `python -m attribution retrain --changes"
+        Missing, match=r"There is no comparison in .* yet\. Run `python -m attribution retrain"
     ):
         effect.open_comparison(halved)
     measure(halved, start=start, progress=lambda *report: reports.append(report))
@@ -887,7 +889,7 @@ def test_without_a_comparison_compare_names_the_command(stripes: Workspace, tmp_
     for folder, lacks in ((stripes.path, "comparison"), (tmp_path / "none", "comparison")):
         said = disk.whence("compare", "--workspace", folder)
         assert said.code == 2
-        assert said.err.startswith(f"There is no {lacks} in {folder} yet. Run `python -m attribution retrain --changes")
+        assert said.err.startswith(f"There is no {lacks} in {folder} yet. Run `python -m attribution retrain")
 
 
 def test_a_project_of_checkpoints_alone_cannot_be_retrained(stripes: Workspace, tmp_path: Path) -> None:
@@ -918,3 +920,44 @@ def test_decisions_made_on_other_data_are_refused(trained: Workspace, tmp_path: 
     with pytest.raises(InvalidInput, match="when it was decided on and has"):
         measure(trained, changes=old)
     assert read_project(path).name == "stripes"
+
+
+# --- from what people decided -----------------------------------------------------------------------------------------
+
+
+def test_what_reviewers_agree_on_is_applied_and_what_they_do_not_is_left_out(
+    trained: Workspace, tmp_path: Path
+) -> None:
+    workspace = Workspace(shutil.copytree(trained.path, tmp_path / "decided"))
+    loaded = pipeline.examples_of(workspace, pipeline.current(workspace, "runs"))
+    train, ids = loaded.train, loaded.train.ids
+    other = (int(train.labels[0]) + 1) % len(train.classes)
+
+    def said(row: int, verdict: str, who: str, label: int | None = None, **more: Any) -> Decision:
+        return replace(decide([train, loaded.test], ids[row], verdict, who=who, label=label), **more)
+
+    flags = Flags.open(workspace.flags_at)
+    flags.append_all(
+        [
+            said(0, "relabel", "Ada", other),
+            said(0, "relabel", "Ben", other),
+            said(1, "bad", "Ada"),
+            said(2, "keep", "Ada"),
+            said(3, "bad", "Ada"),
+            said(3, "keep", "Ben"),  # disputed
+            said(4, "skip", "Ada"),
+            said(5, "bad", "Ada", content="of another time"),  # stale
+            decide([train, loaded.test], loaded.test.ids[0], "bad", who="Ada"),  # nothing of it is trained on
+        ]
+    )
+    flags.close()
+    changes = effect.changes_decided(workspace)
+    assert changes == Changes.of(train, relabelled={ids[0]: other}, dropped=[ids[1]], kept=[ids[2]])
+
+
+def test_without_decisions_retrain_says_that_nothing_would_change(trained: Workspace, tmp_path: Path) -> None:
+    path = shutil.copytree(trained.path, tmp_path / "decided")
+    answer = disk.whence("retrain", "--workspace", path)
+    assert answer.code == 2
+    assert "Of 0 decisions none relabels or drops an example" in answer.err
+    assert not list(path.glob("retrainings/*"))
