@@ -7,6 +7,7 @@ stands in `suspects`. N training examples, K classes, n neighbours of each.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from attribution import pipeline, predictions, suspects
+from attribution import pipeline, predictions, revisions, suspects
 from attribution.answers import Copies, Suspect
+from attribution.crossvalidation import cross_validate
 from attribution.debugger import Debugger
 from attribution.distances import Distances
 from attribution.errors import InvalidInput, StoreError
@@ -29,6 +31,7 @@ from attribution.nearest import nearest, nearest_to
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
 from attribution.scan import scan
+from attribution.task import Task
 from attribution.workspace import Workspace, recipe_id
 
 KIND = "suspects"
@@ -41,27 +44,65 @@ _RECIPE = {
     "believed": suspects.BELIEVED,
 }
 METHOD = "tracin"
+_OPINIONS = "crossvalidations"
 
 
 # --- made once --------------------------------------------------------------------------------------------------------
 
 
-def make(workspace: Workspace, *, device: str = "cpu", progress: Progress = silent) -> str:
-    """Audit the training labels of the current index; returns the id of the audit."""
-    parents = _parents(workspace)
+def make(workspace: Workspace, *, folds: int = 0, device: str = "cpu", progress: Progress = silent) -> str:
+    """Audit the training labels of the current index; returns the id of the audit.
+
+    folds  of a cross-validation whose out-of-sample opinions become a signal of their own, the cost of as many
+           trainings; with 0 one that was made before is used. Raises `InvalidInput` where it cannot be trained.
+    """
+    if folds:
+        _cross_validate(workspace, folds, device, progress)
+    index = pipeline.current(workspace, "indexes")
+    parents = _parents(workspace, index, workspace.manifest("indexes", index)["parents"]["runs"])
 
     def into(folder: Path) -> Mapping[str, Any]:
-        return _write(folder, pipeline.open_index(workspace, device=device), progress)
+        outside = None
+        if _OPINIONS in parents:
+            workspace.verify(_OPINIONS, parents[_OPINIONS])
+            outside = np.load(workspace.folder(_OPINIONS, parents[_OPINIONS]) / "probabilities.npy")
+        return _write(folder, pipeline.open_index(workspace, device=device), outside, progress)
 
     return pipeline.find_or_make(workspace, KIND, _RECIPE, parents, into)
 
 
-def _parents(workspace: Workspace) -> dict[str, str]:
-    index = pipeline.current(workspace, "indexes")
-    return {"indexes": index, "runs": workspace.manifest("indexes", index)["parents"]["runs"]}
+def _parents(workspace: Workspace, index: str, run: str) -> dict[str, str]:
+    """What an audit is made from: the index, its run, and a cross-validation where this run has one."""
+    opinions = workspace.current(_OPINIONS)
+    parents = {"indexes": index, "runs": run}
+    if opinions and workspace.manifest(_OPINIONS, opinions)["parents"]["runs"] == run:
+        parents[_OPINIONS] = opinions
+    return parents
 
 
-def _write(folder: Path, opened: OpenIndex, progress: Progress) -> Mapping[str, Any]:
+def _cross_validate(workspace: Workspace, folds: int, device: str, progress: Progress) -> str:
+    project, run = pipeline.recorded_project(workspace), pipeline.current(workspace, "runs")
+    recipe = project.retrain
+    if recipe is None:
+        raise InvalidInput(
+            f"Project “{project.name}” has checkpoints and no retrain=…, so how to train it on a part is not known.",
+            "Pass retrain=TrainingRecipe(…) as it was trained, or leave --folds away.",
+        )
+    task = Task(project, device=device)
+    train, _ = pipeline.splits(project, task, pipeline.examples_of(workspace, run))
+    revisions.refuse_other_code(workspace, run, task, train)
+
+    def into(folder: Path) -> Mapping[str, Any]:
+        return cross_validate(task, train, recipe, folds, folder, progress=progress)
+
+    asked = {"folds": folds, "training": asdict(recipe)}
+    return pipeline.find_or_make(workspace, _OPINIONS, asked, {"runs": run}, into)
+
+
+def _write(
+    folder: Path, opened: OpenIndex, outside: NDArray[np.float32] | None, progress: Progress
+) -> Mapping[str, Any]:
+    """outside  probabilities (N, K) by models that have not seen the example, where there are any."""
     gradients = opened.gradients
     labels = gradients.train.examples.labels
     train, test, neighbours = _opinions(opened, progress)
@@ -78,6 +119,8 @@ def _write(folder: Path, opened: OpenIndex, progress: Progress) -> Mapping[str, 
         "opponents": _times_opponent(opened, progress),
         "neighbours": suspects.disagreeing(labels, neighbours),
     }
+    if outside is not None:
+        signals["cross_validated"] = suspects.confident_learning(outside, labels)
     write_array(folder / "signals.npy", np.stack([np.asarray(each, np.float32) for each in signals.values()]))
     write_array(folder / "doubts.npy", suspects.doubts(opinion, labels, wrong))
     write_array(folder / "opinion.npy", opinion)
@@ -155,7 +198,7 @@ class Audit:
 
     def __init__(self, debugger: Debugger, workspace: Workspace) -> None:
         self._debugger = debugger
-        self.id = recipe_id(KIND, _RECIPE, {"indexes": debugger.index_id, "runs": debugger.run_id})
+        self.id = recipe_id(KIND, _RECIPE, _parents(workspace, debugger.index_id, debugger.run_id))
         manifest = workspace.manifest(KIND, self.id)
         workspace.verify(KIND, self.id)
         self._folder = workspace.folder(KIND, self.id)

@@ -511,6 +511,9 @@ def suspects(
     sort: Annotated[
         str, typer.Option(help="doubt (log odds that the label is wrong), or the name of one signal.")
     ] = "doubt",
+    folds: Annotated[
+        int, typer.Option(min=0, help="Train so many times on a part, to ask models that have not seen the example.")
+    ] = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     job: JobOption = None,
@@ -526,7 +529,7 @@ def suspects(
         raise InvalidInput(f"Suspects are not found by “{method}”.", f"Use {audit.METHOD}.")
     with _reported(folder, "suspects", job) as progress:
         require_device(device)
-        audit.make(Workspace(folder), device=device, progress=progress)
+        audit.make(Workspace(folder), folds=folds, device=device, progress=progress)
     debugger = Debugger.open(folder, device=device)
     found = audit.Audit.open(debugger, folder)
     rows = [

@@ -31,7 +31,7 @@ ORDER = (
     "gradients training loading predictions demos",
     "products",
     "blocks passes",
-    "store scan retraining",
+    "store scan retraining crossvalidation",
     "fidelity whatif",
     "index nearest suspects methods explain standout source distances mistakes evidence answers",
     "ranking",

@@ -728,9 +728,7 @@ def test_stopped_half_way_finished_seeds_are_kept_and_the_rest_goes_on(
     made = set(halved.ids("retrainings"))
     assert 3 <= len(made) < 9
     assert halved.current("comparisons") is None
-    with pytest.raises(
-        Missing, match=r"There is no comparison in .* yet\. Run `python -m attribution retrain"
-    ):
+    with pytest.raises(Missing, match=r"There is no comparison in .* yet\. Run `python -m attribution retrain"):
         effect.open_comparison(halved)
     measure(halved, start=start, progress=lambda *report: reports.append(report))
     assert only_retrainings(halved.path) == only_retrainings(whole.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, pairwise_distances
 
-from attribution import audit, pipeline, suspects
+from attribution import audit, crossvalidation, pipeline, predictions, suspects
 from attribution.audit import Audit
 from attribution.debugger import Debugger
-from attribution.errors import InvalidInput, Missing, StoreError
+from attribution.errors import Cancelled, InvalidInput, Missing, StoreError
 from attribution.nearest import nearest, nearest_to
+from attribution.task import Task
+from attribution.training import train as train_model
 from attribution.workspace import Workspace
 from tests import disk, worlds
 
@@ -249,6 +252,74 @@ def test_the_command_line_ranks_them(audited: Path) -> None:
     by_loss = disk.whence("suspects", "--workspace", audited, "--top", "3", "--sort", "loss", "--json").json()
     losses = [row["signals"]["loss"] for row in by_loss]
     assert losses == sorted(losses, reverse=True)
+
+
+# --- cross-validation -------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 60), st.integers(2, 6), st.integers(0, 99))
+def test_every_example_is_kept_from_one_training_and_seen_by_the_others(n: int, folds: int, seed: int) -> None:
+    parts = list(crossvalidation.folds_of(n, folds, seed))
+    assert sorted(np.concatenate([held for _, held in parts]).tolist()) == list(range(n))
+    for rest, held in parts:
+        assert sorted([*rest.tolist(), *held.tolist()]) == list(range(n))
+
+
+@pytest.fixture(scope="module")
+def crossvalidated(audited: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = Path(shutil.copytree(audited, tmp_path_factory.mktemp("folds") / "digits"))
+    audit.make(Workspace(path), folds=3)
+    return path
+
+
+def test_folds_add_a_signal_by_models_that_have_not_seen_the_example(crossvalidated: Path, audited: Path) -> None:
+    debugger = Debugger.open(crossvalidated)
+    found, before = Audit.open(debugger, crossvalidated), Audit.open(Debugger.open(audited), audited)
+    assert set(found.signals) - set(before.signals) == {"cross_validated"}
+    np.testing.assert_array_equal(found.doubts, before.doubts)
+    wrong = debugger.train.labels != debugger.train.truth
+    assert average_precision_score(wrong, found.signals["cross_validated"]) > 4 * wrong.mean()
+
+
+def test_an_out_of_sample_opinion_is_that_of_a_model_trained_on_the_rest(crossvalidated: Path, tmp_path: Path) -> None:
+    workspace = Workspace(crossvalidated)
+    project = pipeline.recorded_project(workspace)
+    task = Task(project)
+    train, test = pipeline.splits(project, task, pipeline.examples_of(workspace, pipeline.current(workspace, "runs")))
+    assert project.retrain is not None
+    rest, held = list(crossvalidation.folds_of(len(train), 3, project.retrain.seed))[1]
+    training = train_model(task, train.part(rest), test, replace(project.retrain, checkpoints=1), tmp_path)
+    said = predictions.predict(task, task.model(tmp_path / training.checkpoints[-1].file), train.part(held))
+    (folder,) = crossvalidated.glob("crossvalidations/*")
+    np.testing.assert_allclose(np.load(folder / "probabilities.npy")[held], said.probabilities, atol=1e-5)
+
+
+def test_a_cross_validation_that_was_stopped_goes_on_with_the_folds_that_are_left(
+    crossvalidated: Path, audited: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(audited, tmp_path / "stopped"))
+    trained = []
+
+    def stop_in_the_second(done: int, total: int, what: str) -> None:
+        if what == "cross-validation":
+            trained.append(done)
+            if done > total // 3 + 2:
+                raise Cancelled("Stopped.", "Go on.")
+
+    with pytest.raises(Cancelled):
+        audit.make(Workspace(path), folds=3, progress=stop_in_the_second)
+    assert not list(path.glob("crossvalidations/*"))
+    again: list[int] = []
+    audit.make(Workspace(path), folds=3, progress=lambda done, total, what: again.append(done))
+    assert again[0] > 0  # the first fold is not trained again
+    (found,), (whole,) = (at.glob("crossvalidations/*/probabilities.npy") for at in (path, crossvalidated))
+    assert found.read_bytes() == whole.read_bytes()
+
+
+def test_folds_that_cannot_be_trained_are_refused(audited: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(audited, tmp_path / "digits"))
+    with pytest.raises(InvalidInput, match="1 folds were asked of 300 examples"):
+        audit.make(Workspace(path), folds=1)
 
 
 # --- copies -----------------------------------------------------------------------------------------------------------
