@@ -21,7 +21,7 @@ from attribution.workspace import Workspace
 from tests import disk
 
 VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score", "app"]
-VERBS += ["flag", "unflag", "flags"]
+VERBS += ["flag", "unflag", "flags", "export", "import"]
 
 
 @pytest.fixture(scope="module")

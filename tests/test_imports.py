@@ -37,6 +37,7 @@ ORDER = (
     "pipeline",
     "status doctor debugger jobs",
     "audit",
+    "exchange",
     "cli",
     "__main__",
     "pages",
