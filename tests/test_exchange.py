@@ -177,9 +177,9 @@ def test_decisions_come_back_from_a_csv(
     assert sorted(map(said, found.decisions)) == sorted(map(said, events))
     whys = {(each.example, each.who): dict(each.why) for each in found.decisions}
     for event in events:
-        why = whys[event.example, event.who]
-        assert why.pop("imported")["from"] == "out.csv"
-        assert why == event.why
+        reasons = whys[event.example, event.who]
+        assert reasons.pop("imported")["from"] == "out.csv"
+        assert reasons == event.why
 
 
 @pytest.mark.parametrize("format_", ["csv", "cleanlab"])
@@ -367,6 +367,16 @@ def test_json_has_every_event_and_brings_undos_back(tmp_path: Path, flags: Flags
     assert (again.decisions, again.undos, again.known) == ((), (), 10)
 
 
+def test_an_event_that_is_recorded_is_known_also_where_the_data_has_changed_since(tmp_path: Path, flags: Flags) -> None:
+    loaded = Loaded()
+    events = put(flags, loaded)
+    path = write_for_import("json", chosen(loaded, events), tmp_path)
+    loaded.train = replace(loaded.train, hashes=("ffff",) * 6)
+    found = checked(path, loaded, events)
+    assert (found.decisions, found.known, found.problems) == ((), 7, ())
+    assert len(checked(path, loaded).problems) == 6
+
+
 def test_an_undo_without_its_event_or_of_somebody_else_is_told(tmp_path: Path, flags: Flags) -> None:
     loaded = Loaded()
     events = put(flags, loaded)
@@ -515,6 +525,7 @@ def test_json_min_is_read_too(tmp_path: Path) -> None:
         },
         data | {"id": 3, "item_id": "train:0", "label": {"choices": HOSTILE[:2]}, "annotator": 3},
         {"id": 4, "label": "x"},
+        data | {"id": 5, "item_id": "train:2", "label": "x", "annotator": 3, "came_with": 1},
     ]
     path.write_text(json.dumps(records))
     found = checked(path, loaded)
@@ -525,7 +536,26 @@ def test_json_min_is_read_too(tmp_path: Path) -> None:
     assert [str(problem) for problem in found.problems] == [
         "record 3: It cannot be read: ValueError label has 2 choices.",
         "record 4: It has no item_id: it is of no export of ours.",
+        f"record 5: {claims.MIXED}",
     ]
+
+
+def test_label_studios_own_table_is_read_too(tmp_path: Path) -> None:
+    found = checked(
+        table(
+            tmp_path / "result.csv",
+            "annotation_id,annotator,came_with,id,item_id,label,note,verdict",
+            "9,eve@example.org,0,1,train:0,spaces,so,",  # a browser has trimmed the name of the class
+            "9,3,0,2,train:1,,'=1,bad",
+            "9,3,2,3,train:2,,,bad",
+        ),
+        Loaded(),
+    )
+    assert [said(each)[:5] for each in found.decisions] == [
+        ("train:0", "relabel", "  spaces  ", "eve@example.org", "so"),
+        ("train:1", "bad", "", "3", "'=1"),  # as it stands: that table has no apostrophes of ours
+    ]
+    assert [str(problem) for problem in found.problems] == [f"row 4: {claims.MIXED}"]
 
 
 def test_an_annotation_of_ours_that_somebody_changed_is_theirs(tmp_path: Path, flags: Flags) -> None:
@@ -579,17 +609,21 @@ def test_label_studio_reads_what_we_write(tmp_path: Path, flags: Flags, shown: s
         assert read.validate_task({"data": task["data"]})
         for each in (*task["predictions"], *task["annotations"]):
             assert read.validate_prediction(each, return_errors=True) == []
+        if not task["annotations"]:
+            task["annotations"] = [annotation(("label", [HOSTILE[2]]), ("note", ["so"]))]
         task["id"] = number
         for j, each in enumerate(task["annotations"]):
             each |= {"id": j, "completed_by": {"id": j, "email": f"{j}@x.org"}, "created_at": "", "updated_at": ""}
     (tmp_path / "full.json").write_text(json.dumps(tasks))
-    converter.Converter(config, project_dir=None).convert(
-        tmp_path / "full.json", tmp_path / "min", "JSON_MIN", is_dir=False
-    )
-    assert checked(tmp_path / "full.json", loaded, events).known == 7
-    found = checked(tmp_path / "min" / "result.json", loaded)
-    assert (len(found.decisions), found.problems) == (7, ())
-    assert {said(each)[:3] for each in found.decisions} == {said(event)[:3] for event in events}
+    found = checked(tmp_path / "full.json", loaded, events)
+    expected = [("train:5", "relabel", HOSTILE[2], "0@x.org", "so")]
+    assert (found.known, [said(each)[:5] for each in found.decisions]) == (7, expected)
+    for format_, name in (("JSON_MIN", "result.json"), ("CSV", "result.csv")):
+        converted = converter.Converter(config, project_dir=None)
+        converted.convert(tmp_path / "full.json", tmp_path / format_, format_, is_dir=False)
+        found = checked(tmp_path / format_ / name, loaded)
+        assert [said(each)[:5] for each in found.decisions] == expected
+        assert [problem.sentence for problem in found.problems] == [claims.MIXED] * 7
 
 
 # --- FiftyOne ---------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from attribution.flags import Flags
 from attribution.workspace import canonical
 
 LISTED = 10  # problems in one message
+MIXED = "The task came with annotations of others, which this export does not tell apart; use Label Studio's JSON."
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,11 @@ def _refuse_stale(claim: Claim, part: Examples, i: int, data: str) -> None:
 
 
 def _class(name: str, classes: Sequence[str]) -> int | None:
-    for wanted in (name, name.strip()):
-        if wanted in classes:
-            return classes.index(wanted)
+    if name in classes:
+        return classes.index(name)
+    alike = [i for i, each in enumerate(classes) if each.split() == name.split()]  # forms and browsers trim spaces
+    if name.strip() and len(alike) == 1:
+        return alike[0]
     if name.strip():
         raise InvalidInput(f"“{name[:80]}” is no class.")
     return None

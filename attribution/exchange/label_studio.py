@@ -9,7 +9,8 @@ Pictures are inside the tasks as data: URLs, so that they show wherever the file
 class, which relabels, or keeps where it is the given one; or a verdict without a class (bad, skip, flag); and a note.
 
 Label Studio names whoever imports a task the author of its annotations, so ours carry their reviewer in `meta`. Where
-an annotator has changed one since, it is the annotator's.
+an annotator has changed one since, it is the annotator's. JSON-MIN and Label Studio's CSV leave `meta` out: they are
+refused for a task that came with annotations.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from attribution.decisions import VERDICTS, Event
 from attribution.errors import InvalidInput
 from attribution.examples import Preview
 from attribution.exchange import places
-from attribution.exchange.claims import Claim
+from attribution.exchange.claims import MIXED, Claim
 from attribution.exchange.rows import Chosen, Row, evidence, quality
 
 LABEL, VERDICT, NOTE, SHOWN = "label", "verdict", "note", "example"  # names of the tags in the config
@@ -39,7 +40,7 @@ README = """These are tasks for Label Studio, written by Whence.
 1. Make a project; under Settings, Labeling Interface, Code paste the whole of config.xml.
 2. {pictures}
 3. Import tasks.json. Predictions hold the suggested labels; their score, 0 to 1, is how suspect the given label is.
-4. When all is done: Export, JSON. JSON-MIN works too, but does not tell who made the annotations that came along.
+4. When all is done: Export, JSON. JSON-MIN and CSV work too, but not for tasks that came with annotations.
 5. python -m attribution import EXPORTED.json --by NAME
    NAME stands where Label Studio does not say who annotated.
 """
@@ -112,6 +113,7 @@ def _task(row: Row, chosen: Chosen, picture: Mapping[str, Any]) -> dict[str, Any
         "given_label": row.given,
         "content_hash": row.content,
         "data_hash": chosen.provenance.get("data"),
+        "came_with": len(row.opinions),
         "headline": f"Labelled “{row.given}”.{reason}",
     }
     return {
@@ -166,7 +168,8 @@ def config(shown: str, classes: Sequence[str]) -> str:
             raise InvalidInput(f"The class {name!a} has characters that XML cannot hold.", "Rename it in the project.")
     view = ET.Element("View")
     ET.SubElement(view, "Header", value="$headline")
-    ET.SubElement(view, _TAGS[shown], name=SHOWN, value=f"${shown}")
+    narrow = {"maxWidth": "480px"} if shown == "image" else {}  # leaves room for the choices below it
+    ET.SubElement(view, _TAGS[shown], {"name": SHOWN, "value": f"${shown}", **narrow})
     labels = ET.SubElement(view, "Choices", name=LABEL, toName=SHOWN, choice="single", showInline="true")
     for name in classes:
         ET.SubElement(labels, "Choice", value=name)
@@ -229,6 +232,8 @@ def _short_claim(where: str, record: Mapping[str, Any]) -> Claim:
         note = record.get(NOTE) or ""
         note = "\n".join(note) if isinstance(note, list) else str(note)
         when = str(record.get("updated_at") or record.get("created_at") or "")
+        if record.get("came_with"):
+            return Claim(where, str(record.get("item_id")), problem=MIXED)
         return _told(where, record, said, note, _annotator(record.get("annotator")), when=when)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return Claim(where, "", problem=f"It cannot be read: {type(error).__name__} {error}.")

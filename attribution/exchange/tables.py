@@ -13,13 +13,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attribution.decisions import Event
 from attribution.errors import InvalidInput
-from attribution.exchange.claims import Claim
+from attribution.exchange.claims import MIXED, Claim
 from attribution.exchange.rows import Chosen, Row, evidence, quality, signals
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
@@ -174,6 +174,7 @@ _NAMES = {
     "why": ("why",),
     "reason": ("reason",),
     "signals": ("signals",),
+    "came_with": ("came_with",),
 }
 _YES, _NO = ("yes", "true", "1"), ("", "no", "false", "0")
 
@@ -190,10 +191,11 @@ def read(text: str) -> list[Claim]:
         text, skipped = rest, 1
     rows = _parsed(text, separator[1] if separator else _separator(first))
     columns = _columns(rows[0] if rows else [])
+    as_written = str if "annotation_id" in rows[0] else armed  # Label Studio's own table defuses nothing
     claims = []
     for number, cells in enumerate(rows[1:], 2 + skipped):
         if any(cell.strip() for cell in cells):
-            claims.append(_claim(f"row {number}", cells, columns, len(rows[0])))
+            claims.append(_claim(f"row {number}", cells, columns, len(rows[0]), as_written))
     return claims
 
 
@@ -231,9 +233,13 @@ def _columns(header: Sequence[str]) -> dict[str, int]:
     return columns
 
 
-def _claim(where: str, cells: Sequence[str], columns: Mapping[str, int], width: int) -> Claim:
-    said = {part: armed(cells[i]) if i < len(cells) else "" for part, i in columns.items()}
+def _claim(
+    where: str, cells: Sequence[str], columns: Mapping[str, int], width: int, as_written: Callable[[str], str]
+) -> Claim:
+    said = {part: as_written(cells[i]) if i < len(cells) else "" for part, i in columns.items()}
     problem = f"It has {len(cells)} cells, and the header {width}." if any(cells[width:]) else ""
+    if said.get("came_with", "").strip() not in ("", "0"):
+        problem = MIXED
     settles = said.get("settles", "").strip().lower()
     if settles not in (*_YES, *_NO):
         problem = f"settles is “{settles[:30]}”, which is neither yes nor no."
