@@ -225,6 +225,11 @@ class Audit:
         """The most likely other class, (N,)."""
         return suspects.suggested(np.asarray(self._opinion), self._debugger.train.labels)
 
+    @cached_property
+    def likeliest(self) -> NDArray[np.int64]:
+        """The most likely class, the given one among them, (N,)."""
+        return np.asarray(self._opinion).argmax(1)
+
     def order(self, sort: str = "doubt") -> NDArray[np.int64]:
         """All rows, most suspicious first, by "doubt" or by one of the signals; raises `InvalidInput` for another."""
         if sort != "doubt" and sort not in self.signals:

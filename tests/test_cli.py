@@ -21,7 +21,7 @@ from attribution.workspace import Workspace
 from tests import disk
 
 VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "retrain", "compare", "mistakes", "query",
-         "score", "suspects", "app", "flag", "unflag", "flags"]  # fmt: skip
+         "score", "suspects", "app", "flag", "unflag", "flags", "export", "import"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,7 @@ ORDER = (
     "effect",
     "status doctor debugger jobs",
     "audit",
+    "exchange",
     "cli",
     "__main__",
     "pages",
