@@ -1,0 +1,228 @@
+"""Verbs that ask something: mistakes, query, score, suspects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attribution.cli.opening import class_of, debugger_of, id_of, workspace_of
+from attribution.cli.options import (
+    DeviceOption,
+    JobOption,
+    JsonOption,
+    MethodOption,
+    ProjectFile,
+    TargetOption,
+    WorkspaceOption,
+)
+from attribution.cli.printing import described, evidence_row, print_json, print_rows, reported
+from attribution.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from attribution.answers import Evidence, GroupEvidence
+    from attribution.debugger import Debugger
+
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def mistakes(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    sort: Annotated[str, typer.Option(help="loss, margin, confidence or random.")] = "loss",
+    as_json: JsonOption = False,
+) -> None:
+    """Test examples that the model gets wrong, worst first."""
+    debugger = debugger_of(project, workspace)
+    rows = [
+        {
+            "id": item.id,
+            "position": item.position,
+            "given": debugger.classes[item.label],
+            "predicted": debugger.classes[item.predicted],
+            "probability": float(item.probabilities[item.predicted]),
+            "loss": item.loss,
+            "margin": item.margin,
+        }
+        for item in debugger.mistakes(sort=sort)[:limit]
+    ]
+    print_rows(rows, as_json)
+
+
+@verbs.command()
+def query(
+    test: Annotated[
+        list[str] | None,
+        typer.Option("--test", help="Id of a test (or training) example, or a row of the test set; again for a group."),
+    ] = None,
+    true: Annotated[str | None, typer.Option(help="With --pred: all mistakes on test examples of this class …")] = None,
+    pred: Annotated[str | None, typer.Option(help="… that are predicted as this class, as a group.")] = None,
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    method: MethodOption = "tracin",
+    top: Annotated[int, typer.Option(min=1, help="Proponents, and as many opponents.")] = 20,
+    target: TargetOption = "label",
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """The training examples that support and oppose one prediction, or those of a group together.
+
+    A positive score: training on the example is estimated to have lowered the loss asked about; of a group, the sum of
+    its losses. `distance` is between features; `distances` has the others.
+    """
+    if bool(test) == bool(true or pred) or bool(true) != bool(pred):
+        raise InvalidInput("It is not clear what is asked about.", "Use --test ID, or --true CLASS with --pred CLASS.")
+    debugger = debugger_of(project, workspace, device)
+    options: dict[str, Any] = {"target": target, "k": top, "method": method}
+    if true and pred:
+        pair = class_of(debugger, true), class_of(debugger, pred)
+        _print_group(debugger, debugger.evidence_of_confusion(*pair, **options), as_json)
+        return
+    ids = [id_of(debugger, each) for each in test or ()]
+    if len(ids) > 1:
+        _print_group(debugger, debugger.evidence_of_group(ids, **options), as_json)
+    else:
+        _print_evidence(debugger, debugger.evidence(ids[0], **options), as_json)
+
+
+def _print_evidence(debugger: Debugger, evidence: Evidence, as_json: bool) -> None:
+    query, asked = described(debugger, evidence.query), debugger.classes[evidence.target_label]
+    sentence = evidence.standout.sentence
+    if as_json:
+        print_json({"query": query, "asked": asked, **_answer(debugger, evidence), "stands_out": sentence})
+        return
+    typer.echo(
+        f"{evidence.query.id}: labelled {query['label_name']}, predicted {query['predicted_name']}; asking about "
+        f"“{asked}” by {evidence.method}. {sentence}"
+    )
+    _print_lists(debugger, evidence)
+
+
+def _print_group(debugger: Debugger, evidence: GroupEvidence, as_json: bool) -> None:
+    if as_json:
+        queries = [
+            described(debugger, item) | {"asked": debugger.classes[asked]}
+            for item, asked in zip(evidence.items, evidence.asked, strict=True)
+        ]
+        print_json({"queries": queries, **_answer(debugger, evidence)})
+        return
+    about = {"predicted": "the class each is predicted as", "label": "the class each is labelled"}[evidence.target]
+    typer.echo(f"{len(evidence.items)} examples together; asking about {about}, by {evidence.method}.")
+    _print_lists(debugger, evidence)
+
+
+def _answer(debugger: Debugger, evidence: Evidence | GroupEvidence) -> dict[str, Any]:
+    """What is the same for one query and for a group."""
+    sample = evidence.sample
+    return {
+        "target": evidence.target,
+        "method": evidence.method,
+        "unit": evidence.unit,
+        "index": evidence.index_id,
+        "recall": evidence.recall,
+        "percentiles_from": len(evidence.scores) if sample is None else len(sample.positions),
+        "kept_share": evidence.kept_share,
+        "rescored": evidence.rescored,
+        "zero_gradient": evidence.is_zero,
+        "remarks": list(evidence.remarks),
+        "proponents": [evidence_row(debugger, row) for row in evidence.proponents],
+        "opponents": [evidence_row(debugger, row) for row in evidence.opponents],
+    }
+
+
+def _print_lists(debugger: Debugger, evidence: Evidence | GroupEvidence) -> None:
+    for remark in evidence.remarks:
+        typer.echo(remark)
+    if evidence.is_zero:
+        typer.echo("The gradient of this loss is zero, so there is nothing to rank. Try the other --target.")
+    for title, rows in (("proponents", evidence.proponents), ("opponents", evidence.opponents)):
+        typer.echo(f"\n{title}")
+        found = [evidence_row(debugger, row) for row in rows]
+        keys = ("id", "label_name", "score", "percentile", "distance")
+        print_rows([{key: row[key] for key in keys if key in row} for row in found], False)
+
+
+@verbs.command()
+def score(
+    out: Annotated[Path, typer.Option("--out", help="A .npy file: float32 (test, training).")],
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    method: MethodOption = "tracin",
+    measure: Annotated[str, typer.Option(help="loss or margin.")] = "loss",
+    target: TargetOption = "label",
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Scores of every training example for every test example; rows in test order, columns in training order."""
+    import numpy as np
+
+    from attribution.files import allocate, whole, writing
+
+    debugger = debugger_of(project, workspace, device)
+    if not out.absolute().parent.is_dir():
+        raise InvalidInput(
+            f"There is no folder {out.parent} to write {out.name} in.", "Make it, or name another --out."
+        )
+    shape = (debugger.n_test, debugger.n_train)
+    with writing(out, "Name another --out."), whole(out) as draft, reported(workspace, "score", None) as progress:
+        values = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)
+        allocate(draft)
+        done, unit = 0, ""
+        for part in debugger.score_test_set(target=target, method=method, measure=measure):  # type: ignore[arg-type]
+            values[done : done + len(part.values)] = part.values
+            done, unit = done + len(part.values), part.unit
+            progress(done, debugger.n_test, "scores")
+        values.flush()
+    summary = {"out": str(out), "shape": list(shape), "method": method, "unit": unit, "target": target}
+    print_json(summary) if as_json else typer.echo(f"{shape[0]:,} × {shape[1]:,} scores ({unit}) in {out}.")
+
+
+@verbs.command()
+def suspects(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    method: MethodOption = "tracin",
+    top: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    sort: Annotated[
+        str, typer.Option(help="doubt (log odds that the label is wrong), or the name of one signal.")
+    ] = "doubt",
+    folds: Annotated[
+        int, typer.Option(min=0, help="Train so many times on a part, to ask models that have not seen the example.")
+    ] = 0,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    job: JobOption = None,
+) -> None:
+    """Training examples whose labels a person should check first, and why; the first time it audits all of them."""
+    from attribution import audit
+    from attribution.debugger import Debugger
+    from attribution.task import require_device
+    from attribution.workspace import Workspace
+
+    folder = workspace_of(project, workspace)
+    if method != audit.METHOD:
+        raise InvalidInput(f"Suspects are not found by “{method}”.", f"Use {audit.METHOD}.")
+    with reported(folder, "suspects", job) as progress:
+        require_device(device)
+        audit.make(Workspace(folder), folds=folds, device=device, progress=progress)
+    debugger = Debugger.open(folder, device=device)
+    found = audit.Audit.open(debugger, folder)
+    rows = [
+        described(debugger, suspect.item)
+        | {
+            "rank": suspect.rank,
+            "suggested": suspect.suggested,
+            "suggested_name": debugger.classes[suspect.suggested],
+            "score": suspect.doubt,
+            "agreement": suspect.agreement,
+            "signals": dict(suspect.signals),
+            "reason": suspect.reason,
+        }
+        for suspect in found.suspects(found.order(sort)[:top])
+    ]
+    keys = ("rank", "id", "label_name", "suggested_name", "score", "agreement", "reason")
+    print_rows(rows if as_json else [{key: row[key] for key in keys} for row in rows], as_json)

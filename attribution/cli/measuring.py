@@ -1,0 +1,114 @@
+"""Verbs that measure what decisions change: retrain, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attribution.cli.opening import project_and_workspace, workspace_of
+from attribution.cli.options import JobOption, JsonOption, ProjectFile, WorkspaceOption
+from attribution.cli.printing import print_json, print_rows, reported
+from attribution.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from attribution.comparing import Difference
+    from attribution.workspace import Workspace
+
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def retrain(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    changes: Annotated[
+        Path | None,
+        typer.Option(
+            "--changes",
+            help="Decisions, CSV or JSON: id, action (relabel, drop or keep), label (a class).  [default: what is "
+            "decided in the workspace]",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each arm, 3 at least; from the project's own seed on.")] = 3,
+    start: Annotated[
+        str, typer.Option("--from", help="scratch, or a checkpoint of the run, counted from 0, to go on from.")
+    ] = "scratch",
+    focus: Annotated[str | None, typer.Option(help="Id of the test example you started from: is it mended?")] = None,
+    as_json: JsonOption = False,
+    job: JobOption = None,
+) -> None:
+    """Apply decisions, train again with and without them, and compare: before, after, and a random control.
+
+    Interrupted, the same command goes on. The run that is shown stays what it is; `compare` prints the result again.
+    """
+    from attribution import effect
+
+    folder = workspace_of(project, workspace)
+    with reported(folder, "retrain", job) as progress:
+        opened, target = project_and_workspace(None, folder)
+        decided = effect.changes_from_file(target, changes) if changes else effect.changes_decided(target)
+        effect.measure(
+            target, opened, decided,
+            seeds=effect.usual_seeds(opened, seeds), start=_checkpoint(start), focus=focus, progress=progress,
+        )  # fmt: skip
+    _print_comparison(target, as_json)
+
+
+@verbs.command()
+def compare(project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """The latest comparison of `retrain`: what the decisions changed, beside the control."""
+    from attribution.workspace import Workspace
+
+    _print_comparison(Workspace(workspace_of(project, workspace)), as_json)
+
+
+def _checkpoint(start: str) -> int | None:
+    if start == "scratch":
+        return None
+    if not start.isascii() or not start.isdigit():
+        raise InvalidInput(f"“{start}” is no checkpoint.", "Use --from scratch, or a number counted from 0.")
+    return int(start)
+
+
+def _print_comparison(workspace: Workspace, as_json: bool) -> None:
+    from attribution import comparing, effect
+
+    found = effect.open_comparison(workspace)
+    if as_json:
+        print_json(comparing.summary(found))
+        return
+    begun = "from scratch" if found.start is None else f"from checkpoint {found.start}"
+    typer.echo(f"{found.changes.sentence}; {len(found.seeds)} trainings of each arm, {begun}.\n{found.verdict}")
+    typer.echo(found.control_did)
+    per_seed = [
+        {"arm": name}
+        | {f"seed {seed}": value for seed, value in zip(found.seeds, arm.per_seed("accuracy"), strict=True)}
+        for name, arm in found.arms.items()
+    ]
+    print_rows(per_seed, False)
+    print_rows([_difference_row(each) for each in (*found.accuracy, *found.loss)], False)
+    print_rows(
+        [{"class": c.name, "n": c.count, "before": c.before, "after": c.after, "control": c.control}
+         for c in found.per_class], False
+    )  # fmt: skip
+    majority = found.flips[-1]
+    typer.echo(f"By most seeds {majority.fixed} mistakes are fixed and {majority.broken} new ones made.")
+    for sentence in (found.focus, found.foreseen):
+        if sentence is not None:
+            typer.echo(sentence.sentence)
+    if found.why_not_foreseen:
+        typer.echo(f"No change could be predicted: {found.why_not_foreseen}")
+
+
+def _difference_row(found: Difference) -> dict[str, Any]:
+    """Both intervals: over seeds for these test examples, over test examples for these trainings."""
+    return {
+        "measure": found.measure,
+        "difference": f"{found.arm} − {found.less}",
+        "value": found.value,
+        "over seeds": f"{found.over_seeds.low:.4f} to {found.over_seeds.high:.4f}",
+        "over test examples": f"{found.over_tests.low:.4f} to {found.over_tests.high:.4f}",
+    }
