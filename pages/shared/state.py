@@ -8,6 +8,7 @@ afresh. Nothing here holds a score.
 from __future__ import annotations
 
 import base64
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from PIL import Image
 
 from attribution import jobs, status
 from attribution.errors import AttributionError, Damaged, Missing
@@ -133,6 +135,30 @@ def _data_url(_debugger: Debugger, index_id: str, id: str) -> str:
     if preview.kind != "image":
         return ""
     return f"data:{preview.mime};base64,{base64.b64encode(preview.image).decode()}"
+
+
+_THUMB = 144  # pixels of the longer side
+_SMALL = 4_000  # bytes: such a picture is its own thumbnail
+
+
+def thumb_src(debugger: Debugger, id: str) -> str:
+    """The picture of one example, small, as a data URL; "" where the example is not a picture."""
+    return _small_url(debugger, debugger.index_id, id)
+
+
+@st.cache_data(max_entries=5_000, show_spinner=False)
+def _small_url(_debugger: Debugger, index_id: str, id: str) -> str:
+    preview = _debugger.preview(id)
+    if preview.kind != "image":
+        return ""
+    image, mime = preview.image, preview.mime
+    if len(image) > _SMALL:
+        made = Image.open(io.BytesIO(image)).convert("RGB")
+        made.thumbnail((_THUMB, _THUMB))
+        file = io.BytesIO()
+        made.save(file, format="WEBP", quality=80)
+        image, mime = file.getvalue(), "image/webp"
+    return f"data:{mime};base64,{base64.b64encode(image).decode()}"
 
 
 def preview_words(debugger: Debugger, id: str, *, between: str = ", ") -> str:
