@@ -21,6 +21,10 @@ PAGES = {
         st.Page("pages/mistakes.py", title="Mistakes", icon=":material/photo_library:", url_path="mistakes"),
         st.Page("pages/evidence.py", title="Evidence", icon=":material/account_tree:", url_path="evidence"),
     ],
+    "Decide": [
+        st.Page("pages/review.py", title="Review", icon=":material/rule:", url_path="review"),
+        st.Page("pages/decisions.py", title="Decisions", icon=":material/how_to_vote:", url_path="decisions"),
+    ],
     "Run": [
         st.Page("pages/setup.py", title="Setup", icon=":material/checklist:", url_path="setup"),
     ],
@@ -31,6 +35,7 @@ PAGES = {
 st.html(
     "<style>.stMainBlockContainer{padding:3rem 2.5rem 4rem}.stMainBlockContainer h1{font-size:2rem;padding:.25rem 0}"
     ".stMainBlockContainer h2{font-size:1.375rem;padding:.25rem 0}.stMetric{font-variant-numeric:tabular-nums}"
+    ".st-key-outbox{position:absolute}"  # it has no face, and shall take no room
     "@media (max-width:1000px){.st-key-one-column .stColumn{min-width:100%}"
     ".st-key-two-columns .stColumn{min-width:calc(50% - 1rem)}}</style>"
 )
