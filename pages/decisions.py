@@ -16,7 +16,7 @@ import streamlit as st
 
 from attribution.decisions import VERDICTS, Event, Outcome, decide, outcomes, standing, taken_back
 from attribution.errors import AttributionError
-from pages.shared import chrome, links, outbox, recorded, state
+from pages.shared import audits, chrome, links, outbox, recorded, state
 from pages.shared.elements import Element, button, chip, draw, el, row
 from pages.shared.recorded import Recorded
 from pages.shared.wording import counted, escaped, noun
@@ -81,11 +81,12 @@ def main() -> None:
     except AttributionError as error:
         recorded.draw_unreadable(error)
         st.stop()
-    # What was decided a moment ago on the page before may still be on its way.
+    # What was decided a moment ago on Review may still be on its way.
+    why = audits.why_of(debugger, audits.audit_or_none(debugger), sort="")
     outbox.channel(
         kept,
         splits,
-        lambda act: {"page": "review", "at": act.at},
+        why,
         database=outbox.database_name(kept, debugger.data_hash),
     )
     found = outcomes(events, splits)

@@ -1,8 +1,9 @@
 """Evidence: which training examples pushed the model to this answer, and which pushed the other way.
 
 The address says everything: `q` the example, `target` the question (predicted label or true label), `k` how many a
-side, `m` the method, `true`, `pred` and `sort` the list that n and p walk through, `tab` and `distance` the open chart. The
-page reads it, asks the debugger once (remembered per question), draws the two columns, and computes only the open tab.
+side, `m` the method, `true`, `pred` and `sort` the list that n and p walk through, `tab` and `distance` the open chart.
+The page reads it, asks the debugger once (remembered per question), draws the two columns, and computes only the open
+tab.
 """
 
 from __future__ import annotations

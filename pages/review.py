@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from attribution.decisions import Event, standing
 from attribution.errors import AttributionError
 from pages.shared import acts, audits, chrome, links, outbox, recorded, state
-from pages.shared.acts import Act
 from pages.shared.desk import Card, Desk, Opinion, desk, moved_to
 from pages.shared.elements import button, draw, el, row
 from pages.shared.wording import counted, escaped, share
@@ -68,7 +66,9 @@ def main() -> None:
     for words in notes:
         st.info(escaped(words), icon=":material/link_off:")
     database = outbox.database_name(kept, debugger.data_hash)
-    outbox.channel(kept, (debugger.train, debugger.test), why_of(debugger, audit, asked), database=database)
+    outbox.channel(
+        kept, (debugger.train, debugger.test), audits.why_of(debugger, audit, sort=asked.sort), database=database
+    )
     with state.drawn_errors():
         desk(laid_out(debugger, audit, asked, events, database))
     below(asked)
@@ -218,33 +218,6 @@ def opinions(events: Sequence[Event], who: str) -> tuple[dict[str, tuple[Opinion
         if who in said and said[who].verdict != "flag":
             mine.add(example)
     return others, mine
-
-
-# ── what goes with a decision ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def why_of(debugger: Debugger, audit: Audit, asked: Asked) -> acts.Why:
-    """What spoke for a decision: the signals, the rank, and which data, run and index they are of."""
-
-    def why(act: Act) -> Mapping[str, Any]:
-        found: dict[str, Any] = {"page": "review", "at": act.at, "blind": act.blind, "sort": asked.sort}
-        found |= {"data": debugger.data_hash, "run": debugger.run_id, "index": debugger.index_id, "audit": audit.id}
-        if act.example not in debugger.train.positions:
-            return found
-        (suspect,) = audit.suspects([debugger.train.positions[act.example]])
-        signals = {name: _kept(value) for name, value in suspect.signals.items()}
-        suggested = debugger.classes[suspect.suggested]
-        return found | {
-            "reason": suspect.reason, "rank": suspect.rank, "agreement": suspect.agreement, "signals": signals,
-            "suggested": suggested,
-        }  # fmt: skip
-
-    return why
-
-
-def _kept(value: float) -> float | None:
-    """Six digits, and nothing where JSON has no number."""
-    return float(f"{value:.6g}") if isfinite(value) else None
 
 
 main()

@@ -7,6 +7,7 @@ and a server that is killed in the middle of a burst in Chromium.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 import streamlit as st
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from streamlit.testing.v1 import AppTest
 
@@ -172,6 +174,7 @@ def test_a_reviewer_finds_the_last_decisions_and_what_stood_before_them(flags: F
     )
     before, recent = acts.own(flags.events(), "Ada", ["train:0"])
     assert [each.key for each in before] == ["old"]
+    assert len(recent) == acts.RECENT
     assert [each.key for each in recent][-2:] == [f"k{acts.RECENT - 2}", "new"]
     assert acts.own(flags.events(), "Ben", ["train:0"]) == ((), ())
 
@@ -365,8 +368,8 @@ def test_a_text_and_a_row_are_shown_as_such(app: AppTest, debugger: fakes.FakeDe
 def test_large_pictures_come_fewer_at_a_time(app: AppTest, debugger: fakes.FakeDebugger, monkeypatch: Any) -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (600, 600, 3), np.uint8)
-    file = __import__("io").BytesIO()
-    fakes.Image.fromarray(noise).save(file, "PNG")
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
     monkeypatch.setattr(debugger, "preview", lambda id: Preview("image", file.getvalue(), "image/png"))
     shown = desk(page(app, "review", by="Ada"))
     assert shown["ahead"] == 4
@@ -446,10 +449,25 @@ def test_a_locked_database_is_told_and_nothing_is_lost(
     assert answer == {**answer, "recorded": {"k1": 2}, "error": ""}
 
 
+def test_a_read_only_database_is_read_and_what_cannot_be_written_is_told(
+    app: AppTest, decided: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided("Ada", "train:1", "bad")
+    monkeypatch.setattr("attribution.flags._SQLite._may_write", lambda database: False)
+    page(app, "review", by="Ada")
+    assert [each["example"] for each in desk(app)["recent"]] == ["train:1"]
+    app.session_state["outbox"] = {
+        "acts": {"acts": [{"key": "k1", "example": "train:2", "verdict": "bad", "who": "Ada"}], "turn": 1}
+    }
+    (answer,) = drawn(again(app), "whence_outbox")
+    assert "may not be written" in answer["error"]
+    assert answer["recorded"] == {}
+
+
 # ── decisions ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def frame(app: AppTest) -> list[dict[str, str]]:
+def frame(app: AppTest) -> list[dict[Any, Any]]:
     return app.dataframe[0].value.to_dict("records") if app.dataframe else []
 
 
@@ -521,7 +539,7 @@ def test_what_is_ones_own_can_be_taken_back_and_had_again(app: AppTest, decided:
 def test_only_who_decided_takes_it_back(app: AppTest, decided: Any) -> None:
     decided("<b>Ben</b>", "train:1", "bad")
     choose(page(app, "decisions", by="Ada"), 0)
-    assert not [button for button in app.button if button.key.startswith("back-")]
+    assert not [button for button in app.button if str(button.key).startswith("back-")]
     assert any("Only" in each.value for each in app.caption)
     assert not any("<b>" in each.value.replace("\\<b\\>", "") for each in app.caption)
 
@@ -747,6 +765,15 @@ def test_killing_the_app_in_the_middle_of_a_burst_loses_nothing(tab: Page, serve
     tab.get_by_text("22 of 100 decided").wait_for()
     tab.get_by_text("everything you decided is recorded").wait_for()
     assert len(set(decided)) == 24
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("keys", ["go", "gm", "gs"])
+def test_who_decides_and_leaves_at_once_loses_nothing(tab: Page, server: Server, keys: str) -> None:
+    open_desk(tab, f"{server.address}/review?by=Ada&top=9")
+    press(tab, "b", "b", "b", *keys)
+    tab.wait_for_url(lambda url: "review" not in url)
+    assert len(server.wait_for(3)) == 3
 
 
 @pytest.mark.browser

@@ -87,8 +87,6 @@ def decision(act: Act, splits: Sequence[Examples], why: Mapping[str, Any]) -> De
     verdict, label = act.verdict, None
     if verdict == "relabel":
         label = _class(act, splits)
-        if act.label_name == act.given:
-            verdict, label = "keep", None
     if label is not None and (now := _labelled(act, splits)) == label:
         verdict, label = "keep", None  # relabelled in the data since, as the reviewer says
         act = replace(act, given=splits[0].classes[now])

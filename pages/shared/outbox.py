@@ -50,7 +50,7 @@ _JS = (
     OUTBOX_JS
     + """
 const AGAIN = 2000;                                             // milliseconds
-export default function({ data, setStateValue }) {
+export default function({ parentElement, data, setStateValue }) {
   const box = outbox(data.database);
   box.answer(data.recorded, data.refused, data.error);
   box.send = () => {
@@ -64,12 +64,18 @@ export default function({ data, setStateValue }) {
     if (late !== box.late) { box.late = late; box.changed(); }
     if (Date.now() - box.sent >= AGAIN) box.send();
   }, 250);
-  if (box.pending.length && !(Date.now() - box.sent < AGAIN)) box.send();
+  const isNew = !parentElement.__whenceChannel; parentElement.__whenceChannel = true;
+  if (box.pending.length && isNew) box.send();                  // of before a reload, or of the page before
   return () => clearInterval(box.timer);
 }
 """
 )
 _channel = st.components.v2.component("whence_outbox", html="<span></span>", js=_JS)
+
+
+def is_used() -> bool:
+    """Whether this session has been on a page with an outbox."""
+    return "answered" in st.session_state
 
 
 def database_name(recorded: Recorded, project: str) -> str:

@@ -97,7 +97,7 @@ def named(asked: str) -> tuple[str, str]:
 
 def ask_reviewer(who: str, sentence: str) -> None:
     """The field for the reviewer's name; what is confirmed there goes to the address."""
-    st.session_state["reviewer_name"] = who or st.session_state.get("reviewer_wished") or login()
+    st.session_state["reviewer_name"] = who or _proposed()
     with (
         st.form("reviewer_form", border=False),
         st.container(horizontal=True, vertical_alignment="bottom", key="reviewer"),
@@ -111,10 +111,16 @@ def ask_reviewer(who: str, sentence: str) -> None:
         st.warning(wrong.replace("`", ""), icon=":material/person_alert:")
 
 
+def _proposed() -> str:
+    """What was typed last, who decided before in this session, or the login name: to be confirmed."""
+    found = (st.session_state.get(name, "") for name in ("reviewer_wished", "reviewer_before"))
+    return next((str(name) for name in found if name), login())
+
+
 def _to_address() -> None:
     wished = st.session_state["reviewer_name"]
     try:
-        st.query_params["by"] = reviewer(wished)
+        st.query_params["by"] = st.session_state["reviewer_before"] = reviewer(wished)
         st.session_state.pop("reviewer_wished", None)
     except InvalidInput as error:
         st.session_state["reviewer_wished"] = wished

@@ -55,11 +55,16 @@ def _opened(workspace: str, fingerprint: Fingerprint) -> Debugger:
     return Debugger.open(workspace)
 
 
+def opened() -> Debugger:
+    """The debugger of this workspace; raises why there is none."""
+    path = workspace_path()
+    return _opened(str(path), fingerprint(path))
+
+
 def opening_error() -> AttributionError | None:
     """What keeps a workspace whose steps are all done from being opened: damage shows only when the store is read."""
-    path = workspace_path()
     try:
-        _opened(str(path), fingerprint(path))
+        opened()
     except AttributionError as error:
         return error
     return None
@@ -67,13 +72,12 @@ def opening_error() -> AttributionError | None:
 
 def debugger() -> Debugger:
     """The debugger of this workspace; draws the state and stops the page where there is none."""
-    path = workspace_path()
     try:
-        return _opened(str(path), fingerprint(path))
+        return opened()
     except AttributionError as error:
         chrome.header(None, [])
         draw_not_ready(error)
-        pipeline_strip(status.workspace_status(path))
+        pipeline_strip(status.workspace_status(workspace_path()))
         st.stop()
 
 
