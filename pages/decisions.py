@@ -163,7 +163,7 @@ def counts(listed: Sequence[Row], found: Mapping[str, Outcome]) -> None:
         "Disputed": states.count("disputed"),
         "Overtaken by the data": sum(each.state == "overtaken" for each in listed),
     }
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         for label, n in shown.items():
             st.metric(label, f"{n:,}", width="content")
 
@@ -214,6 +214,7 @@ def when(event: Event) -> str:
 def table(
     debugger: Debugger, kept: Recorded, asked: Asked, listed: Sequence[Row], found: Mapping[str, Outcome]
 ) -> None:
+    st.session_state.pop("settled_here", None)
     controls(asked, sorted({each.event.who for each in listed}))
     shown = chosen(listed, asked)
     pills = [
@@ -236,8 +237,9 @@ def table(
     frame = pd.DataFrame([columns(each) for each in shown])
     if not frame["overtaken"].any():
         frame = frame.drop(columns="overtaken")
+    name = f"decisions-{st.session_state.get('undone', 0)}"  # with nothing chosen after something was taken back
     picked = st.dataframe(
-        frame, key="decisions", hide_index=True, on_select="rerun", selection_mode="single-row", width="stretch",
+        frame, key=name, hide_index=True, on_select="rerun", selection_mode="single-row", width="stretch",
         height=min(420, 38 + 35 * len(frame)),
     )  # fmt: skip
     at = picked["selection"]["rows"]
@@ -290,7 +292,7 @@ def details(debugger: Debugger, kept: Recorded, asked: Asked, each: Row, found: 
         chip(said(event.verdict, event.label_name, event.given), kind="decided"),
         chip(each.state),
     )
-    by = el("p", f"{event.who}, {when(event)}, decision {event.number}", cls="muted")
+    by = el("p", f"{event.who}, {when(event)}, decision {event.number:,}", cls="muted")
     body = el("div", head, by, *lines, row(*ways(debugger, event.example, asked)), cls="stack")
     draw(el("div", picture(debugger, event.example), body, cls="card row top"), key="details")
     if event.who != asked.who:
@@ -328,6 +330,7 @@ def picture(debugger: Debugger, example: str) -> Element:
 
 
 def _undo(kept: Recorded, number: int, who: str) -> None:
+    st.session_state["undone"] = st.session_state.get("undone", 0) + 1  # a second click is not about the next row
     _tell(lambda: kept.flags.undo(number, who=who), f"Event {number} is taken back.")
 
 
@@ -338,7 +341,10 @@ def disagreements(
     debugger: Debugger, kept: Recorded, asked: Asked, listed: Sequence[Row], found: Mapping[str, Outcome]
 ) -> None:
     """Each disputed example with what its reviewers say, side by side, and the way to end it."""
-    disputed = [each for each in found.values() if each.state == "disputed"]
+    here = st.session_state.setdefault("settled_here", set())  # they stay where they are, for whoever clicks twice
+    disputed = [
+        each for each in found.values() if each.state == "disputed" or (each.example in here and each.judgements)
+    ]
     if not disputed:
         words = "All who judged an example agree, or somebody has settled it. A blind second opinion would tell more."
         to_review = button("Give a blind second opinion", links.review(by=asked.who, blind=True), main=True)
@@ -375,6 +381,9 @@ def disagreement(debugger: Debugger, kept: Recorded, asked: Asked, outcome: Outc
     last = max(event.number for event in outcome.opinions)
     with st.container(border=True, key=f"disputed-{last}"):
         draw(el("div", picture(debugger, outcome.example), body, cls="row top wide"), key=f"disagreement-{last}")
+        if outcome.decision is not None:
+            settled(kept, asked, outcome.decision)
+            return
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.text_input("Why (a note, if you like)", key=f"note-{last}", max_chars=1000, width=280)
             for n, event in enumerate(different(judged)):
@@ -386,6 +395,14 @@ def disagreement(debugger: Debugger, kept: Recorded, asked: Asked, outcome: Outc
                     on_click=_settle,
                     args=(debugger, kept, asked.who, outcome, event, last),
                 )
+
+
+def settled(kept: Recorded, asked: Asked, event: Event) -> None:
+    words = f"Settled by {event.who}: {said(event.verdict, event.label_name, event.given)}."
+    st.success(escaped(words))
+    if event.who == asked.who:
+        key = f"unsettle-{event.number}"
+        st.button("Take it back", key=key, on_click=_undo, args=(kept, event.number, asked.who))
 
 
 def side(event: Event) -> Element:
@@ -414,6 +431,7 @@ def _settle(debugger: Debugger, kept: Recorded, who: str, outcome: Outcome, even
             )
         )  # fmt: skip
 
+    st.session_state.setdefault("settled_here", set()).add(outcome.example)
     _tell(settle, f"{outcome.example} is settled: {said(event.verdict, event.label_name, event.given)}.")
 
 
