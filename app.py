@@ -5,7 +5,7 @@ Started by `python -m attribution app`, which sets WHENCE_WORKSPACE; or by `stre
 
 import streamlit as st
 
-from pages.shared import entrance
+from pages.shared import carrying, entrance
 
 # Drawn here and not named from a set: Streamlit fetches its own icons for the browser tab from the internet.
 ICON = (
@@ -23,6 +23,8 @@ PAGES = {
     ],
     "Fix": [
         st.Page("pages/suspects.py", title="Suspects", icon=":material/flag:", url_path="suspects"),
+        st.Page("pages/review.py", title="Review", icon=":material/rule:", url_path="review"),
+        st.Page("pages/decisions.py", title="Decisions", icon=":material/how_to_vote:", url_path="decisions"),
     ],
     "Run": [
         st.Page("pages/setup.py", title="Setup", icon=":material/checklist:", url_path="setup"),
@@ -34,9 +36,11 @@ PAGES = {
 st.html(
     "<style>.stMainBlockContainer{padding:3rem 2.5rem 4rem}.stMainBlockContainer h1{font-size:2rem;padding:.25rem 0}"
     ".stMainBlockContainer h2{font-size:1.375rem;padding:.25rem 0}.stMetric{font-variant-numeric:tabular-nums}"
+    ".st-key-outbox{position:absolute}"  # it has no face, and shall take no room
     "@media (max-width:1000px){.st-key-one-column .stColumn{min-width:100%}"
     ".st-key-two-columns .stColumn{min-width:calc(50% - 1rem)}}</style>"
 )
 here = st.navigation(PAGES)
 entrance.mark()
 here.run()
+carrying.carry(here.url_path)

@@ -1,8 +1,9 @@
 """Evidence: which training examples pushed the model to this answer, and which pushed the other way.
 
 The address says everything: `q` the example, `target` the question (predicted label or true label), `k` how many a
-side, `m` the method, `true`, `pred` and `sort` the list that n and p walk through, `tab` and `by` the open chart. The
-page reads it, asks the debugger once (remembered per question), draws the two columns, and computes only the open tab.
+side, `m` the method, `true`, `pred` and `sort` the list that n and p walk through, `tab` and `distance` the open chart.
+The page reads it, asks the debugger once (remembered per question), draws the two columns, and computes only the open
+tab.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Selection:
         href = links.evidence(
             at.id, target=at.target, k=at.k, method=at.method, true=at.true, pred=at.pred, sort=at.sort, of=at.of
         )
-        kept = {name: st.query_params.get(name) for name in ("tab", "by")}
+        kept = {name: st.query_params.get(name) for name in ("tab", "distance")}
         return href + "".join(f"&{name}={quote(value)}" for name, value in kept.items() if value not in DEFAULTS)
 
     def evidence_of(self, id: str) -> str:
@@ -202,7 +203,7 @@ def draw_tabs(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
 
 def draw_distance(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
     kinds = list(debugger.distance_kinds)
-    kind = st.segmented_control("Distance", kinds, default=kinds[0], key="by", bind="query-params", required=True)
+    kind = st.segmented_control("Distance", kinds, default=kinds[0], key="distance", bind="query-params", required=True)
     with state.drawn_errors():
         plot = debugger.distance_plot(evidence, kind)
     key = f"distance {evidence.query.id} {evidence.target} {evidence.method} {kind}"

@@ -14,14 +14,11 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from attribution import jobs
-from attribution.errors import AttributionError, Missing
 from attribution.suspects import SIGNALS
-from pages.shared import chrome, links, state, theme
+from pages.shared import audits, chrome, links, state, theme
 from pages.shared.audit_figures import found_curves
 from pages.shared.elements import Element, button, draw, el, row, thumb
 from pages.shared.gallery import Tile, gallery
-from pages.shared.jobs import draw_job, draw_start
 from pages.shared.wording import counted, duration, escaped, number
 
 if TYPE_CHECKING:
@@ -52,10 +49,7 @@ def main() -> None:
     debugger = state.debugger()
     chrome.header(debugger, [("Suspects", None)])
     st.title("Suspects: which labels to check first", anchor=False)
-    audit = opened(debugger)
-    if audit is None:
-        not_audited(debugger)
-        return
+    audit = audits.audit(debugger)
     asked, wanted, notes = from_address(st.query_params.to_dict(), debugger.classes, tuple(audit.signals))
     chrome.planted_banner(debugger)
     for words in notes:
@@ -66,35 +60,6 @@ def main() -> None:
         rows = listed(debugger, audit, asked)
         draw_list(debugger, audit, asked, rows, wanted)
     chrome.footer(debugger)
-
-
-# --- before there is an audit ---------------------------------------------------------------------------------------
-
-
-def opened(debugger: Debugger) -> Audit | None:
-    """The audit, or None where there is none yet; draws what keeps it from being read, and stops the page."""
-    try:
-        return state.audit(debugger)
-    except Missing:
-        return None
-    except AttributionError as error:
-        state.draw_not_ready(error)
-        st.stop()
-
-
-def not_audited(debugger: Debugger) -> None:
-    """What an audit is, and the button that makes it."""
-    workspace = state.workspace_path()
-    job = jobs.latest(workspace)
-    told = (
-        "Every training label is compared with what the checkpoints think, with its neighbours, and with the right "
-        "answers it opposes. It takes about a third of a training pass for each checkpoint."
-    )
-    draw(el("div", el("h2", "The labels have not been audited yet"), el("p", told), cls="card state"), key="missing")
-    if job is not None and (job.state == "running" or job.verb == "suspects"):
-        draw_job(workspace, job, beside=lambda: None)
-    if job is None or job.state != "running":
-        draw_start(workspace, "Audit the labels", "suspects", ())
 
 
 # --- what the address says ------------------------------------------------------------------------------------------

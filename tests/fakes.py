@@ -3,7 +3,8 @@
 `FakeDebugger` answers the whole contract from a ridge classifier on 2,000 of the bundled Fashion-MNIST pictures, with
 the closed-form TracIn of a linear softmax model. Deterministic, opens in about a second, needs no workspace.
 `python -m tests.fakes` runs the app on it; WHENCE_FAKE_STATE=missing|stale|partial|newer|corrupt|zero|running|failed
-draws a state instead.
+draws a state instead; =unranked has no audit of the training labels.
+WHENCE_FAKE_CLASSES=hostile has twelve classes, most of them with markup in their names.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+import attribution.audit
 import attribution.debugger
 import attribution.doctor
 import attribution.jobs
@@ -37,15 +39,18 @@ from attribution.answers import (
     Planted,
     Share,
     Standout,
+    Suspect,
 )
 from attribution.doctor import Check
 from attribution.errors import AttributionError, InvalidInput, Missing, StoreError
-from attribution.examples import Preview
+from attribution.examples import Examples, Preview
 from attribution.jobs import Job
 from attribution.status import StepStatus, WorkspaceStatus
 
 ASSETS = Path(__file__).parent.parent / "assets" / "fashion-mnist"
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+HOSTILE = (*(f'<img src=x onerror="window.__broken=1">{name}' for name in CLASSES), "<b>Sock</b>", "Hat")
 
 
 def _idx(name: str) -> NDArray[np.uint8]:
@@ -77,7 +82,7 @@ class FakeDebugger:
         state = os.environ.get("WHENCE_FAKE_STATE", "")
         if state in _STATES:
             raise _STATES[state]
-        return FakeDebugger()
+        return FakeDebugger(classes=HOSTILE if os.environ.get("WHENCE_FAKE_CLASSES") == "hostile" else CLASSES)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -94,7 +99,8 @@ class FakeDebugger:
         targets = np.eye(10)[given] - 0.1
         x = self.x["train"]
         weights = np.linalg.solve(x.T @ x + 20 * np.eye(x.shape[1]), x.T @ targets)
-        self.logits = {split: 9 * x @ weights for split, x in self.x.items()}
+        none = np.full((1, len(self.classes) - 10), -20.0)  # of classes that no example has
+        self.logits = {s: np.hstack([9 * x @ weights, np.repeat(none, len(x), 0)]) for s, x in self.x.items()}
         self.p = {s: np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True)) for s, z in self.logits.items()}
         count = len(rows)
         self.planted = Planted(
@@ -116,6 +122,20 @@ class FakeDebugger:
     @cached_property
     def n_mistakes(self) -> int:
         return int((self.p["test"].argmax(1) != self.labels["test"]).sum())
+
+    @cached_property
+    def train(self) -> Examples:
+        return self._examples("train", self.truths)
+
+    @cached_property
+    def test(self) -> Examples:
+        return self._examples("test", self.labels["test"])
+
+    def _examples(self, split: str, truth: NDArray[np.int64]) -> Examples:
+        pixels = self.pixels[split]
+        ids = tuple(f"{split}:{i}" for i in range(len(pixels)))
+        hashes = tuple(f"{zlib.crc32(each.tobytes()):016x}" for each in pixels)
+        return Examples(split, ids, np.asarray(self.labels[split]), np.asarray(truth), hashes, self.classes)
 
     def _row(self, id: str) -> tuple[str, int]:
         split, _, number = id.partition(":")
@@ -248,6 +268,47 @@ class FakeDebugger:
         return (ids[i - 1] if i else None), (ids[i + 1] if i + 1 < len(ids) else None)
 
 
+class FakeAudit:
+    """An audit of the fake debugger: the labels with the highest loss first, seen by six signals."""
+
+    id = "5a4b3c2d1e0f"
+
+    @staticmethod
+    def open(debugger: FakeDebugger, workspace: str | Path) -> FakeAudit:
+        if os.environ.get("WHENCE_FAKE_STATE") == "unranked":
+            raise Missing("The training labels are not ranked yet.", "Run `python -m attribution suspects`.")
+        return FakeAudit(debugger)
+
+    def __init__(self, debugger: FakeDebugger) -> None:
+        self._debugger = debugger
+        p, z, labels = debugger.p["train"], debugger.logits["train"], debugger.labels["train"]
+        rows = np.arange(len(labels))
+        loss = -np.log(p[rows, labels])
+        others = np.where(np.eye(p.shape[1], dtype=bool)[labels], -np.inf, z)
+        self.suggested = others.argmax(1)
+        margin = others.max(1) - z[rows, labels]
+        names = ("self_influence", "loss", "mean_loss", "margin", "opponents", "neighbours")
+        self.signals = {name: margin if name == "margin" else loss for name in names}
+
+    def order(self, sort: str = "doubt") -> NDArray[np.int64]:
+        if sort != "doubt" and sort not in self.signals:
+            raise InvalidInput(f"Suspects cannot be sorted by “{sort}”.", "Use doubt.")
+        return np.argsort(-self.signals["loss" if sort == "doubt" else sort], kind="stable")
+
+    def suspects(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Suspect, ...]:
+        rank = np.argsort(self.order())
+        return tuple(self._suspect(int(row), int(rank[row]) + 1) for row in rows)
+
+    def _suspect(self, row: int, rank: int) -> Suspect:
+        item, suggested = self._debugger.item(f"train:{row}"), int(self.suggested[row])
+        near = np.argsort(np.abs(self._debugger.x["train"] - self._debugger.x["train"][row]).sum(1))[1:7]
+        share = 100 * item.probabilities[suggested]
+        reason = f"The model is {share:.0f} % for {self._debugger.classes[suggested]}."
+        values = {name: float(column[row]) for name, column in self.signals.items()}
+        ids = tuple(f"train:{i}" for i in near)
+        return Suspect(item, rank, values["loss"], suggested, values, 4, ids, reason)
+
+
 _STATES: dict[str, AttributionError] = {
     "missing": Missing("Gradients are not computed yet.", "Start the embed step: python -m attribution embed"),
     "partial": Missing("The index is half built: 18,200 of 50,000 gradients.", "Go on: python -m attribution embed"),
@@ -304,6 +365,7 @@ def cancel(workspace: str | Path, id_: str) -> None:
 def install() -> None:
     """Put the fakes where the pages look for the library."""
     attribution.debugger.Debugger = FakeDebugger  # type: ignore[misc, assignment]
+    attribution.audit.Audit = FakeAudit  # type: ignore[misc, assignment]
     attribution.status.workspace_status = status
     attribution.doctor.workspace_checks = checks
     attribution.jobs.latest, attribution.jobs.start, attribution.jobs.cancel = latest, start, cancel

@@ -142,7 +142,7 @@ def test_without_an_audit_the_page_offers_to_make_it(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(jobs, "start", start)
     app = page(monkeypatch, tiny_workspace)
-    assert "have not been audited yet" in drawn(app)
+    assert "have not been ranked yet" in drawn(app)
     app.button(key="start").click().run()
     assert started[0][1] == "suspects"
 

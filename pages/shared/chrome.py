@@ -26,7 +26,12 @@ KEYS = (
     ("Arrows, Home, End", "move through a gallery; arrows also through the matrix"),
     ("Enter", "open the evidence of the picture in focus"),
     ("n, p", "next and previous mistake"),
-    ("g o, g m, g e, g u, g s", "go to Overview, Mistakes, Evidence, Suspects, Setup"),
+    ("1 to 9, 0", "Review: relabel to the class of that number, likely ones first"),
+    ("Space, s, b", "Review: keep the label, skip, bad item (no label is right)"),
+    ("u", "Review: take back your last decision, also after a reload"),
+    ("← →", "Review: move without judging; Enter: to the next undecided"),
+    ("h", "Review, held: nothing but the bare picture"),
+    ("g o, g m, g e, g u, g v, g d, g s", "go to Overview, Mistakes, Evidence, Suspects, Review, Decisions, Setup"),
     ("?", "open and close this sheet"),
     ("Esc", "close a sheet or a dialog"),
 )
@@ -156,13 +161,9 @@ def _run(debugger: Debugger) -> list[Element]:
 
 
 def _places() -> dict[str, str]:
-    return {
-        "o": links.overview(),
-        "m": links.mistakes(),
-        "e": links.evidence(""),
-        "u": links.suspects(),
-        "s": links.setup(),
-    }
+    looking = {"o": links.overview(), "m": links.mistakes(), "e": links.evidence("")}
+    fixing = {"u": links.suspects(), "v": links.review(), "d": links.decisions()}
+    return looking | fixing | {"s": links.setup()}
 
 
 def planted_banner(debugger: Debugger) -> None:

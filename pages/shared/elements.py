@@ -76,6 +76,11 @@ a.card:hover{border-color:var(--st-primary-color)}
 .thumbs{display:grid;grid-template-columns:repeat(5,minmax(0,64px));gap:8px}
 .thumbs img.thumb{width:100%;height:auto;aspect-ratio:1}
 img.thumb{width:64px;height:64px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}
+img.thumb.big{width:160px;height:160px}
+.row.top{align-items:flex-start;gap:16px;flex-wrap:nowrap}
+.row.top>p{flex:0 0 160px;max-height:14rem;overflow:auto;white-space:pre-wrap}
+.row.top>.stack{flex:1 1 auto;min-width:0}
+.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:12px}
 .stack{display:grid;gap:12px;grid-template-columns:minmax(0,1fr)}
 .card h3{font-size:1rem;font-weight:600;margin-bottom:8px}
 h2,h3,p{overflow-wrap:anywhere}

@@ -113,14 +113,36 @@ def suspects(
     )
 
 
-def review(*, sort: str = "doubt", top: int = 100, item: str | None = None) -> str:
-    """The keyboard loop over the first `top` suspects of an order, at one of them."""
+def review(
+    item: str | None = None, *, sort: str = "doubt", top: int = 100, by: str | None = None, blind: bool = False
+) -> str:
+    """The keyboard loop over the first `top` suspects in an order, at one of them; `by` names the reviewer."""
     return _address(
         "review",
         [
             ("sort", None if sort == "doubt" else sort),
             ("top", None if top == 100 else str(top)),
+            ("by", by or None),
+            ("blind", "1" if blind else None),
             ("item", item),
+        ],
+    )
+
+
+def decisions(
+    *, by: str | None = None, of: str | None = None, verdict: str | None = None, state: str | None = None,
+    view: str = "all", page: int = 1,
+) -> str:  # fmt: skip
+    """What people decided. `by` is who looks and may settle; `of`, `verdict` and `state` choose among the decisions."""
+    return _address(
+        "decisions",
+        [
+            ("by", by or None),
+            ("of", of),
+            ("verdict", verdict),
+            ("state", state),
+            ("view", None if view == "all" else view),
+            ("page", None if page == 1 else str(page)),
         ],
     )
 

@@ -8,6 +8,7 @@ afresh. Nothing here holds a score.
 from __future__ import annotations
 
 import base64
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from PIL import Image
 
 from attribution import jobs, status
 from attribution.errors import AttributionError, Damaged, Missing
@@ -24,7 +26,6 @@ from pages.shared.jobs import time_left
 from pages.shared.pipeline_strip import pipeline_strip
 
 if TYPE_CHECKING:
-    from attribution.audit import Audit
     from attribution.debugger import Debugger
     from attribution.jobs import Job
 
@@ -54,11 +55,16 @@ def _opened(workspace: str, fingerprint: Fingerprint) -> Debugger:
     return Debugger.open(workspace)
 
 
+def opened() -> Debugger:
+    """The debugger of this workspace; raises why there is none."""
+    path = workspace_path()
+    return _opened(str(path), fingerprint(path))
+
+
 def opening_error() -> AttributionError | None:
     """What keeps a workspace whose steps are all done from being opened: damage shows only when the store is read."""
-    path = workspace_path()
     try:
-        _opened(str(path), fingerprint(path))
+        opened()
     except AttributionError as error:
         return error
     return None
@@ -66,27 +72,13 @@ def opening_error() -> AttributionError | None:
 
 def debugger() -> Debugger:
     """The debugger of this workspace; draws the state and stops the page where there is none."""
-    path = workspace_path()
     try:
-        return _opened(str(path), fingerprint(path))
+        return opened()
     except AttributionError as error:
         chrome.header(None, [])
         draw_not_ready(error)
-        pipeline_strip(status.workspace_status(path))
+        pipeline_strip(status.workspace_status(workspace_path()))
         st.stop()
-
-
-@st.cache_resource(max_entries=2, show_spinner="Opening the audit of the labels")
-def _audited(_debugger: Debugger, workspace: str, fingerprint: Fingerprint) -> Audit:
-    from attribution.audit import Audit
-
-    return Audit.open(_debugger, workspace)
-
-
-def audit(debugger: Debugger) -> Audit:
-    """The audit of what is open; raises `Missing` where there is none yet, `StoreError` where it is damaged."""
-    path = workspace_path()
-    return _audited(debugger, str(path), fingerprint(path))
 
 
 @contextmanager
@@ -147,6 +139,30 @@ def _data_url(_debugger: Debugger, index_id: str, id: str) -> str:
     if preview.kind != "image":
         return ""
     return f"data:{preview.mime};base64,{base64.b64encode(preview.image).decode()}"
+
+
+_THUMB = 144  # pixels of the longer side
+_SMALL = 4_000  # bytes: such a picture is its own thumbnail
+
+
+def thumb_src(debugger: Debugger, id: str) -> str:
+    """The picture of one example, small, as a data URL; "" where the example is not a picture."""
+    return _small_url(debugger, debugger.index_id, id)
+
+
+@st.cache_data(max_entries=5_000, show_spinner=False)
+def _small_url(_debugger: Debugger, index_id: str, id: str) -> str:
+    preview = _debugger.preview(id)
+    if preview.kind != "image":
+        return ""
+    image, mime = preview.image, preview.mime
+    if len(image) > _SMALL:
+        made = Image.open(io.BytesIO(image)).convert("RGB")
+        made.thumbnail((_THUMB, _THUMB))
+        file = io.BytesIO()
+        made.save(file, format="WEBP", quality=80)
+        image, mime = file.getvalue(), "image/webp"
+    return f"data:{mime};base64,{base64.b64encode(image).decode()}"
 
 
 def preview_words(debugger: Debugger, id: str, *, between: str = ", ") -> str:
