@@ -449,7 +449,8 @@ export default function({ parentElement, data, setStateValue }) {
   if (!first && !ids.includes(desk.here) && desk.cards.has(desk.here)) ids.unshift(desk.here);   // it was outside
   const start = asked && ids.includes(asked) ? asked : !first && ids.includes(desk.here) ? desk.here : data.asked;
   go(start);
-  if (first || changed) { say(''); focus(); }
+  const writing = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName);   // its keys stay its own
+  if (first || changed) { say(''); if (!writing) focus(); }
   return gone;
 }
 """
