@@ -23,6 +23,7 @@ PAGES = {
     ],
     "Fix": [
         st.Page("pages/suspects.py", title="Suspects", icon=":material/flag:", url_path="suspects"),
+        st.Page("pages/compare.py", title="Retrain & compare", icon=":material/compare_arrows:", url_path="compare"),
     ],
     "Run": [
         st.Page("pages/setup.py", title="Setup", icon=":material/checklist:", url_path="setup"),
