@@ -506,9 +506,10 @@ def foreseen_size(slope: float) -> str:
     """What the chart does about sizes that differ."""
     if not 0 < abs(slope) < 0.1:  # NaN too
         return ""
+    times = float(f"{1 / abs(slope):.2g}")
     return (
-        f" That is about {float(f'{1 / abs(slope):.2g}'):,.0f} times too much, so each axis of the chart has a size of its "
-        "own: read directions and order from it, not sizes."
+        f" That is about {times:,.0f} times too much, so each axis of the chart has a size of its own: read directions "
+        "and order from it, not sizes."
     )
 
 

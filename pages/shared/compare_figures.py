@@ -109,7 +109,7 @@ def differences(found: Sequence[Difference], seeds: Sequence[int], tokens: Token
     unit = "points of accuracy" if measure == "accuracy" else "change of mean test loss"
     names = [f"{each.arm} − {each.less}" for each in found]
     _laid_out(figure, names, f"{worse}  ·  {unit}  ·  {better}", tokens)
-    figure.update_xaxes(range=[-limit, limit], tickformat="+~g")
+    figure.update_xaxes(range=[-limit, limit], tickformat="~g")
     figure.add_vline(x=0, line={"color": tokens.text, "width": 1.5})
     return figure
 
@@ -206,63 +206,51 @@ def foreseen(found: Foreseen, ids: Sequence[str], focus: int | None, tokens: Tok
     return figure
 
 
-def what_if(predicted: PredictedChange, measured: LossChange | None, tokens: Tokens) -> go.Figure:
-    """The predicted change of one loss and, where there is one, the measured change with its interval over seeds.
+def what_if(predicted: PredictedChange, measured: LossChange, label: str, tokens: Tokens) -> go.Figure:
+    """The predicted change of the loss of a label beside the measured ones with their intervals over seeds.
 
-    Two rows on one axis; two axes, one above the other and both about zero, where their sizes are far apart.
+    Three rows on one axis; two axes, one above the other and both about zero, where their sizes are far apart.
     """
     apart = far_apart(predicted, measured)
-    rows = 2 if apart else 1
-    figure = make_subplots(rows=rows, cols=1, vertical_spacing=0.42)
+    figure = make_subplots(rows=1 + apart, cols=1, vertical_spacing=0.42, row_heights=[1, 2] if apart else [1])
     figure.update_layout(
-        **tokens.plot_layout(height=300 if apart else 210, margin={"l": 8, "r": 12, "t": 8, "b": 56}, showlegend=False)
+        **tokens.plot_layout(height=320 if apart else 240, margin={"l": 8, "r": 12, "t": 8, "b": 56}, showlegend=False)
     )
-    figure.add_trace(_lollipop(predicted.value, 0, tokens.supports, tokens), row=1, col=1)
-    figure.add_trace(_mean(predicted.value, 0, tokens.supports, "diamond", tokens), row=1, col=1)
-    names = ["predicted"]
-    if measured is not None:
-        for y, (value, interval, colour, symbol) in enumerate(
-            (
-                (measured.after, measured.after_interval, tokens.text, "circle"),
-                (measured.control, measured.control_interval, tokens.opposes, "square"),
-            ),
-            0 if apart else 1,
-        ):
-            figure.add_trace(_bar(interval.low, interval.high, y, colour), row=rows, col=1)
-            figure.add_trace(_mean(value, y, colour, symbol, tokens), row=rows, col=1)
-        names = [*names, "measured", "control"]
-    of_rows = [names[:1], names[1:]] if apart else [names]
-    reaches = _sizes(predicted, measured)
-    for row, (shown, reach) in enumerate(zip(of_rows, reaches if apart else [max(reaches)], strict=True), 1):
+    stem = {"color": tokens.supports, "width": 3}
+    figure.add_trace(go.Scatter(x=[0, predicted.value], y=[0, 0], mode="lines", line=stem, hoverinfo="skip"), 1, 1)
+    figure.add_trace(_mean(predicted.value, 0, tokens.supports, "diamond", tokens), 1, 1)
+    both = (
+        (measured.after, measured.after_interval, tokens.text, "circle"),
+        (measured.control, measured.control_interval, tokens.opposes, "square"),
+    )
+    for y, (value, interval, colour, symbol) in enumerate(both, 0 if apart else 1):
+        figure.add_trace(_bar(interval.low, interval.high, y, colour), 1 + apart, 1)
+        figure.add_trace(_mean(value, y, colour, symbol, tokens), 1 + apart, 1)
+    names, reaches = ["predicted", "measured", "control"], _sizes(predicted, measured)
+    panels = [(names[:1], reaches[0]), (names[1:], reaches[1])] if apart else [(names, max(reaches))]
+    for at, (shown, reach) in enumerate(panels, 1):
         limit = symmetric_limit([reach], room=1.15)
-        size = f", to ±{limit:.2g}" if apart else ""
-        title = f"loss falls  ·  change of loss{size}  ·  loss rises"
+        title = "◂ falls  ·  change of the loss of “" + label.replace("<", "&lt;") + "”  ·  rises ▸"
         figure.update_xaxes(
-            row=row, col=1, range=[-limit, limit], tickformat="+~g", zeroline=False, gridcolor=tokens.grid,
-            title={"text": title, "font": {"size": 14}},
+            row=at, col=1, range=[-limit, limit], tickformat="~g", zeroline=False, gridcolor=tokens.grid,
+            title={"text": title if at == len(panels) else "", "font": {"size": 14}},
         )  # fmt: skip
         figure.update_yaxes(
-            row=row, col=1, tickvals=list(range(len(shown))), ticktext=shown, range=[len(shown) - 0.4, -0.6],
+            row=at, col=1, tickvals=list(range(len(shown))), ticktext=shown, range=[len(shown) - 0.4, -0.6],
             automargin=True, showgrid=False, zeroline=False,
         )  # fmt: skip
-        figure.add_vline(x=0, line={"color": tokens.text, "width": 1.5}, row=row, col=1)
+        figure.add_vline(x=0, line={"color": tokens.text, "width": 1.5}, row=at, col=1)
     return figure
 
 
-def _lollipop(value: float, y: float, colour: str, tokens: Tokens) -> go.Scatter:
-    return go.Scatter(x=[0, value], y=[y, y], mode="lines", line={"color": colour, "width": 3}, hoverinfo="skip")
-
-
-def _sizes(predicted: PredictedChange, measured: LossChange | None) -> list[float]:
+def _sizes(predicted: PredictedChange, measured: LossChange) -> tuple[float, float]:
     """How far the prediction reaches from zero, and how far what was measured does."""
-    if measured is None:
-        return [abs(predicted.value)]
     intervals = (measured.after_interval, measured.control_interval)
     ends = [abs(end) for interval in intervals for end in (interval.low, interval.high)]
-    return [abs(predicted.value), float(np.max(ends))]
+    return abs(predicted.value), float(np.max(ends))
 
 
-def far_apart(predicted: PredictedChange, measured: LossChange | None) -> bool:
+def far_apart(predicted: PredictedChange, measured: LossChange) -> bool:
     """Whether one axis would hide one of the two."""
     sizes = _sizes(predicted, measured)
-    return len(sizes) == 2 and max(sizes) > FAR_APART * min(sizes)
+    return max(sizes) > FAR_APART * min(sizes)
