@@ -106,7 +106,7 @@ def epochs_left(workspace: Workspace, recipe: TrainingRecipe) -> dict[int | None
 def foreseen_seconds(workspace: Workspace, recipe: TrainingRecipe, n_seeds: int, epochs: int) -> float | None:
     """How long a comparison takes, by what the run's own training took; None where it was trained elsewhere."""
     manifest = workspace.manifest("runs", _run(workspace))
-    if "history" not in manifest["facts"]:
+    if not manifest["facts"]["history"]:
         return None
     return float(manifest["seconds"]) * epochs / recipe.epochs * len(ARMS) * n_seeds
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -60,24 +61,25 @@ def main() -> None:
     for words in notes:
         st.info(words, icon=":material/link_off:")
     workspace = state.workspace_path()
-    earlier = made_before(workspace)
+    earlier, broken = made_before(workspace)
     job = jobs.latest(workspace)
     busy = job is not None and job.verb == "retrain" and job.state != "done"
     if asked.id == links.NEW or (not asked.id and (busy or not earlier)):
         st.title("Retrain & compare: did the decisions help?", anchor=False)
+        if broken:
+            draw_refused(broken)
         draw_new(debugger, asked, earlier)
     else:
-        draw_one(debugger, asked, earlier)
+        draw_one(debugger, asked, earlier, broken)
     chrome.footer(debugger)
 
 
-def made_before(workspace: Any) -> tuple[Past, ...]:
-    """The comparisons of this run; none, and a sentence, where one of them keeps them from being listed."""
+def made_before(workspace: Path) -> tuple[tuple[Past, ...], AttributionError | None]:
+    """The comparisons of this run; none where one of them keeps them from being listed, and why."""
     try:
-        return effect.past(Workspace(workspace))
+        return effect.past(Workspace(workspace)), None
     except AttributionError as error:
-        draw_refused(error)
-        return ()
+        return (), error
 
 
 def from_address(address: Mapping[str, str], debugger: Debugger) -> tuple[Asked, list[str]]:
@@ -247,7 +249,7 @@ def estimate(seconds: float | None, seeds: int, epochs: int) -> list[Element | s
 # --- a comparison -----------------------------------------------------------------------------------------------------
 
 
-def draw_one(debugger: Debugger, asked: Asked, earlier: Sequence[Past]) -> None:
+def draw_one(debugger: Debugger, asked: Asked, earlier: Sequence[Past], broken: AttributionError | None) -> None:
     id_ = asked.id or earlier[0].id
     try:
         found = state.comparison(id_)
@@ -257,6 +259,8 @@ def draw_one(debugger: Debugger, asked: Asked, earlier: Sequence[Past]) -> None:
         draw_earlier(asked, earlier)
         return
     draw_verdict(found)
+    if broken:
+        draw_refused(broken, "Other comparisons cannot be listed")
     draw_earlier(replace(asked, id=id_), earlier)
     chrome.planted_banner(debugger)
     draw_arms(found)
@@ -267,9 +271,9 @@ def draw_one(debugger: Debugger, asked: Asked, earlier: Sequence[Past]) -> None:
     draw_record(debugger, found)
 
 
-def draw_refused(error: AttributionError) -> None:
+def draw_refused(error: AttributionError, headline: str = "") -> None:
     """Why a comparison cannot be shown; nothing of it is."""
-    headline = (
+    headline = headline or (
         "There is no such comparison"
         if isinstance(error, Missing)
         else "This comparison is damaged"
@@ -278,7 +282,7 @@ def draw_refused(error: AttributionError) -> None:
     )
     told = [el("p", *prose(words)) for words in (error.message, error.hint) if words]
     step = row(button("Retrain", links.compare(links.NEW)), button("The latest comparison", links.compare()))
-    draw(el("div", el("h2", headline), *told, step, cls="card state", role="status"), key=f"refused_{headline}")
+    draw(el("div", el("h2", headline), *told, step, cls="card state", role="status"), key="refused")
 
 
 def draw_earlier(asked: Asked, earlier: Sequence[Past]) -> None:
