@@ -260,6 +260,11 @@ class Comparison:
         """What happened, in words that the intervals hold."""
         return verdict(self.accuracy, self.loss, len(self.seeds), len(self.test_ids))
 
+    @property
+    def control_flips(self) -> Flips:
+        """The control against before, by the majority of the seeds: how much changes where nothing was looked for."""
+        return _flips(None, self.arms["before"].majority, self.arms["control"].majority)
+
     def fate(self, id_: str) -> Fate:
         """What became of any test example; raises `InvalidInput` for an id that is not one."""
         return _fate(self.arms, _position(self.test_ids, id_), self.test_ids, self.classes)

@@ -416,7 +416,11 @@ def beside_prediction(change: LossChange) -> str:
 def draw_flips(debugger: Debugger, found: Comparison) -> None:
     majority = found.flips[-1]
     st.header(f"{majority.fixed:,} mistakes fixed, {majority.broken:,} newly broken", anchor=False)
-    st.caption(f"By most of the {len(found.seeds)} seeds. Seeds alone change predictions too: hence the control above.")
+    control = found.control_flips
+    st.caption(
+        f"By most of the {len(found.seeds)} seeds; the chance of as uneven counts without any effect is "
+        f"{number(majority.p)} (McNemar). In the control {control.fixed:,} were fixed and {control.broken:,} broken."
+    )
     for fates, words, key in (
         (found.fixed, "Fixed: wrong before, right after", "fixed"),
         (found.broken, "Newly broken: right before, wrong after", "broken"),
@@ -511,10 +515,7 @@ def foreseen_size(slope: float) -> str:
     if not 0 < abs(slope) < 0.1:  # NaN too
         return ""
     times = float(f"{1 / abs(slope):.2g}")
-    return (
-        f" That is about {times:,.0f} times too much, so each axis of the chart has a size of its own: read directions "
-        "and order from it, not sizes."
-    )
+    return f" That is about {times:,.0f} times too much, so each axis of the chart has a size of its own."
 
 
 def draw_record(debugger: Debugger, found: Comparison) -> None:

@@ -334,6 +334,9 @@ def test_fixed_and_broken_mistakes_lead_to_their_evidence(monkeypatch: pytest.Mo
     assert first["percent"] == f"{found.fixed[0].right['before']} → {found.fixed[0].right['after']}"
     majority = found.flips[-1]
     assert f"{majority.fixed} mistakes fixed, {majority.broken} newly broken" in drawn(app)
+    before, control = (found.arms[name].majority for name in ("before", "control"))
+    fixed, broken = int((~before & control).sum()), int((before & ~control).sum())
+    assert f"In the control {fixed} were fixed and {broken} broken." in drawn(app)
 
 
 def test_tables_say_what_the_charts_draw(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
@@ -488,6 +491,17 @@ def test_a_retraining_without_them_is_drawn_beside_the_prediction(
     assert "Measured, trained from scratch without them with 3 seeds" in told
     assert signed(found.after) in told
     assert f"compare?id={world.without}&focus={world.mistake}" in told
+
+
+def test_from_a_checkpoint_the_prediction_for_those_epochs_is_told(
+    monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    found = replace(effect.open_comparison(Workspace(world.path), world.without), start=0)
+    monkeypatch.setattr(state, "comparison", lambda id_: found)
+    told = drawn(page(monkeypatch, world.path, "evidence", q=world.mistake, without=",".join(world.supporters)))
+    predicted = found.loss_change(world.mistake).predicted
+    assert predicted is not None
+    assert f"For these epochs alone {signed(predicted)} was predicted." in told
 
 
 def test_a_damaged_retraining_does_not_hide_the_prediction(

@@ -230,7 +230,7 @@ def what_if(predicted: PredictedChange, measured: LossChange, label: str, tokens
     panels = [(names[:1], reaches[0]), (names[1:], reaches[1])] if apart else [(names, max(reaches))]
     for at, (shown, reach) in enumerate(panels, 1):
         limit = symmetric_limit([reach], room=1.15)
-        title = "◂ falls  ·  change of the loss of “" + label.replace("<", "&lt;") + "”  ·  rises ▸"
+        title = "← falls  ·  change of the loss of “" + label.replace("<", "&lt;") + "”  ·  rises →"
         figure.update_xaxes(
             row=at, col=1, range=[-limit, limit], tickformat="~g", zeroline=False, gridcolor=tokens.grid,
             title={"text": title if at == len(panels) else "", "font": {"size": 14}},

@@ -152,7 +152,7 @@ def sides_sentence(evidence: Evidence, without: Sequence[str], target: str) -> s
 def _draw_measured(
     debugger: Debugger, comparison: Comparison, measured: LossChange, predicted: PredictedChange
 ) -> None:
-    elements.draw(_measured_words(comparison, measured, predicted), key="measured")
+    elements.draw(_measured_words(debugger, comparison, measured, predicted), key="measured")
     st.plotly_chart(
         compare_figures.what_if(predicted, measured, debugger.classes[predicted.label], theme.tokens()),
         key="what_if_chart",
@@ -162,13 +162,17 @@ def _draw_measured(
     )
 
 
-def _measured_words(comparison: Comparison, measured: LossChange, predicted: PredictedChange) -> Element:
+def _measured_words(
+    debugger: Debugger, comparison: Comparison, measured: LossChange, predicted: PredictedChange
+) -> Element:
     low, high = measured.after_interval.low, measured.after_interval.high
     begun = "from scratch" if comparison.start is None else f"from checkpoint {comparison.start}"
     found = (
-        f"Measured, trained {begun} without them with {len(comparison.seeds)} seeds: {signed(measured.after)} "
-        f"({signed(low)} to {signed(high)} over seeds). As many random others left out: {signed(measured.control)}."
+        f"Measured, trained {begun} without them with {len(comparison.seeds)} seeds: the loss of "
+        f"“{debugger.classes[predicted.label]}” changed by {signed(measured.after)} ({signed(low)} to {signed(high)} "
+        f"over seeds). As many random others left out: {signed(measured.control)}."
     )
+    epochs = "" if comparison.start is None else f"For these epochs alone {signed(predicted.value)} was predicted. "
     if low <= 0 <= high:
         said = "Which way it went cannot be told from these seeds."
     elif predicted.value * measured.after > 0:
@@ -177,7 +181,7 @@ def _measured_words(comparison: Comparison, measured: LossChange, predicted: Pre
         said = "It went the other way than was predicted."
     apart = compare_figures.far_apart(predicted, measured)
     sizes = " Their sizes are far apart, so each has an axis of its own below." if apart else ""
-    return el("div", el("p", el("b", found)), el("p", said + sizes), cls="stack")
+    return el("div", el("p", el("b", found)), el("p", epochs + said + sizes), cls="stack")
 
 
 def _alt(debugger: Debugger, predicted: PredictedChange, measured: LossChange) -> str:
