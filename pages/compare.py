@@ -241,7 +241,7 @@ def estimate(seconds: float | None, seeds: int, epochs: int) -> list[Element | s
     trainings = f"3 arms × {seeds} seeds = {3 * seeds} trainings of {counted(epochs, 'epoch')}"
     if seconds is None:
         return [trainings, ". How long is not known: the run was trained elsewhere."]
-    about = el("b", f"about {duration(seconds)}")
+    about = el("b", f"About {duration(seconds)}")
     pace = f", if each goes as fast as the run's own training did: {trainings}."
     return [about, f"{pace} What is trained already is used again."]
 
