@@ -321,10 +321,18 @@ def draw_verdict(found: Comparison) -> None:
         found.changes.sentence, f"seeds {', '.join(map(str, found.seeds))}", begun,
         f"run {found.run[:6]}", f"trained for {duration(found.seconds)}",
     )  # fmt: skip
-    sides = [chip(SIDES[each.measure][each.side], kind="decided") for each in (found.accuracy[0], found.loss[0])]
+    sides = [chip(glance(*each), kind="decided") for each in (found.accuracy, found.loss)]
     chips = [*sides, *(chip(words) for words in facts)]
     told = [el("p", words) for words in (rest, found.control_did) if words]
     draw(el("div", row(*chips), *told, cls="stack"), key="verdict")
+
+
+def glance(after: Difference, control: Difference, beyond: Difference) -> str:
+    """What can be claimed of one measure in a few words, and never without the control."""
+    if not after.side:
+        return SIDES[after.measure][0]
+    against = {after.side: "more than by", -after.side: "less than by", 0: "not told apart from"}[beyond.side]
+    return f"{SIDES[after.measure][after.side]}, {against} the control"
 
 
 def draw_arms(found: Comparison) -> None:

@@ -30,7 +30,7 @@ from streamlit.testing.v1 import AppTest
 from attribution import comparing, effect, jobs, pipeline
 from attribution.answers import PredictedChange
 from attribution.changes import Changes, read_changes
-from attribution.comparing import Comparison, Interval, LossChange
+from attribution.comparing import Comparison, Difference, Interval, LossChange
 from attribution.debugger import Debugger
 from attribution.decisions import Decision, decide
 from attribution.errors import InvalidInput
@@ -322,6 +322,29 @@ def test_the_latest_comparison_says_its_verdict_first(monkeypatch: pytest.Monkey
     assert found.focus is not None
     assert found.focus.sentence in told
     assert all(f"{name}: right in {found.focus.right[name]} of 3" in told for name in comparing.ARMS)
+
+
+@pytest.mark.parametrize(
+    ("after", "beyond", "said"),
+    [
+        (0.03, 0.02, "▲ accuracy raised, more than by the control"),
+        (0.03, 0.0, "▲ accuracy raised, not told apart from the control"),
+        (-0.03, 0.02, "▼ accuracy lowered, less than by the control"),
+        (0.0, 0.02, "? no change of accuracy that can be told"),
+    ],
+)
+def test_the_glance_claims_nothing_without_the_control(
+    monkeypatch: pytest.MonkeyPatch, world: World, after: float, beyond: float, said: str
+) -> None:
+    def at(each: Difference, value: float) -> Difference:
+        near = Interval(value - 0.01, value + 0.01, "")
+        return replace(each, value=value, over_seeds=near, over_tests=near)
+
+    found = world.comparison
+    one, two, three = found.accuracy
+    changed = replace(found, accuracy=(at(one, after), two, at(three, beyond)))
+    monkeypatch.setattr(state, "comparison", lambda id_: changed)
+    assert f'"{said}"' in drawn(page(monkeypatch, world.path))
 
 
 def test_fixed_and_broken_mistakes_lead_to_their_evidence(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
