@@ -25,6 +25,7 @@ PAGES = {
         st.Page("pages/suspects.py", title="Suspects", icon=":material/flag:", url_path="suspects"),
         st.Page("pages/review.py", title="Review", icon=":material/rule:", url_path="review"),
         st.Page("pages/decisions.py", title="Decisions", icon=":material/how_to_vote:", url_path="decisions"),
+        st.Page("pages/compare.py", title="Retrain & compare", icon=":material/compare_arrows:", url_path="compare"),
     ],
     "Run": [
         st.Page("pages/setup.py", title="Setup", icon=":material/checklist:", url_path="setup"),

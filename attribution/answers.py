@@ -5,6 +5,7 @@ K classes, N training examples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -270,12 +271,21 @@ class Breakdown:
 class PredictedChange:
     """How the loss of one example is predicted to change if the training data were changed: positive, it rises.
 
+    label    the class whose loss it is.
     in_loss  whether `value` is in units of the loss; else only its sign and its size beside others mean anything.
     """
 
     query: Item
+    label: int
     value: float
     in_loss: bool
+
+    @property
+    def loss(self) -> float:
+        """The loss as it is now."""
+        if self.label == self.query.label:
+            return self.query.loss
+        return -math.log(max(float(self.query.probabilities[self.label]), 1e-38))
 
     @property
     def sentence(self) -> str:
@@ -284,7 +294,7 @@ class PredictedChange:
             return f"No change of the loss of {self.query.id} is predicted."
         way = "rise" if self.value > 0 else "fall"
         return (
-            f"The loss of {self.query.id}, {self.query.loss:.3g}, is predicted to {way}: {self.value:+.3g} to first "
+            f"The loss of {self.query.id}, {self.loss:.3g}, is predicted to {way}: {self.value:+.3g} to first "
             "order. Such sums overstate sizes many times; compare signs and ranks."
         )
 

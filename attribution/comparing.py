@@ -17,7 +17,7 @@ S seeds, n test examples, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -77,6 +77,10 @@ class Arm:
     def per_seed(self, measure: Measure) -> tuple[float, ...]:
         """Test accuracy or mean test loss of each model."""
         return tuple(float(value) for value in self.of(measure).mean(1))
+
+    def interval(self, measure: Measure) -> Interval:
+        """Of their mean, over seeds. Arms share seeds: what differs between them is told by `Difference`."""
+        return over_seeds_interval(self.of(measure).mean(1))
 
 
 @dataclass(frozen=True)
@@ -255,6 +259,11 @@ class Comparison:
     def verdict(self) -> str:
         """What happened, in words that the intervals hold."""
         return verdict(self.accuracy, self.loss, len(self.seeds), len(self.test_ids))
+
+    @property
+    def control_flips(self) -> Flips:
+        """The control against before, by the majority of the seeds: how much changes where nothing was looked for."""
+        return _flips(None, self.arms["before"].majority, self.arms["control"].majority)
 
     def fate(self, id_: str) -> Fate:
         """What became of any test example; raises `InvalidInput` for an id that is not one."""
@@ -476,6 +485,35 @@ def summary(found: Comparison) -> dict[str, Any]:
         },
         "seconds": found.seconds,
     }  # fmt: skip
+
+
+def summary_rows(found: Comparison) -> Iterator[dict[str, Any]]:
+    """The numbers of a comparison as rows of one table, for a CSV file."""
+    measures: tuple[Measure, ...] = ("accuracy", "loss")
+    for measure in measures:
+        for arm in found.arms.values():
+            interval, per_seed = arm.interval(measure), arm.per_seed(measure)
+            yield {
+                "what": "arm", "of": arm.name, "measure": measure, "value": sum(per_seed) / len(per_seed),
+                "seeds_low": interval.low, "seeds_high": interval.high, **_by_seed(found, per_seed),
+            }  # fmt: skip
+    for each in (*found.accuracy, *found.loss):
+        yield {
+            "what": "difference", "of": f"{each.arm} - {each.less}", "measure": each.measure, "value": each.value,
+            "seeds_low": each.over_seeds.low, "seeds_high": each.over_seeds.high,
+            "tests_low": each.over_tests.low, "tests_high": each.over_tests.high, **_by_seed(found, each.per_seed),
+        }  # fmt: skip
+    for of in found.per_class:
+        for name, value in _without_nan(of).items():
+            yield {"what": f"class {of.name}", "of": name, "measure": "accuracy", "value": value}
+    for fates, became in ((found.fixed, "fixed"), (found.broken, "broken")):
+        for fate in fates:
+            for name, right in fate.right.items():
+                yield {"what": fate.id, "of": name, "measure": f"{became}: seeds that are right", "value": right}
+
+
+def _by_seed(found: Comparison, values: Sequence[float]) -> dict[str, float]:
+    return {f"seed_{seed}": value for seed, value in zip(found.seeds, values, strict=True)}
 
 
 def _without_nan(found: ClassAccuracy) -> dict[str, float | None]:

@@ -50,6 +50,7 @@ from attribution.scan import Extremes
 from attribution.scores import Scores
 from attribution.standout import verdict
 from attribution.task import Measure
+from attribution.training import TrainingRecipe
 from attribution.whatif import Schedule, WhatIf, schedule
 from attribution.workspace import Workspace
 
@@ -163,6 +164,11 @@ class Debugger:
             f"purpose, {to}; the truth was kept."
         )
         return Planted(noise["share"], noise["kind"], count, sentence)
+
+    @property
+    def training_recipe(self) -> TrainingRecipe | None:
+        """How the project is trained again; None where it does not say."""
+        return self._project.retrain
 
     @cached_property
     def n_mistakes(self) -> int:
@@ -414,8 +420,10 @@ class Debugger:
             items = [self._item("test", i) for i in range(start, min(start + _QUERIES_AT_ONCE, self.n_test))]
             yield scorer.score(self._queries(items, [self._asked(item, target) for item in items], measure))
 
-    def what_if(self, changes: Changes, query_id: str) -> PredictedChange:
+    def what_if(self, changes: Changes, query_id: str, *, target: str = "label") -> PredictedChange:
         """How the loss of an example is predicted to change if training had been on changed data; see `whatif`.
+
+        target  "label": the loss of the label it has; "predicted": of the one it is predicted as.
 
         The gradients of the last changes asked about are kept, so that further examples cost only their own.
         """
@@ -432,8 +440,9 @@ class Debugger:
                 )
                 self._what_if = changes, plan, WhatIf(engines, plan, self._splits["train"], changes)
             _, plan, what_if = self._what_if
-            (value,) = what_if.predicted(self._splits[item.split], np.array([item.position]))
-        return PredictedChange(item, float(value), plan.in_loss)
+            rows, label = np.array([item.position]), self._asked(item, target)
+            (value,) = what_if.predicted(self._splits[item.split], rows, np.array([label]))
+        return PredictedChange(item, label, float(value), plan.in_loss)
 
     def self_influence(self, *, method: str = "tracin") -> NDArray[np.float32]:
         """Influence of every training example on itself, (N,), from exact gradient norms."""

@@ -16,6 +16,7 @@ show stays what it was.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from attribution.store import engine_of
 from attribution.task import Split, Task
 from attribution.training import Start, TrainingRecipe
 from attribution.whatif import WhatIf, schedule
-from attribution.workspace import Workspace, missing
+from attribution.workspace import Manifest, Workspace, missing
 
 _PREDICTED = "predicted.npy"
 
@@ -56,15 +57,58 @@ def changes_from_file(workspace: Workspace, path: Path) -> Changes:
     return read_changes(path, pipeline.examples_of(workspace, _run(workspace)).train)
 
 
-def changes_decided(workspace: Workspace) -> Changes:
-    """What people agree on in the workspace's own decisions, about the examples of the current run."""
+@dataclass(frozen=True)
+class Decided:
+    """What people have decided so far about training examples: `changes` is what they agree on.
+
+    disputed, stale, undecided  examples that are left out: reviewers differ; the data changed since; only flagged or
+    skipped.
+    """
+
+    changes: Changes
+    disputed: int
+    stale: int
+    undecided: int
+
+
+def decided(workspace: Workspace) -> Decided:
+    """What stands in the workspace's own decisions, about the training examples of the current run."""
     examples = pipeline.examples_of(workspace, _run(workspace))
     flags = Flags.open(workspace.flags_at, project=str(examples.facts["name"]))
     try:
-        found = outcomes(flags.events(), (examples.train, examples.test))
+        found = outcomes(flags.events(), (examples.train, examples.test)).values()
     finally:
         flags.close()
-    return Changes.decided(found.values(), examples.train)
+    of_tests = examples.test.positions
+    left = [outcome for outcome in found if outcome.decision is None and outcome.example not in of_tests]
+    disputed = sum(outcome.state == "disputed" for outcome in left)
+    stale = sum(bool(outcome.stale) and outcome.state == "open" for outcome in left)
+    return Decided(Changes.decided(found, examples.train), disputed, stale, len(left) - disputed - stale)
+
+
+def changes_decided(workspace: Workspace) -> Changes:
+    """What people agree on in the workspace's own decisions, about the examples of the current run."""
+    return decided(workspace).changes
+
+
+def epochs_left(workspace: Workspace, recipe: TrainingRecipe) -> dict[int | None, int]:
+    """Epochs that each arm trains, by where it may start: None from scratch, else a checkpoint counted from 0."""
+    run = _run(workspace)
+    rows = len(pipeline.examples_of(workspace, run).train)
+    files = pipeline.checkpoint_files(workspace, run)
+    found: dict[int | None, int] = {None: recipe.epochs}
+    for number, saved in enumerate(pipeline.saved_checkpoints(workspace, run)):
+        with suppress(InvalidInput):  # how far it was trained is not known, or nothing is left
+            found[number] = recipe.epochs - retraining.start_from(saved, files[number], number, rows, recipe).epochs
+    return found
+
+
+def foreseen_seconds(workspace: Workspace, recipe: TrainingRecipe, n_seeds: int, epochs: int) -> float | None:
+    """How long a comparison takes, by what the run's own training took; None where it was trained elsewhere."""
+    manifest = workspace.manifest("runs", _run(workspace))
+    if not manifest["facts"]["history"]:
+        return None
+    return float(manifest["seconds"]) * epochs / recipe.epochs * len(ARMS) * n_seeds
 
 
 def usual_seeds(project: Project, count: int = FEWEST_SEEDS) -> tuple[int, ...]:
@@ -253,15 +297,37 @@ def _predict(opened: _Opened, changes: Changes, start: int | None, progress: Pro
 # --- open -------------------------------------------------------------------------------------------------------------
 
 
-def comparisons(workspace: Workspace) -> tuple[str, ...]:
-    """Ids of the comparisons of the current run, the one made last first."""
+@dataclass(frozen=True)
+class Past:
+    """A comparison that was made, without what it found. `created` is UTC, as ISO 8601."""
+
+    id: str
+    created: str
+    changes: Changes
+    seeds: tuple[int, ...]
+    start: int | None
+    focus: str | None
+
+
+def past(workspace: Workspace) -> tuple[Past, ...]:
+    """The comparisons of the current run, the one made last first."""
     run = workspace.current("runs")
     manifests = [workspace.manifest("comparisons", id_) for id_ in workspace.ids("comparisons")]
     found = [manifest for manifest in manifests if manifest["parents"]["runs"] == run]
     newest = sorted(found, key=lambda manifest: manifest["created"], reverse=True)
-    ids = [str(manifest["id"]) for manifest in newest]
-    latest = workspace.current("comparisons")
-    return tuple(sorted(ids, key=lambda id_: id_ != latest))  # asked for last, though it may have been made before
+    latest = workspace.current("comparisons")  # asked for last, though it may have been made before
+    return tuple(_past(manifest) for manifest in sorted(newest, key=lambda manifest: manifest["id"] != latest))
+
+
+def _past(manifest: Manifest) -> Past:
+    recipe = manifest["recipe"]
+    changes, seeds = Changes.from_record(recipe["changes"]), tuple(recipe["seeds"])
+    return Past(str(manifest["id"]), str(manifest["created"]), changes, seeds, recipe["start"], recipe["focus"])
+
+
+def comparisons(workspace: Workspace) -> tuple[str, ...]:
+    """Ids of the comparisons of the current run, the one made last first."""
+    return tuple(found.id for found in past(workspace))
 
 
 def open_comparison(workspace: Workspace, id_: str | None = None) -> Comparison:

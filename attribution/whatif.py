@@ -95,14 +95,21 @@ class WhatIf:
             yield engine.gradients(split.inputs(rows[part]), torch.from_numpy(labels[part]).to(engine.task.device))
 
     def predicted(
-        self, test: Split, rows: NDArray[np.int64] | None = None, *, progress: Progress = silent
+        self,
+        test: Split,
+        rows: NDArray[np.int64] | None = None,
+        labels: NDArray[np.int64] | None = None,
+        *,
+        progress: Progress = silent,
     ) -> NDArray[np.float64]:
-        """Predicted change of the loss of some test examples, all unless rows (n,) are given."""
+        """Predicted change of the loss of some test examples, all unless rows (n,) are given; of the labels (n,) that
+        they have unless others are."""
         rows = np.arange(len(test)) if rows is None else rows
+        labels = test.examples.labels[rows] if labels is None else labels
         total, done = np.zeros(len(rows)), 0
         for engine, blocks in self._terms:
             found = [np.zeros(0)]
-            for batch in self._passes(engine, test, rows, test.examples.labels[rows]):
+            for batch in self._passes(engine, test, rows, labels):
                 progress(done, len(self._terms) * len(rows), "predicted change")
                 products = [g.inner(block).double() for g, block in zip(batch.gradients, blocks, strict=True)]
                 found.append(torch.stack(products).sum(0).cpu().numpy())

@@ -1,9 +1,9 @@
 """Evidence: which training examples pushed the model to this answer, and which pushed the other way.
 
 The address says everything: `q` the example, `target` the question (predicted label or true label), `k` how many a
-side, `m` the method, `true`, `pred` and `sort` the list that n and p walk through, `tab` and `distance` the open chart.
-The page reads it, asks the debugger once (remembered per question), draws the two columns, and computes only the open
-tab.
+side, `m` the method, `true`, `pred` and `sort` the list that n and p walk through, `tab` and `distance` the open chart,
+`without` the training examples that are ticked to be left out. The page reads it, asks the debugger once (remembered
+per question), draws the two columns and what leaving out is predicted to do, and computes only the open tab.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 import streamlit as st
 
 from attribution.errors import InvalidInput
-from pages.shared import chrome, elements, figures, links, state, theme
+from pages.shared import chrome, elements, figures, links, state, theme, what_if
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
 
@@ -45,19 +45,18 @@ class Selection:
     pred: str | None
     sort: str
     of: str | None
+    without: tuple[str, ...] = ()
 
     def link(self, **changes: Any) -> str:
         """The same view with something changed; the open tab stays open, and the distance it shows stays chosen."""
         at = replace(self, **changes)
-        href = links.evidence(
-            at.id, target=at.target, k=at.k, method=at.method, true=at.true, pred=at.pred, sort=at.sort, of=at.of
-        )
+        href = links.evidence(**vars(at))
         kept = {name: st.query_params.get(name) for name in ("tab", "distance")}
         return href + "".join(f"&{name}={quote(value)}" for name, value in kept.items() if value not in DEFAULTS)
 
     def evidence_of(self, id: str) -> str:
         """The evidence of a training example that is listed here, which remembers the mistake it was listed for."""
-        return self.link(id=id, target="predicted", of=self.of or self.id)
+        return self.link(id=id, target="predicted", of=self.of or self.id, without=())
 
 
 def selection(debugger: Debugger) -> Selection:
@@ -72,7 +71,20 @@ def selection(debugger: Debugger) -> Selection:
         pred=_one_of((None, *debugger.classes), asked.get("pred")),
         sort=_one_of(links.SORTS, asked.get("sort")),
         of=asked.get("of"),
+        without=left_out(debugger, asked.get("without", "")),
     )
+
+
+def left_out(debugger: Debugger, asked: str) -> tuple[str, ...]:
+    """Training examples that the address leaves out; what is not one, and what is too many, is passed over."""
+    return tuple(id for id in links.separated(asked) if _is_training(debugger, id))[: links.MOST_WITHOUT]
+
+
+def _is_training(debugger: Debugger, id: str) -> bool:
+    try:
+        return debugger.item(id).split == "train"
+    except InvalidInput:
+        return False
 
 
 def _one_of(known: Sequence[Any], asked: str | None) -> Any:
@@ -136,7 +148,7 @@ def walk(debugger: Debugger, at: Selection) -> dict[str, str]:
         return {}
     ids = debugger.neighbours(at.id, label=_class(debugger, at.true), predicted=_class(debugger, at.pred), sort=at.sort)
     found = zip("pn", ids, strict=True)
-    return {key: at.link(id=id, target="predicted") for key, id in found if id is not None}
+    return {key: at.link(id=id, target="predicted", without=()) for key, id in found if id is not None}
 
 
 def draw_walk(steps: dict[str, str]) -> None:
@@ -152,6 +164,8 @@ def _walk_button(words: str, key: str, href: str | None) -> Element:
 
 
 def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    with state.drawn_errors():
+        left_out = what_if.in_short(debugger, evidence, at.without)
     columns.draw(
         columns.view(
             evidence,
@@ -161,6 +175,8 @@ def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
             questions=_questions(debugger, at, evidence.query),
             sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
             methods=[_choice(name, at.link(method=name), name == at.method) for name in debugger.method_names],
+            without=at.without,
+            left_out=left_out,
         )
     )
 
@@ -387,7 +403,7 @@ def draw_page() -> None:
     if not item.is_mistake:
         at = replace(at, target="predicted")  # the label is what was predicted: one question
     trail = links.mistakes(true=at.true, pred=at.pred, sort=at.sort)
-    origin = [(at.of, at.link(id=at.of, of=None))] if at.of else []
+    origin = [(at.of, at.link(id=at.of, of=None, without=()))] if at.of else []
     steps = walk(debugger, at)
     chrome.header(debugger, [("Mistakes", trail), *origin, (f"Evidence of {item.id}", None)], steps)
     with state.drawn_errors():
@@ -396,6 +412,7 @@ def draw_page() -> None:
     draw_walk(steps)
     draw_columns(debugger, at, evidence)
     if not evidence.is_zero:
+        what_if.draw(debugger, evidence, at.without, at.link)
         draw_tabs(debugger, at, evidence)
     chrome.footer(debugger)
 

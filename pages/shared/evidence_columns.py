@@ -17,7 +17,7 @@ import streamlit as st
 from pages.shared import wording
 from pages.shared.elements import CSS
 from pages.shared.figures import shown_classes, signed
-from pages.shared.links import FOLLOW_JS
+from pages.shared.links import FOLLOW_JS, MOST_WITHOUT, token
 from pages.shared.theme import OPPOSES_GLYPH, RIGHT_GLYPH, SUPPORTS_GLYPH, WRONG_GLYPH
 
 if TYPE_CHECKING:
@@ -83,6 +83,12 @@ li.planted>a.card{border:2px dashed var(--flag);padding:5px}
            overflow:hidden;text-overflow:ellipsis}
 .foot{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:center;margin-top:16px}.foot .question{margin:0}
 details{font-size:.875rem}summary{cursor:pointer;min-height:32px;padding:6px 0;line-height:1.3;color:var(--muted)}
+.leftout{position:sticky;top:64px;z-index:2;border-left:4px solid var(--st-primary-color);padding:8px 12px;
+         margin:10px 0;background:var(--surface)}
+.leftout:empty{display:none}
+.tick{display:flex;align-items:center;gap:6px;min-height:32px;font-size:.875rem;cursor:pointer;width:fit-content}
+.tick input{width:18px;height:18px;margin:0;accent-color:var(--st-primary-color)}
+li.out>a.card{opacity:.55;border-style:dotted}
 .copies{display:flex;flex-wrap:wrap;gap:6px}
 .copies a{display:block;min-width:40px;min-height:40px;overflow-wrap:anywhere}.copies img{width:40px;height:40px}
 """
@@ -129,12 +135,18 @@ const copy = c => {
   return a;
 };
 const copies = c => el('details', '', el('summary', '', c.text), el('div', 'copies', ...c.items.map(copy)));
+const tick = c => {
+  if (!c.token) return null;
+  const box = el('input');
+  box.type = 'checkbox'; box.value = c.token; box.setAttribute('aria-label', 'leave out ' + c.alt);
+  return el('label', 'tick', box, 'leave out');
+};
 const card = c => {
   const percentile = el('div', 'percentile', el('b', '', c.glyph), ' ', c.percentile);
   const a = link(c.href, 'card', face(c.face, ''), percentile, track(c.share), ...c.chips.map(chip));
   a.title = c.tooltip;
   a.setAttribute('aria-label', c.alt);
-  return el('li', c.planted ? 'planted' : '', a, c.copies ? copies(c.copies) : null);
+  return el('li', c.planted ? 'planted' : '', a, tick(c), c.copies ? copies(c.copies) : null);
 };
 const column = c => el('section', 'column ' + c.kind,
   el('h2', '', el('b', '', c.glyph), ' ', c.title), el('div', 'grey', c.sentence),
@@ -150,10 +162,38 @@ const choices = (name, all) => {
   made.setAttribute('aria-label', name);
   return made;
 };
+const status = () => {
+  const made = el('p', 'leftout');
+  made.setAttribute('role', 'status');
+  return made;
+};
 const build = d => el('div', 'frame', query(d.query), el('div', 'answer',
   choices('What is asked', d.questions), choices('Method', d.methods), el('p', '', d.sentence), ...d.notes.map(note),
-  el('div', 'columns', ...d.columns.map(column)),
+  status(), el('div', 'columns', ...d.columns.map(column)),
   el('div', 'foot', choices('How many are shown', d.columns.length ? d.sizes : []), el('span', 'grey', d.took))));
+
+// What is left out stands in the address: it is read from there at every tick, so that a burst of them loses none.
+function leaveOut(box, data) {
+  const asked = new URLSearchParams(window.location.search);
+  const others = (asked.get('without') || '').split(',').filter(each => each && each !== box.value);
+  const now = box.checked ? [...others, box.value] : others;
+  if (now.length > data.most) { box.checked = false; return; }
+  asked.set('q', data.query.title);
+  if (now.length) asked.set('without', now.join(',')); else asked.delete('without');
+  const plain = { '+': '%20', '%3A': ':', '%2C': ',' };
+  navigate('evidence?' + asked.toString().replace(/[+]|%3A|%2C/g, each => plain[each]));
+}
+function update(root, data) {
+  const out = new Set(data.without), words = root.querySelector('.leftout');
+  if (words.textContent !== data.left_out) words.textContent = data.left_out;
+  for (const box of root.querySelectorAll('.tick input')) {
+    box.checked = out.has(box.value);
+    box.closest('li').classList.toggle('out', box.checked);
+  }
+  const listed = [data.questions, data.methods, data.columns.length ? data.sizes : []].filter(all => all.length > 1);
+  const pills = root.querySelectorAll('nav a.pill');
+  listed.flat().forEach((each, i) => pills[i].setAttribute('href', each.href));
+}
 
 function move(event, root) {
   const cards = [...root.querySelectorAll('a.card')], at = cards.indexOf(event.target);
@@ -183,6 +223,8 @@ export default function ({ parentElement, data }) {
     root.replaceChildren(build(data));
     root.dataset.page = data.page;
   }
+  update(root, data);
+  root.onchange = e => { if (e.target.matches('.tick input')) leaveOut(e.target, data); };
   root.onclick = follow;
   root.onkeydown = e => {
     if (e.ctrlKey || e.metaKey || e.altKey) return;
@@ -209,8 +251,11 @@ def view(
     questions: Sequence[Choice],
     sizes: Sequence[Choice],
     methods: Sequence[Choice],
+    without: Sequence[str] = (),
+    left_out: str = "",
 ) -> dict[str, Any]:
-    """All that the component draws; `show` gives an example's face, `link` the address of its evidence."""
+    """All that the component draws; `show` gives an example's face, `link` the address of its evidence, `without` the
+    training examples that are ticked to be left out and `left_out` what that is predicted to do."""
     largest = max((abs(row.score) for row in (*evidence.proponents, *evidence.opponents)), default=1.0) or 1.0
     target = classes[evidence.target_label]
     columns = [
@@ -223,6 +268,9 @@ def view(
         "questions": list(questions),
         "sizes": list(sizes),
         "methods": list(methods),
+        "without": [token(id) for id in without],
+        "most": MOST_WITHOUT,
+        "left_out": left_out,
         "sentence": question_sentence(evidence, target),
         "notes": notes(evidence, link),
         "columns": [] if evidence.is_zero else columns,
@@ -364,6 +412,7 @@ def card(
     item = row.item
     return {
         "href": link(item.id),
+        "token": token(item.id),
         "face": brief(show(item.id)),
         "glyph": SUPPORTS_GLYPH if kind == "supports" else OPPOSES_GLYPH,
         "percentile": percentile_text(row.percentile),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.5
 Draw = Callable[[], None]
+Arguments = Callable[[], Sequence[str]]
 
 
 def draw_job(workspace: Path, job: Job, *, beside: Draw) -> None:
@@ -35,9 +36,14 @@ def draw_job(workspace: Path, job: Job, *, beside: Draw) -> None:
         _draw_ended(f"The {job.verb} job was cancelled", [job.sentence])
 
 
-def draw_start(workspace: Path, words: str, verb: str, arguments: Sequence[str]) -> None:
-    """The button that starts a job, and why it would not start."""
-    st.button(words, key="start", type="primary", on_click=_start, args=(workspace, verb, tuple(arguments)))
+def draw_start(
+    workspace: Path, words: str, verb: str, arguments: Sequence[str] | Arguments, *, then: Draw = lambda: None
+) -> None:
+    """The button that starts a job, and why it would not start.
+
+    Arguments that cost something to prepare come from a function, which is called at the click; `then` once it started.
+    """
+    st.button(words, key="start", type="primary", on_click=_start, args=(workspace, verb, arguments, then))
     refused = st.session_state.pop("start_refused", None)
     if refused:
         _draw_ended("The job was not started", [refused], role="alert")
@@ -76,11 +82,13 @@ def _watch(workspace: Path, beside: Draw) -> None:
     beside()
 
 
-def _start(workspace: Path, verb: str, arguments: Sequence[str]) -> None:
+def _start(workspace: Path, verb: str, arguments: Sequence[str] | Arguments, then: Draw) -> None:
     try:
-        jobs.start(workspace, verb, arguments)
+        jobs.start(workspace, verb, tuple(arguments() if callable(arguments) else arguments))
     except AttributionError as error:
         st.session_state["start_refused"] = str(error)
+    else:
+        then()
 
 
 def _cancel(workspace: Path, id: str) -> None:

@@ -8,6 +8,7 @@ that on parameters two pages share: on leaving a page Streamlit removes those bo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import parse_qs, quote
 
 # Put this at the head of a component's JavaScript and call `follow(event)` from its click handler. The components draw
@@ -30,6 +31,9 @@ function follow(event) {
   if (a.href !== window.location.href) navigate(a.href);
 }
 """
+
+NEW = "new"
+MOST_WITHOUT = 50  # examples that an address may leave out
 
 SORTS = ("loss", "margin", "confidence", "random")
 
@@ -77,10 +81,12 @@ def evidence(
     pred: str | None = None,
     sort: str = "loss",
     of: str | None = None,
+    without: Sequence[str] = (),
 ) -> str:
     """What pushed the model on one example, or on the worst mistake where `id` is "".
 
-    `true`, `pred` and `sort` name the list that n and p walk through; `of` the example whose evidence led here.
+    `true`, `pred` and `sort` name the list that n and p walk through; `of` the example whose evidence led here;
+    `without` training examples to imagine away.
     """
     return _address(
         "evidence",
@@ -93,6 +99,7 @@ def evidence(
             ("pred", pred),
             ("sort", None if sort == "loss" else sort),
             ("of", of),
+            ("without", joined(without) or None),
         ],
     )
 
@@ -147,11 +154,50 @@ def decisions(
     )
 
 
+def compare(
+    id: str = "",
+    *,
+    focus: str | None = None,
+    without: Sequence[str] = (),
+    seeds: int = 3,
+    start: int | None = None,
+) -> str:
+    """What retraining changed: the comparison of an id, the latest where it is "", a new one where it is NEW.
+
+    `focus` is the test example one started from, `without` the training examples to drop instead of what was decided.
+    """
+    return _address(
+        "compare",
+        [
+            ("id", id or None),
+            ("focus", focus),
+            ("without", joined(without) or None),
+            ("seeds", None if seeds == 3 else str(seeds)),
+            ("from", None if start is None else str(start)),
+        ],
+    )
+
+
+def token(id: str) -> str:
+    """An id as one of a list in an address."""
+    return id.replace("%", "%25").replace(",", "%2C")
+
+
+def joined(ids: Sequence[str]) -> str:
+    """Ids as the one value that `separated` takes apart: train:1,train:2."""
+    return ",".join(token(id) for id in ids)
+
+
+def separated(value: str) -> tuple[str, ...]:
+    """The ids of a list, each once."""
+    return tuple(dict.fromkeys(part.replace("%2C", ",").replace("%25", "%") for part in value.split(",") if part))
+
+
 def parameters(href: str) -> dict[str, list[str]]:
     """The query parameters of one of these addresses, as `st.query_params.from_dict` takes them."""
     return parse_qs(href.partition("?")[2])
 
 
 def _address(path: str, parameters: list[tuple[str, str | None]]) -> str:
-    pairs = [f"{name}={quote(value, safe=':')}" for name, value in parameters if value is not None]
+    pairs = [f"{name}={quote(value, safe=':,')}" for name, value in parameters if value is not None]
     return path + ("?" + "&".join(pairs) if pairs else "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,28 +20,31 @@ from PIL import Image
 
 from attribution import jobs, status
 from attribution.errors import AttributionError, Damaged, Missing
+from attribution.workspace import Workspace
 from pages.shared import chrome, links
 from pages.shared.elements import button, draw, el, prose, row
 from pages.shared.jobs import time_left
 from pages.shared.pipeline_strip import pipeline_strip
 
 if TYPE_CHECKING:
+    from attribution.comparing import Comparison
     from attribution.debugger import Debugger
     from attribution.jobs import Job
 
 Fingerprint = tuple[tuple[str, int, int], ...]  # path, time and size of every file
 # What is published below a workspace. It never changes in place: another time or size is another answer, or damage.
 _PUBLISHED = ("examples", "runs", "predictions", "gradients", "indexes", "suspects", "crossvalidations")
+_COMPARED = ("examples", "runs", "retrainings", "comparisons")
 
 
 def workspace_path() -> Path:
     return Path(os.environ.get("WHENCE_WORKSPACE") or "work/fashion")
 
 
-def fingerprint(workspace: Path) -> Fingerprint:
-    """Changes when a file was published, replaced, damaged or removed in the workspace."""
+def fingerprint(workspace: Path, kinds: Sequence[str] = _PUBLISHED) -> Fingerprint:
+    """Changes when a file of these kinds was published, replaced, damaged or removed in the workspace."""
     found: list[tuple[str, int, int]] = []
-    for path in (workspace / "workspace.json", *(f for kind in _PUBLISHED for f in (workspace / kind).rglob("*"))):
+    for path in (workspace / "workspace.json", *(f for kind in kinds for f in (workspace / kind).rglob("*"))):
         with suppress(OSError):  # gone since it was listed
             told = path.stat()
             found.append((str(path), told.st_mtime_ns, told.st_size))
@@ -79,6 +82,22 @@ def debugger() -> Debugger:
         draw_not_ready(error)
         pipeline_strip(status.workspace_status(workspace_path()))
         st.stop()
+
+
+@st.cache_resource(max_entries=4, show_spinner="Opening the comparison")
+def _compared(workspace: str, id: str, fingerprint: Fingerprint) -> Comparison:
+    from attribution import effect
+
+    return effect.open_comparison(Workspace(workspace), id)
+
+
+def comparison(id: str) -> Comparison:
+    """A comparison of the current run; raises `Missing` where there is none of this id, `StoreError` where it is
+    damaged or of another run."""
+    path = workspace_path()
+    if id not in Workspace(path).ids("comparisons"):  # an address may say anything
+        raise Missing(f"There is no comparison {id[:80]} here.", "Choose one of those that are there.")
+    return _compared(str(path), id, fingerprint(path, _COMPARED))
 
 
 @contextmanager
