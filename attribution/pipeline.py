@@ -29,7 +29,8 @@ from attribution.artefacts import (
     saved_checkpoints,
     splits,
 )
-from attribution.demos import DemoOptions, demo_project
+from attribution.demos import demo_project
+from attribution.demos.options import DemoOptions
 from attribution.embedding import choose_recipe, chosen_recipe, embed, embed_recipe, stored_recipe
 from attribution.errors import InvalidInput, Missing, StoreError
 from attribution.files import file_sha256

@@ -16,7 +16,7 @@ import faiss
 import torch
 
 from attribution import pipeline
-from attribution.demos import DemoOptions
+from attribution.demos.options import DemoOptions
 from attribution.project import Project
 from attribution.workspace import Workspace
 

@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score
 from attribution import audit, pipeline
 from attribution.audit import Audit
 from attribution.debugger import Debugger
-from attribution.demos import DemoOptions
+from attribution.demos.options import DemoOptions
 from attribution.workspace import Workspace
 from benchmarks.common import WORKSPACE, record
 

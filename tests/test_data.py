@@ -24,7 +24,9 @@ from torch import nn
 
 from attribution import datasets, pipeline
 from attribution.datasets import FASHION_CLASSES, LabelNoise, fashion, read_idx
-from attribution.demos import DemoOptions, SmallCNN, demo_project
+from attribution.demos import demo_project
+from attribution.demos.fashion import SmallCNN
+from attribution.demos.options import DemoOptions
 from attribution.errors import InvalidInput, Missing, StoreError
 from attribution.examples import Examples
 from attribution.files import file_sha256

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
-from attribution.demos import SmallCNN
+from attribution.demos.fashion import SmallCNN
 from benchmarks.peers import render, table
 from benchmarks.peers.exact import Exact
 from benchmarks.peers.plot import svg

@@ -46,7 +46,7 @@ def demo(
 ) -> None:
     """Make or find a demo workspace: load, train, embed, index."""
     from attribution import pipeline
-    from attribution.demos import DemoOptions
+    from attribution.demos.options import DemoOptions
     from attribution.workspace import Workspace
 
     folder = workspace or Path("work") / name

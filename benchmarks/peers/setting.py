@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from attribution.demos import SmallCNN
+from attribution.demos.fashion import SmallCNN
 
 SINGLE_QUERIES = 3  # asked one at a time after the others
 STRONGEST = 12  # examples at either end that one query asks for, as the app does
@@ -124,7 +124,7 @@ class Setting:
 def write(folder: Path, sizes: Sizes) -> Setting:
     """Train the demo if need be and fill `folder`."""
     from attribution import pipeline  # a library's own process reads the folder and needs none of this
-    from attribution.demos import DemoOptions
+    from attribution.demos.options import DemoOptions
     from attribution.task import Task
     from attribution.workspace import Workspace
     from benchmarks.common import WORKSPACE

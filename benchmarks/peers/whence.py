@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
 from attribution import index, loading, store
-from attribution.demos import SmallCNN
+from attribution.demos.fashion import SmallCNN
 from attribution.files import file_sha256
 from attribution.methods.protocol import Queries
 from attribution.methods.tracin import TracIn

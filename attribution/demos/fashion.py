@@ -1,38 +1,14 @@
-"""The demo: a small convolutional network on Fashion-MNIST with a known share of wrong training labels.
-
-A demo is a project like any other, made from its name and options, so that a workspace can record it in one line.
-"""
+"""The picture demo: a small convolutional network on Fashion-MNIST with a known share of wrong training labels."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attribution.datasets import FASHION_CLASSES, LabelNoise, Pictures, fashion
-from attribution.errors import InvalidInput
+from attribution.demos.options import DemoOptions
 from attribution.project import Project
 from attribution.training import TrainingRecipe
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """What a demo can be asked for. noise_share 0 plants nothing."""
-
-    full: bool = False
-    download: bool = False
-    noise_share: float = 0.05
-    noise_kind: str = "uniform"
-    noise_seed: int = 0
-    epochs: int = 10
-    seed: int = 0
-
-    def as_record(self) -> dict[str, Any]:
-        """As plain values, for the workspace's record."""
-        return asdict(self)
 
 
 class SmallCNN(nn.Module):
@@ -53,7 +29,8 @@ class SmallCNN(nn.Module):
         return self.output(torch.relu(self.hidden(x.flatten(1))))
 
 
-def _fashion_project(options: DemoOptions) -> Project:
+def project(options: DemoOptions) -> Project:
+    """The demo as a project."""
     data = fashion(full=options.full, download=options.download)
     noise = LabelNoise(options.noise_share, options.noise_kind, options.noise_seed) if options.noise_share else None  # type: ignore[arg-type]
     return Project(
@@ -69,13 +46,3 @@ def _fashion_project(options: DemoOptions) -> Project:
         noise=noise,
         retrain=TrainingRecipe(epochs=options.epochs, seed=options.seed),
     )
-
-
-DEMOS: Mapping[str, Callable[[DemoOptions], Project]] = {"fashion": _fashion_project}
-
-
-def demo_project(name: str, options: DemoOptions) -> Project:
-    """The project of a named demo; raises `InvalidInput` for an unknown name."""
-    if name not in DEMOS:
-        raise InvalidInput(f"There is no demo “{name}”.", f"The demos are {', '.join(DEMOS)}.")
-    return DEMOS[name](options)
