@@ -40,6 +40,7 @@ def main() -> None:
         matrix(debugger)
     with right:
         start_here(debugger)
+        take_away(debugger)
     chrome.footer(debugger)
 
 
@@ -99,6 +100,19 @@ def examples(debugger: Debugger, ids: Sequence[str], alt: str) -> Element:
     if all(src for src, _ in pictures):
         return el("div", *[thumb(*picture) for picture in pictures], cls="thumbs")
     return el("div", *[el("p", state.preview_words(debugger, id), cls="muted line") for id in ids[:LINES]])
+
+
+def take_away(debugger: Debugger) -> None:
+    """The report; it is made when it is asked for."""
+
+    def made() -> bytes:
+        from attribution.report import render
+
+        return render(debugger, state.workspace_path()).encode()
+
+    st.header("Take it away", anchor=False)
+    st.caption("Mistakes, evidence, suspects, decisions and their effect in one file that needs no network.")
+    st.download_button("Download the report", made, "report.html", "text/html", key="report", on_click="ignore")
 
 
 main()

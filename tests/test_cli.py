@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import typer
 
-from attribution import cli, datasets, demos, doctor, jobs, pipeline
+from attribution import cli, datasets, doctor, jobs, pipeline
 from attribution.debugger import Debugger
+from attribution.demos import fashion
 from attribution.workspace import Workspace
 from tests import disk
 
-VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score", "suspects", "app",
-         "flag", "unflag", "flags", "retrain", "compare", "export", "import"]  # fmt: skip
+VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score", "suspects",
+         "report", "app", "flag", "unflag", "flags", "retrain", "compare", "export", "import"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +271,7 @@ def test_a_small_demo_is_built_and_found_again(tmp_path: Path, monkeypatch: pyte
         whole, train=some(whole.train, 120), test=some(whole.test, 40),
         train_ids=whole.train_ids[:120], test_ids=whole.test_ids[:40],
     )  # fmt: skip
-    monkeypatch.setattr(demos, "fashion", lambda **options: few)
+    monkeypatch.setattr(fashion, "fashion", lambda **options: few)
     found = ask("demo", "fashion", "--epochs", 5, "--noise", 0.1, "--workspace", tmp_path / "demo")
     assert [step["state"] for step in found["steps"]] == ["done"] * 4
     assert found["project"] == "demo fashion"

@@ -43,7 +43,7 @@ ORDER = (
     "effect",
     "status doctor debugger jobs",
     "audit",
-    "exchange",
+    "exchange report",
     "cli",
     "__main__",
     "pages",

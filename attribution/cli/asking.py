@@ -1,4 +1,4 @@
-"""Verbs that ask something: mistakes, query, score, suspects."""
+"""Verbs that ask something: mistakes, query, score, suspects, report."""
 
 from __future__ import annotations
 
@@ -226,3 +226,33 @@ def suspects(
     ]
     keys = ("rank", "id", "label_name", "suggested_name", "score", "agreement", "reason")
     print_rows(rows if as_json else [{key: row[key] for key in keys} for row in rows], as_json)
+
+
+@verbs.command()
+def report(
+    out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")],
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    focus: Annotated[
+        str | None,
+        typer.Option(
+            help="Id of the test example shown in full.  [default: that of the comparison, or the worst mistake]"
+        ),
+    ] = None,
+    mistakes: Annotated[int, typer.Option(help="How many of the worst mistakes, 100 at most.")] = 12,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """One HTML file of what the workspace knows: mistakes, evidence, suspects, decisions, their effect; no network.
+
+    What has not been made yet is said with the command that makes it.
+    """
+    from attribution import report as reports
+    from attribution.report.words import size
+    from attribution.task import require_device
+
+    require_device(device)
+    folder = workspace_of(project, workspace)
+    n_bytes = reports.write(folder, out, focus=focus, mistakes=mistakes, force=force, device=device)
+    print_json({"out": str(out), "bytes": n_bytes}) if as_json else typer.echo(f"{out}: {size(n_bytes)}.")

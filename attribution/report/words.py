@@ -1,0 +1,42 @@
+"""How a report writes numbers and names: three significant digits, a real minus sign, no certainty by rounding."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def signed(value: float, digits: int) -> str:
+    """+0.92, −0.40 and 0.00."""
+    text = f"{abs(value):.{digits}f}"
+    return text if not float(text) else f"{'−' if value < 0 else '+'}{text}"
+
+
+def share(probability: float) -> str:
+    """88 %, 99.8 %, <0.1 %."""
+    percent = 100 * float(probability)
+    if percent < 0.1:
+        return "<0.1 %"
+    if percent > 99.9:
+        return ">99.9 %"
+    return f"{percent:.0f} %" if 1 <= percent <= 99 else f"{percent:.1f} %"
+
+
+def percentile(value: float) -> str:
+    """99.9th, rounded down: the strongest but one is never called the strongest."""
+    digits = 2 if value >= 99.9 else 1
+    step = 10**digits
+    return f"{min(math.floor(value * step + 1e-6) / step, 100 - 1 / step):.{digits}f}th"
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def size(n_bytes: int) -> str:
+    """410 kB and the like."""
+    return f"{n_bytes / 1e6:.2f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
