@@ -18,7 +18,15 @@ from attribution.examples import Examples
 from attribution.files import write_tensors
 from attribution.forms import Dense, MatrixGradient, Outer, Positions, Rows
 from attribution.gradients import GradientEngine
-from attribution.projection import CountSketch, DenseRandom, Eigenbasis, Projection, ProjectionSpec, TwoSided
+from attribution.projection import (
+    CountSketch,
+    DenseRandom,
+    Eigenbasis,
+    FittedEigenbasis,
+    Projection,
+    ProjectionSpec,
+    TwoSided,
+)
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
 from tests.worlds import (
@@ -99,6 +107,7 @@ def test_a_truncated_basis_keeps_the_coordinates_of_largest_energy() -> None:
 @pytest.mark.parametrize("dimension", [1, 12, 40, P])
 def test_the_leading_coordinates_of_a_basis_are_the_basis_of_so_many(dimension: int) -> None:
     wide, asked = fitted(Eigenbasis(dimension=50)), blocks(4, seed=3)
+    assert isinstance(wide, FittedEigenbasis)
     found, wanted = wide.leading(dimension), fitted(Eigenbasis(dimension=min(dimension, 50)))
     assert bytes_of(found) == bytes_of(wanted)
     order = wide.by_energy()[:dimension]
