@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from attribution.answers import (
 )
 from attribution.changes import Changes
 from attribution.distances import Distances
-from attribution.errors import InvalidInput
+from attribution.errors import InvalidInput, Unsuited
 from attribution.evidence import describe_distance, plotted_rows
 from attribution.examples import Examples, Preview
 from attribution.index import open_index
@@ -128,6 +128,11 @@ class Debugger:
     @property
     def method_names(self) -> tuple[str, ...]:
         return tuple(METHODS)
+
+    @property
+    def method_choices(self) -> Mapping[str, str]:
+        """Methods by name, and what to call each."""
+        return {name: method.title for name, method in METHODS.items()}
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:
@@ -244,8 +249,9 @@ class Debugger:
         """The k training examples that support, and the k that oppose, what the query asks about.
 
         target "predicted": why does the model say this? (loss of the predicted label); "label": what speaks for the
-        label the data gives? (loss of that label). A training example is never its own evidence.
-        Raises `InvalidInput` for an unknown id, target or method.
+        label the data gives? (loss of that label). A training example is never its own evidence. The first question
+        to a method may take it some seconds, for what it computes of the whole training set.
+        Raises `InvalidInput` for an unknown id, target or method, `Unsuited` for a method that does not fit.
         """
         item = self.item(id_)
         asked = self._asked(item, target)
@@ -253,7 +259,7 @@ class Debugger:
         return Evidence(
             query=item,
             target_label=asked,
-            standout=verdict(found.scores, self._manifest["facts"]["reference_ratios"], found.strongest),
+            standout=verdict(found.scores, self._reference(method), found.strongest),
             exact_copies=self._exact_copies(item),
             **shared,
         )
@@ -263,7 +269,8 @@ class Debugger:
     ) -> GroupEvidence:
         """The k training examples that support, and the k that oppose, what several queries ask about together.
 
-        A score is the sum of the scores for the single queries. No query is evidence of the group it is in.
+        A score is the sum of the scores for the single queries; by a cosine, that with the sum of their gradients. No
+        query is evidence of the group it is in.
         Raises `InvalidInput` for no id, one named twice, ids of both splits, and what `evidence` raises it for.
         """
         items = self._group(ids)
@@ -292,7 +299,7 @@ class Debugger:
         found = self._ranker.rank(scorer, queries, gradients, k, _train_rows(items))
         seconds_search = time.perf_counter() - start
         listed = (*found.proponents, *found.opponents)
-        distances = self._ranker.gradient_distance(*_estimates(listed), gradients, scorer)
+        distances = self._ranker.gradient_distance(_rows(listed), gradients, scorer)
         rows = [self._row(each, float(gradient), alone) for each, gradient in zip(listed, distances, strict=True)]
         shared = {
             "target": target,
@@ -349,7 +356,7 @@ class Debugger:
         return self._scorer(method).query_vectors(gradients)[0]
 
     def search(self, vector: NDArray[np.float32], k: int) -> Extremes:
-        """Both ends of the ranking of a query vector."""
+        """Both ends of the ranking of a query vector, by inner product with the rows as they are stored."""
         return self._index.extremes(vector, k)
 
     def _row(self, listed: Listed, gradient_distance: float, query: Item | None = None) -> EvidenceRow:
@@ -379,7 +386,7 @@ class Debugger:
         if kind == "gradient":
             scorer = self._scorer(evidence.method)
             gradients = self._source.query_gradients(self._queries([query], [evidence.target_label], "loss"))
-            distance = self._ranker.gradient_distance(rows, scores, gradients, scorer)
+            distance = self._ranker.gradient_distance(rows, gradients, scorer)
         else:
             distance = self._distances.between(kind, query.split, query.position, rows)
         correlation, caption = describe_distance(kind, rows, distance, scores, evidence)
@@ -388,7 +395,15 @@ class Debugger:
     def breakdown(
         self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"
     ) -> Breakdown:
-        """The exact influence of one training example on one query, by layer, checkpoint and pixel."""
+        """The exact influence of one training example on one query, by layer, checkpoint and pixel.
+
+        Raises `Unsuited` for a method that `splits` not.
+        """
+        if not self.splits(method):
+            raise Unsuited(
+                f"An influence by {self.method_choices[method]} is no sum over layers and pixels.",
+                "Ask for that by tracin.",
+            )
         train, query = self.item(train_id), self.item(query_id)
         if train.split != "train":
             raise InvalidInput(f"{train_id} is a test example and taught the model nothing.", "Name a training id.")
@@ -410,6 +425,10 @@ class Debugger:
             self._pixels(query_id, query_map),
             found.why_no_maps,
         )
+
+    def splits(self, method: str) -> bool:
+        """Whether a method's influence is a sum of gradient products, which `breakdown` can split."""
+        return self._scorer(method).is_gradient_product
 
     def score_test_set(
         self, *, target: str = "label", method: str = "tracin", measure: Measure = "loss"
@@ -445,7 +464,10 @@ class Debugger:
         return PredictedChange(item, label, float(value), plan.in_loss)
 
     def self_influence(self, *, method: str = "tracin") -> NDArray[np.float32]:
-        """Influence of every training example on itself, (N,), from exact gradient norms."""
+        """Influence of every training example on itself, (N,); by TracIn from exact gradient norms.
+
+        Raises `Unsuited` for a method by which it is the same for all.
+        """
         return self._scorer(method).self_scores()
 
     # --- small parts --------------------------------------------------------------------------------------------
@@ -480,6 +502,10 @@ class Debugger:
             raise InvalidInput(f"The target “{target}” is not known.", f"Use {' or '.join(TARGETS)}.")
         return item.predicted if target == "predicted" else item.label
 
+    def _reference(self, method: str) -> Sequence[float]:
+        """The ratios that a verdict compares with: they were measured by TracIn when the index was built."""
+        return self._manifest["facts"]["reference_ratios"] if self._scorer(method).is_gradient_product else ()
+
     def _scorer(self, method: str) -> VectorScorer:
         if method not in METHODS:
             raise InvalidInput(f"The method “{method}” is not known.", f"Use {', '.join(METHODS)}.")
@@ -511,10 +537,8 @@ def _train_rows(items: Sequence[Item]) -> list[int]:
     return [item.position for item in items if item.split == "train"]
 
 
-def _estimates(listed: Sequence[Listed]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Rows and their scores by the index."""
-    rows = np.array([each.row for each in listed], np.int64)
-    return rows, np.array([each.estimate for each in listed], np.float32)
+def _rows(listed: Sequence[Listed]) -> NDArray[np.int64]:
+    return np.array([each.row for each in listed], np.int64)
 
 
 def _as_map(gradient: NDArray[np.float32] | None) -> NDArray[np.float32] | None:

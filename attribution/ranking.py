@@ -1,7 +1,7 @@
 """From a query's gradient to the two lists: search, near-identical rows collapsed, and what is weak scored again.
 
     vector = what the method makes of the gradient
-    ends   = the strongest rows of either sign, from the index
+    ends   = the strongest rows of either sign: from the index, or by comparing every row where a method scales them
     scores = of all N rows, or of a fixed sample where the index is approximate: then nothing reads every row
 
 Where the projection keeps less than `KEPT_LOW` of the query gradient's norm, `SHORTLIST` rows are taken for one that is
@@ -23,6 +23,7 @@ from attribution.answers import KEPT_LOW, Sample
 from attribution.evidence import PLOTTED, NearIdentical, collapse, percentile
 from attribution.index import Index, sample_size
 from attribution.methods.protocol import Queries, QueryGradients, VectorScorer
+from attribution.scan import Extremes, Scaled, ends, scan
 from attribution.source import IndexedRun
 from attribution.store import GradientStore
 
@@ -82,11 +83,11 @@ class Ranker:
         """
         vector = scorer.query_vectors(gradients)[0]
         scores = self._scores(scorer, vector)
-        share = kept_share(gradients, scorer.weights)
+        share = kept_share(gradients, scorer)
         if not np.abs(vector).max() > 0:
             return Ranking((), (), scores, self.sample, 0.0, share, True, 1.0, False)
         rescored = share < KEPT_LOW and scorer.is_gradient_product and self._can_rescore(2 * SHORTLIST * k)
-        found = self._ends(vector, SHORTLIST * k if rescored else k, leave_out)
+        found = self._ends(scorer, vector, scores, SHORTLIST * k if rescored else k, leave_out)
         listed = self._listed(found.groups, found.estimates, scores)
         if rescored:
             listed = self._rescored(listed, queries, scorer)
@@ -99,28 +100,18 @@ class Ranker:
         )
 
     def gradient_distance(
-        self,
-        rows: NDArray[np.int64],
-        estimates: NDArray[np.float32],
-        gradients: QueryGradients,
-        scorer: VectorScorer,
+        self, rows: NDArray[np.int64], gradients: QueryGradients, scorer: VectorScorer
     ) -> NDArray[np.float32]:
         """1 − cosine of the projected gradients over all checkpoints for some rows (n,); 1 where a gradient vanishes.
 
-        estimates (n,): the rows' scores by the index.
+        Checkpoints and layers count as in the scorer's metric; whatever else it makes of a gradient does not.
         """
-        query_norm = float(scorer.query_vectors(gradients)[0] @ gradients.vectors[0].reshape(-1))
-        norms = np.sqrt(self._kept_self_scores(rows, scorer) * max(query_norm, 0.0))
-        return 1 - np.divide(estimates, norms, out=np.zeros_like(estimates), where=norms > 0)
-
-    def _kept_self_scores(self, rows: NDArray[np.int64], scorer: VectorScorer) -> NDArray[np.float32]:
-        if not self.sample:
-            return scorer.kept_self_scores[rows]
-        stored = self._store.rows(rows)
-        shape = (len(rows), len(self._store.checkpoints), self._store.dimension)
-        own = QueryGradients(stored.reshape(shape), np.zeros(shape[:2], np.float32))
-        products: NDArray[np.float32] = np.einsum("nw,nw->n", scorer.query_vectors(own), stored)
-        return products
+        stored, query = self._store.rows(rows), gradients.vectors[0]
+        metric = np.broadcast_to(scorer.metric, query.shape).reshape(-1)
+        products = stored @ (metric * query.reshape(-1))
+        squares = np.einsum("nw,nw,w->n", stored, stored, metric) * (metric @ np.square(query.reshape(-1)))
+        norms = np.sqrt(squares)
+        return 1 - np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
 
     @cached_property
     def sample(self) -> Sample | None:
@@ -139,19 +130,38 @@ class Ranker:
     def _scores(self, scorer: VectorScorer, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.sample is None:
             return scorer.score_vectors(vector[None])[0]
-        return self._sampled_rows @ vector
+        if scorer.row_scales is None:
+            return self._sampled_rows @ vector
+        return Scaled(self._store, scorer.row_scales).rows(self.sample.positions) @ vector
 
-    def _ends(self, vector: NDArray[np.float32], k: int, leave_out: Collection[int]) -> _Ends:
+    def _extremes(
+        self, scorer: VectorScorer, vector: NDArray[np.float32], scores: NDArray[np.float32], k: int
+    ) -> Extremes:
+        if scorer.row_scales is None:
+            return self._index.extremes(vector, k)
+        if self.sample is None:
+            return ends(scores, k)
+        return scan(Scaled(self._store, scorer.row_scales), vector[None], k).ends[0]
+
+    def _ends(
+        self,
+        scorer: VectorScorer,
+        vector: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        k: int,
+        leave_out: Collection[int],
+    ) -> _Ends:
         """The strongest k of both signs, near-identical ones collapsed."""
         left_out = np.fromiter(leave_out, np.int64)
         asked = 2 * k + len(left_out) + 1  # more than k, for those that collapse and the query itself
         while True:
-            found = self._index.extremes(vector, asked)
-            ends = (found.proponents, found.proponent_scores > 0), (found.opponents, found.opponent_scores < 0)
+            found = self._extremes(scorer, vector, scores, asked)
+            sides = (found.proponents, found.proponent_scores > 0), (found.opponents, found.opponent_scores < 0)
             groups = [
-                collapse(rows[right_sign & ~np.isin(rows, left_out)], self._near_identical) for rows, right_sign in ends
+                collapse(rows[right_sign & ~np.isin(rows, left_out)], self._near_identical)
+                for rows, right_sign in sides
             ]
-            short = [len(g) < k and right.all() for g, (_, right) in zip(groups, ends, strict=True)]
+            short = [len(g) < k and right.all() for g, (_, right) in zip(groups, sides, strict=True)]
             if asked >= len(self._index) or not any(short):
                 break
             asked *= 4  # so many are copies of one another
@@ -193,8 +203,8 @@ class _Ends:
     is_exact: bool
 
 
-def kept_share(gradients: QueryGradients, weights: NDArray[np.float64]) -> float:
+def kept_share(gradients: QueryGradients, scorer: VectorScorer) -> float:
     """Share of the query gradient's norm that the projection keeps, over the checkpoints as they are weighted."""
-    kept = float(np.square(gradients.vectors[0]).sum(1) @ weights)
-    whole = float(gradients.squared_norms[0] @ weights)
+    kept = float((scorer.metric * np.square(gradients.vectors[0], dtype=np.float64)).sum())
+    whole = float(gradients.squared_norms[0] @ scorer.weights)
     return min(1.0, (kept / whole) ** 0.5) if whole > 0 else 1.0

@@ -42,6 +42,22 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Scaled:
+    """Rows of which every checkpoint's part is multiplied by a number of its own, scales (C, N)."""
+
+    unscaled: Rows
+    scales: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.unscaled)
+
+    def rows(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        found = self.unscaled.rows(rows)
+        by_checkpoint = found.reshape(len(found), len(self.scales), -1) * self.scales[:, rows].T[:, :, None]
+        return by_checkpoint.reshape(found.shape)
+
+
+@dataclass(frozen=True, eq=False)
 class Scan:
     """What one pass over all rows found of Q queries.
 
@@ -68,6 +84,12 @@ def scan(rows: Rows, queries: NDArray[np.float32], k: int, *, progress: Progress
     progress(n, n, "scan")
     ends = zip(largest.rows, largest.scores, smallest.rows, -smallest.scores, strict=True)
     return Scan([Extremes(*each) for each in ends], squares / n)
+
+
+def ends(scores: NDArray[np.float32], k: int) -> Extremes:
+    """Both ends of all N scores of one query."""
+    up, down = largest(scores[None], k)[0], largest(-scores[None], k)[0]
+    return Extremes(up, scores[up], down, scores[down])
 
 
 class _Best:

@@ -5,7 +5,8 @@
 are training examples. Each method converts its own convention at its own border.
 
 A unit travels with the values, because methods measure different things: "loss" (loss units, up to the method's own
-scale), "margin", "logit". Two methods are compared by rank only.
+scale), "margin", "logit", "cosine" (−1 to 1), "relative" (to the size of what the training example does at all). Two
+methods are compared by rank only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput
 
-UNITS = ("loss", "margin", "logit")
+UNITS = ("loss", "margin", "logit", "cosine", "relative")
 
 
 @dataclass(frozen=True, eq=False)

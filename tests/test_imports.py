@@ -33,7 +33,7 @@ ORDER = (
     "blocks passes",
     "store scan retraining crossvalidation",
     "fidelity whatif",
-    "index nearest suspects methods explain standout source distances mistakes evidence answers",
+    "index nearest suspects methods lens curvature explain standout source distances mistakes evidence answers",
     "ranking",
     "workspace estimate",
     "artefacts continuing",

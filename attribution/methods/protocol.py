@@ -4,7 +4,8 @@
       .why_not(source)  None, or one sentence that says why it does not fit
       .fit(source)      -> Scorer, ready to answer; nothing exists half-ready
     Scorer       .score(queries) -> Scores (Q, N);  .self_scores() -> (N,)
-    VectorScorer is also an inner product: score(q) == query_vectors(q) @ train_vectors.T, so an index may answer
+    VectorScorer is also an inner product: score(q) == query_vectors(q) @ train_vectors.T, so an index may answer;
+                    or one with rows that are scaled first, by example and checkpoint: then every row is compared
 
 A method sees gradients through a `GradientSource` and never a path; tests pass arrays. Q queries, N train,
 C checkpoints, D projected numbers per checkpoint.
@@ -81,22 +82,25 @@ class Scorer(Protocol):
         """Influence of all training examples on every query, (Q, N); positive helped."""
 
     def self_scores(self) -> NDArray[np.float32]:
-        """Influence of every training example on itself, (N,)."""
+        """Influence of every training example on itself, (N,); raises `Unsuited` where it is the same for all."""
 
 
 class VectorScorer(Scorer, Protocol):
     """A scorer that is an inner product with the stored rows: score(q) == score_vectors(query_vectors(gradients of q)).
 
+    row_scales (C, N): what stored row i is multiplied by at checkpoint c; None where rows count as they are, and an
+    index of them answers.
     weights (C,) of the checkpoints in it. is_gradient_product: whether the score is an estimate of
     Σ_c weights[c] · ⟨gradient, gradient⟩ over all tracked parameters, so that whole gradients may make it exact.
     """
 
     weights: NDArray[np.float64]
     is_gradient_product: bool
+    row_scales: NDArray[np.float32] | None
 
     @property
-    def kept_self_scores(self) -> NDArray[np.float32]:
-        """Influence of every stored row on itself, (N,), within what the projection keeps: the norm of a cosine."""
+    def metric(self) -> NDArray[np.float32]:
+        """How much each number counts in the length of a gradient and in angles, (C, D) or (C, 1)."""
 
     def score_vectors(self, vectors: NDArray[np.float32], *, progress: Progress = silent) -> NDArray[np.float32]:
         """Dense scores (Q, N) of query vectors (Q, C·D)."""
@@ -106,9 +110,10 @@ class VectorScorer(Scorer, Protocol):
 
 
 class Attributor(Protocol):
-    """A method with its options."""
+    """A method with its options. title: what people call it."""
 
     name: ClassVar[str]
+    title: ClassVar[str]
 
     def why_not(self, source: GradientSource) -> str | None:
         """None, or one sentence that says why the method does not fit."""

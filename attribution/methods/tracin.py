@@ -39,6 +39,7 @@ class TracIn:
     layers: tuple[str, ...] | None = None
     weighting: Weighting = "lr"
     name: ClassVar[str] = "tracin"
+    title: ClassVar[str] = "TracIn"
 
     def why_not(self, source: GradientSource) -> str | None:
         if self.layers is not None and (source.coordinate_layers(0) < 0).any():
@@ -98,6 +99,7 @@ class TracInScorer:
     ) -> None:
         self._source, self.weights, self._chosen = source, weights, chosen
         self.is_gradient_product = bool(chosen.all())
+        self.row_scales: NDArray[np.float32] | None = None
         self._scale = masks * weights[:, None].astype(np.float32)  # (C, D)
 
     def query_vectors(self, gradients: QueryGradients) -> NDArray[np.float32]:
@@ -123,15 +125,10 @@ class TracInScorer:
     def self_scores(self) -> NDArray[np.float32]:
         return self._self_scores
 
-    @cached_property
-    def kept_self_scores(self) -> NDArray[np.float32]:
-        """Σ_c w_c ‖projected gradient‖² of the chosen layers, (N,): what a cosine of scores is divided by."""
-        total = np.zeros(len(self._source.train_ids), np.float32)
-        for c, weight in enumerate(self.weights):
-            if weight:
-                chosen = self._scale[c] / np.float32(weight)  # the mask of coordinates
-                total += np.float32(weight) * np.square(self._source.train_vectors(c)) @ chosen
-        return total
+    @property
+    def metric(self) -> NDArray[np.float32]:
+        """(C, D): the weight of the checkpoint in chosen layers, 0 in others."""
+        return self._scale
 
     @cached_property
     def _self_scores(self) -> NDArray[np.float32]:

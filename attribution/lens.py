@@ -1,0 +1,94 @@
+"""A fitted method from its parts: what a query's gradient becomes, and what every stored row is multiplied by.
+
+    score[q, i] = Σ_c row_scales[c, i] · ⟨transform(q)_c, g_{i,c}⟩
+
+where g_{i,c} is the stored gradient of training example i at checkpoint c. Without row scales an index of the stored
+rows answers. With them every row is compared: an inner product with rows of another length has another order, and an
+index of the rows as they are knows nothing of it. N train, Q queries, C checkpoints, D numbers per checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.errors import InvalidInput
+from attribution.methods.protocol import GradientSource, Queries, QueryGradients
+from attribution.progress import Progress, silent
+from attribution.scores import Scores
+
+
+@dataclass(eq=False)
+class Lens:
+    """A `VectorScorer`.
+
+    weights     (C,) of the checkpoints; one of weight 0 is not read.
+    transform   query gradients → (Q, C, D).
+    own         computes the influence of every training example on itself, (N,); or raises `Unsuited`.
+    unit        "loss": of whatever is measured; else what the scores are in, whatever is measured.
+    row_scales  (C, N); None where every stored row counts as it is.
+    """
+
+    source: GradientSource
+    method: str
+    weights: NDArray[np.float64]
+    transform: Callable[[QueryGradients], NDArray[Any]]
+    own: Callable[[], NDArray[Any]]
+    unit: str = "loss"
+    row_scales: NDArray[np.float32] | None = None
+    is_gradient_product: bool = False
+
+    @property
+    def metric(self) -> NDArray[np.float32]:
+        """(C, 1): a checkpoint counts by its weight."""
+        return self.weights[:, None].astype(np.float32)
+
+    def query_vectors(self, gradients: QueryGradients) -> NDArray[np.float32]:
+        Q, C, D = gradients.vectors.shape
+        return self.transform(gradients).reshape(Q, C * D).astype(np.float32)
+
+    def score(self, queries: Queries, *, progress: Progress = silent) -> Scores:
+        vectors = self.query_vectors(self.source.query_gradients(queries))
+        unit = queries.measure if self.unit == "loss" else self.unit
+        values = self.score_vectors(vectors, progress=progress)
+        return Scores(values, queries.ids, self.source.train_ids, self.method, unit)
+
+    def score_vectors(self, vectors: NDArray[np.float32], *, progress: Progress = silent) -> NDArray[np.float32]:
+        """Dense scores (Q, N) of query vectors (Q, C·D)."""
+        C = len(self.weights)
+        by_checkpoint = vectors.reshape(len(vectors), C, -1)
+        total = np.zeros((len(vectors), len(self.source.train_ids)), np.float32)
+        for c in np.flatnonzero(self.weights).tolist():
+            progress(c, C, "scores")
+            part = by_checkpoint[:, c] @ self.source.train_vectors(c).T
+            total += part if self.row_scales is None else part * self.row_scales[c]
+        progress(C, C, "scores")
+        return total
+
+    def self_scores(self) -> NDArray[np.float32]:
+        return self._self_scores
+
+    @cached_property
+    def _self_scores(self) -> NDArray[np.float32]:
+        return self.own().astype(np.float32)
+
+
+def chosen(source: GradientSource, checkpoints: Sequence[int] | None) -> NDArray[np.bool_]:
+    """Which of the C checkpoints count, (C,); all when None. Raises `InvalidInput` for one that is not there."""
+    count = len(source.learning_rates)
+    outside = [c for c in checkpoints or () if not 0 <= c < count]
+    if outside:
+        raise InvalidInput(f"There is no checkpoint {outside[0]}; there are {count}.", f"Use 0 to {count - 1}.")
+    if checkpoints is not None and not len(checkpoints):
+        raise InvalidInput("No checkpoint is chosen.", f"Use some of 0 to {count - 1}.")
+    return np.ones(count, bool) if checkpoints is None else np.isin(np.arange(count), checkpoints)
+
+
+def reciprocal(values: NDArray[Any]) -> NDArray[np.float64]:
+    """1 / value, and 0 for a value of 0: what has no length has no direction either."""
+    return np.divide(1.0, values, out=np.zeros(values.shape), where=values > 0)

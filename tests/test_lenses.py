@@ -1,0 +1,509 @@
+"""What every method promises, asked of every entry of METHODS; and each method against its oracle.
+
+A method added to the table is asked the first part without a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics.pairwise import cosine_similarity
+from torch import nn
+
+from attribution import curvature
+from attribution.debugger import Debugger
+from attribution.errors import InvalidInput, Unsuited
+from attribution.methods import METHODS
+from attribution.methods.cosine import Cosine
+from attribution.methods.influence import Influence
+from attribution.methods.protocol import Attributor
+from attribution.methods.relatif import RelatIF
+from attribution.methods.tracin import TracIn
+from attribution.ranking import Ranker
+from attribution.scan import Scaled, ends, scan
+from attribution.scores import UNITS
+from tests.worlds import (
+    ArraySource,
+    Checkpoints,
+    assert_close,
+    assert_ends,
+    checkpoints,
+    pearson,
+    queries,
+    random,
+    random_source,
+    shuffled_weights,
+    task_of,
+)
+
+OPTIONS: list[Attributor] = [
+    Influence(damping=0.1),
+    Influence(curvature="diagonal"),
+    Influence(checkpoints=(2,)),
+    RelatIF(relative_to="parameters"),
+    RelatIF(curvature="diagonal", checkpoints=(0, 1)),
+    Cosine(weighting="ones"),
+    Cosine(checkpoints=(1,)),
+]
+EVERY = pytest.mark.parametrize("method", [*(method() for method in METHODS.values()), *OPTIONS], ids=str)
+
+
+def scores(source: ArraySource, method: Attributor) -> NDArray[np.float32]:
+    return method.fit(source).score(queries(len(source.query))).values
+
+
+def asking_itself(source: ArraySource) -> ArraySource:
+    return replace(source, query=source.train.swapaxes(0, 1))
+
+
+def side_by_side(source: ArraySource) -> NDArray[np.float32]:
+    return np.concatenate(list(source.train), 1)
+
+
+class StoreOfArrays:
+    """As much of a gradient store as a scan reads."""
+
+    def __init__(self, source: ArraySource) -> None:
+        self._rows = side_by_side(source)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        return self._rows[rows]
+
+
+# --- every method -----------------------------------------------------------------------------------------------------
+
+
+@EVERY
+@given(seed=st.integers(0, 10_000))
+def test_a_copy_of_the_query_is_a_proponent_and_with_the_other_label_an_opponent(
+    method: Attributor, seed: int
+) -> None:  # T-SIGN
+    world = checkpoints(C=3, n_classes=2)
+    models = [shuffled_weights(model, seed=seed + c) for c, model in enumerate(world.models)]
+    x, y = world.query_inputs, world.query_labels
+    both = replace(world, models=models, inputs=torch.cat([x, x]), labels=torch.cat([y, 1 - y]))
+    found = scores(both.source(), method)
+    assert (found[:, : len(y)].diagonal() > 0).all()
+    assert (found[:, len(y) :].diagonal() < 0).all()
+
+
+@EVERY
+def test_rows_are_queries_with_a_known_unit(method: Attributor) -> None:
+    found = method.fit(random_source()).score(queries(3))
+    assert found.values.shape == (3, 40)
+    assert found.values.dtype == np.float32
+    assert (found.query_ids, found.train_ids[:2]) == (("query:0", "query:1", "query:2"), ("train:0", "train:1"))
+    assert found.method == method.name
+    assert found.unit in UNITS
+
+
+@EVERY
+def test_a_margin_is_never_called_a_loss(method: Attributor) -> None:
+    asked = replace(queries(2), measure="margin")
+    assert method.fit(random_source()).score(asked).unit in ("margin", "cosine", "relative")
+
+
+@EVERY
+def test_the_same_question_has_the_same_answer(method: Attributor) -> None:
+    assert np.array_equal(scores(random_source(), method), scores(random_source(), method))
+
+
+@EVERY
+def test_orders_of_queries_and_of_training_examples_do_not_matter(method: Attributor) -> None:
+    source, generator = random_source(), np.random.default_rng(0)
+    rows, columns = generator.permutation(4), generator.permutation(40)
+    shuffled = replace(source, train=source.train[:, columns], query=source.query[rows])
+    found = scores(source, method)
+    assert_close(scores(shuffled, method) / np.abs(found).max(), found[rows][:, columns] / np.abs(found).max(), 1e-5)
+
+
+@EVERY
+def test_one_query_at_a_time_gives_the_same_scores(method: Attributor) -> None:
+    source, scorer = random_source(), method.fit(random_source())
+    one = [scorer.score(replace(queries(1), ids=(f"query:{q}",))).values for q in range(4)]
+    assert_close(np.concatenate(one), scores(source, method), 1e-6)
+
+
+@EVERY
+def test_nothing_is_ever_not_a_number(method: Attributor) -> None:
+    source = random_source()
+    source.train[:, 3], source.query[1] = 0, 0  # a gradient that vanishes, of either side
+    source.train[1], source.query[2, 1] = 0, 0  # and all of them at one checkpoint
+    for made in (source, replace(source, train=1e-18 * source.train), replace(source, train=1e15 * source.train)):
+        found = scores(made, method)
+        assert np.isfinite(found).all()
+        assert not found[1].any()
+        assert not found[:, 3].any()
+
+
+@EVERY
+def test_both_ends_that_are_searched_are_those_of_all_scores(method: Attributor) -> None:
+    source = random_source(N=400)
+    scorer, store = method.fit(source), StoreOfArrays(source)
+    rows = store if scorer.row_scales is None else Scaled(store, scorer.row_scales)
+    vectors, wanted = scorer.query_vectors(source.query_gradients(queries(4))), scores(source, method)
+    for q, found in enumerate(scan(rows, vectors, 7).ends):
+        size = np.abs(wanted[q]).max()
+        assert_ends(wanted[q], 7, found.proponents, found.opponents)
+        assert_close(found.proponent_scores / size, wanted[q][found.proponents] / size, 1e-5)
+        dense = ends(wanted[q], 7)
+        assert np.array_equal(dense.proponents, found.proponents)
+        assert np.array_equal(dense.opponents, found.opponents)
+
+
+@EVERY
+def test_self_influence_is_the_diagonal_of_the_training_sets_own_scores_and_no_cosine(method: Attributor) -> None:
+    source = asking_itself(random_source())
+    if isinstance(method, Cosine):
+        with pytest.raises(Unsuited, match="cosine of a gradient with itself is 1 for every example"):
+            method.fit(source).self_scores()
+        return
+    found, wanted = method.fit(source).self_scores(), scores(source, method).diagonal()
+    assert_close(found / wanted.max(), wanted / wanted.max(), 1e-5)
+    assert found.min() >= 0
+    assert np.ptp(found) > 0
+
+
+@EVERY
+def test_progress_of_scores_ends_at_its_total(method: Attributor) -> None:
+    said: list[tuple[int, int]] = []
+    method.fit(random_source()).score(queries(2), progress=lambda done, total, what: said.append((done, total)))
+    assert said[-1] == (3, 3)
+    assert said == sorted(said)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_has_a_name_of_its_own_and_fits_what_it_does_not_refuse(method: str) -> None:
+    made = METHODS[method]()
+    assert made.name == method
+    assert made.title
+    assert made.why_not(random_source()) is None
+
+
+@pytest.mark.parametrize("kind", [TracIn, Influence, RelatIF, Cosine])
+def test_a_checkpoint_that_is_not_there_is_refused(kind: type) -> None:
+    with pytest.raises(InvalidInput, match=r"no checkpoint 3; there are 3\. Use 0 to 2\."):
+        kind(checkpoints=(0, 3)).fit(random_source())
+
+
+@pytest.mark.parametrize("kind", [Influence, RelatIF, Cosine])
+def test_no_checkpoint_at_all_is_refused(kind: type) -> None:
+    with pytest.raises(InvalidInput, match="No checkpoint is chosen"):
+        kind(checkpoints=()).fit(random_source())
+
+
+# --- influence --------------------------------------------------------------------------------------------------------
+
+
+def inverses(source: ArraySource, damping: float) -> Iterator[NDArray[np.float64]]:
+    """(F + λI)⁻¹ of every checkpoint, written out."""
+    for rows in source.train.astype(np.float64):
+        fisher = np.mean([np.outer(row, row) for row in rows], axis=0)
+        yield np.linalg.inv(fisher + damping * np.linalg.eigvalsh(fisher).mean() * np.eye(len(fisher)))
+
+
+def parts(source: ArraySource, damping: float) -> NDArray[np.float64]:
+    """g_qᵀ (F + λI)⁻¹ g_i, (C, Q, N)."""
+    solved = [source.query[:, c] @ inverse @ source.train[c].T for c, inverse in enumerate(inverses(source, damping))]
+    return np.stack(solved)
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.01, 1.0, 30.0])
+def test_influence_is_the_solve_written_out(damping: float) -> None:
+    source = random_source()
+    assert_close(40 * scores(source, Influence(damping)), parts(source, damping).mean(0), 1e-5)
+
+
+def test_influence_of_chosen_checkpoints_is_the_mean_over_those() -> None:
+    source = random_source()
+    wanted = parts(source, 1.0)[[0, 2]].mean(0)
+    assert_close(40 * scores(source, Influence(checkpoints=(0, 2))), wanted, 1e-5)
+
+
+def test_curvature_is_summed_by_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = random_source()
+    at_once = [scores(source, method) for method in (Influence(), RelatIF(), Influence(curvature="diagonal"))]
+    monkeypatch.setattr(curvature, "_NUMBERS_AT_ONCE", 7 * 9)  # seven rows
+    by_blocks = [scores(source, method) for method in (Influence(), RelatIF(), Influence(curvature="diagonal"))]
+    assert_close(by_blocks[1], at_once[1], 1e-6)
+    assert_close(40 * by_blocks[0], 40 * at_once[0], 1e-6)
+    assert_close(40 * by_blocks[2], 40 * at_once[2], 1e-6)
+
+
+def test_influence_on_a_softmax_regression_is_the_closed_form() -> None:
+    model = shuffled_weights(nn.Linear(4, 3))
+    x, y, x_q, y_q = random(60, 4, seed=1), torch.arange(60) % 3, random(5, 4, seed=3), torch.arange(5) % 3
+    world = Checkpoints([model], [0.1], task_of(model), x, y, x_q, y_q)
+
+    def gradients(inputs: torch.Tensor, labels: torch.Tensor) -> NDArray[np.float64]:
+        """(p − onehot) ⊗ (x, 1), a class after the other."""
+        with_one = np.concatenate([inputs.numpy(), np.ones((len(inputs), 1))], 1)
+        slopes = torch.softmax(model(inputs), 1).detach().numpy() - np.eye(3)[labels]
+        return np.einsum("bk,bd->bkd", slopes, with_one).reshape(len(inputs), -1)
+
+    g, g_q = gradients(x, y), gradients(x_q, y_q)
+    fisher = g.T @ g / 60
+    damped = fisher + 0.3 * np.trace(fisher) / 15 * np.eye(15)
+    wanted = g_q @ np.linalg.solve(damped, g.T)
+    assert_close(60 * scores(world.source(), Influence(damping=0.3)), wanted, 1e-5)
+
+
+def logistic_fit(x: NDArray[np.float64], y: NDArray[np.float64], *, l2: float = 1e-3) -> NDArray[np.float64]:
+    """Weights of a logistic regression by Newton's method, labels −1 and 1; the mean loss and l2/2 ‖w‖²."""
+    w = np.zeros(x.shape[1])
+    for _ in range(30):
+        p = 1 / (1 + np.exp(y * (x @ w)))
+        hessian = (x * (p * (1 - p))[:, None]).T @ x / len(x) + l2 * np.eye(len(w))
+        w -= np.linalg.solve(hessian, -(x * (p * y)[:, None]).mean(0) + l2 * w)
+    return w
+
+
+def test_influence_foretells_what_leaving_out_and_training_again_does_to_the_loss() -> None:
+    generator = np.random.default_rng(0)
+    x, x_q = generator.standard_normal((400, 4)), generator.standard_normal((20, 4))
+    true = np.array([1.5, -1.0, 0.5, 0.0])
+    y, y_q = (np.sign(1 / (1 + np.exp(-z @ true)) - generator.random(len(z))) for z in (x, x_q))
+    w = logistic_fit(x, y)
+
+    def gradients(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        return -x * (y / (1 + np.exp(y * (x @ w))))[:, None]
+
+    source = ArraySource(
+        gradients(x, y)[None], gradients(x_q, y_q)[:, None], np.ones(1), np.zeros(4, np.int64), ["all"], None
+    )
+    rises = np.stack(
+        [
+            np.log1p(np.exp(-y_q * (x_q @ logistic_fit(np.delete(x, i, 0), np.delete(y, i))))) for i in range(100)
+        ],
+        1,
+    ) - np.log1p(np.exp(-y_q * (x_q @ w)))[:, None]  # fmt: skip
+    found = scores(source, Influence(damping=0.0))[:, :100]
+    assert pearson(found, rises) > 0.97
+    assert 0.8 < np.vdot(found, rises) / np.vdot(found, found) < 1.25  # in units of the loss
+    assert pearson(scores(source, TracIn())[:, :100], rises) < pearson(found, rises)
+
+
+def test_without_damping_influence_does_not_depend_on_how_the_parameters_are_written() -> None:
+    source = random_source()
+    mixed = np.random.default_rng(1).standard_normal((9, 9)).astype(np.float32)
+    other = replace(source, train=source.train @ mixed, query=source.query @ mixed)
+    assert_close(40 * scores(other, Influence(0.0)), 40 * scores(source, Influence(0.0)), 1e-3)
+
+
+def test_the_more_damping_the_nearer_to_inner_products() -> None:  # O-IF6
+    source = random_source(C=1)
+    plain = scores(source, TracIn(weighting="ones"))
+    mean = np.square(source.train[0]).sum(1).mean() / 9
+    far = [np.abs(40 * mean * d * scores(source, Influence(d)) - plain).max() for d in (10.0, 100.0, 1e5)]
+    assert far[0] > 5 * far[1]
+    assert far[2] < 1e-3
+    assert np.array_equal(np.argsort(scores(source, Influence(1e5)), 1), np.argsort(plain, 1))
+
+
+def test_in_the_axes_of_the_curvature_its_diagonal_is_all_of_it() -> None:
+    source = random_source(C=1)
+    _, axes = np.linalg.eigh(source.train[0].T.astype(np.float64) @ source.train[0])
+    turned = replace(source, train=source.train @ axes, query=source.query @ axes)
+    for kind in (Influence, RelatIF):
+        dense = scores(source, kind())
+        assert_close(40 * scores(turned, kind(curvature="diagonal")), 40 * dense, 1e-5)
+        assert np.abs(scores(source, kind(curvature="diagonal")) - dense).max() > 0.01 * np.abs(dense).max()
+
+
+@pytest.mark.parametrize("kind", [Influence, RelatIF])
+def test_a_singular_curvature_without_damping_is_refused(kind: type) -> None:
+    few = random_source(N=8)
+    assert "inverted without damping from 8 training examples" in kind(damping=0.0).why_not(few)
+    with pytest.raises(Unsuited, match="A curvature of 9 numbers cannot be inverted without damping"):
+        kind(damping=0.0).fit(few)
+    unused = random_source()
+    unused.train[:, :, 4] = 0
+    for form in ("dense", "diagonal"):
+        with pytest.raises(Unsuited, match=r"no curvature, and without damping it cannot be inverted\. Use damping"):
+            kind(damping=0.0, curvature=form).fit(unused)
+        kind(curvature=form).fit(unused)
+
+
+@pytest.mark.parametrize("damping", [-1.0, float("nan"), float("inf")])
+def test_what_is_no_damping_is_refused(damping: float) -> None:
+    for kind in (Influence, RelatIF):
+        with pytest.raises(InvalidInput, match=r"A damping of .* was asked for\. Use 0 or more"):
+            kind(damping=damping).fit(random_source())
+
+
+# --- RelatIF ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damping", [0.01, 1.0])
+def test_relatif_is_influence_by_its_own_size_written_out(damping: float) -> None:
+    source = random_source()
+    own = np.stack([np.diag(source.train[c] @ m @ source.train[c].T) for c, m in enumerate(inverses(source, damping))])
+    steps = np.stack([np.linalg.norm(source.train[c] @ m, axis=1) for c, m in enumerate(inverses(source, damping))])
+    found = parts(source, damping)
+    by_loss = (found / np.sqrt(own)[:, None]).mean(0)
+    assert_close(scores(source, RelatIF(damping=damping)), by_loss, 1e-5)
+    by_parameters = (found / steps[:, None]).mean(0)
+    assert_close(scores(source, RelatIF("parameters", damping=damping)), by_parameters, 1e-5)
+
+
+def test_with_much_damping_relatif_is_the_inner_product_by_the_training_gradients_length() -> None:  # T-REL
+    source = random_source(C=1)
+    wanted = source.query[:, 0] @ source.train[0].T / np.linalg.norm(source.train[0], axis=1)
+    mean = np.square(source.train[0]).sum(1).mean() / 9
+    assert_close(scores(source, RelatIF("parameters", damping=1e6)), wanted, 1e-4)
+    assert_close(np.sqrt(1e6 * mean) * scores(source, RelatIF(damping=1e6)), wanted, 1e-4)
+
+
+def test_relatif_is_at_most_what_a_query_scores_with_itself() -> None:
+    source = asking_itself(random_source())
+    found = scores(source, RelatIF(checkpoints=(0,)))
+    assert (found <= found.diagonal()[:, None] * (1 + 1e-5)).all()
+
+
+# --- cosine -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_cosine_is_the_weighted_mean_of_cosines() -> None:  # T-GAS
+    source = random_source()
+    each = np.stack([cosine_similarity(source.query[:, c], source.train[c]) for c in range(3)])
+    rates = source.learning_rates / source.learning_rates.sum()
+    assert_close(scores(source, Cosine()), np.einsum("c,cqn->qn", rates, each), 1e-6)
+    assert_close(scores(source, Cosine(weighting="ones")), each.mean(0), 1e-6)
+
+
+def test_a_cosine_does_not_know_how_long_gradients_are() -> None:  # T-GAS
+    source, generator = random_source(), np.random.default_rng(0)
+    longer = replace(
+        source,
+        train=source.train * generator.lognormal(0, 3, (3, 40, 1)).astype(np.float32),
+        query=source.query * generator.lognormal(0, 3, (4, 3, 1)).astype(np.float32),
+    )
+    assert_close(scores(longer, Cosine()), scores(source, Cosine()), 1e-5)
+
+
+def test_a_cosine_is_between_its_ends_and_1_with_itself() -> None:  # T-GAS
+    found = scores(asking_itself(random_source()), Cosine())
+    assert_close(found.diagonal(), np.ones(40), 1e-6)
+    assert np.abs(found).max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(("rates", "chosen"), [([0, 0, 0], None), ([0.1, 0, 0.2], (1,))])
+def test_a_cosine_of_learning_rates_of_zero_is_refused(rates: list[float], chosen: tuple[int, ...] | None) -> None:
+    source = replace(random_source(), learning_rates=np.array(rates))
+    with pytest.raises(Unsuited, match="has learning rate 0, so nothing is left to sum: use weighting=ones"):
+        Cosine(checkpoints=chosen).fit(source)
+    assert scores(source, Cosine(checkpoints=chosen, weighting="ones")).any()
+
+
+# --- in an opened run -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def debugger(tiny_workspace: Path) -> Debugger:
+    return Debugger.open(tiny_workspace)
+
+
+@pytest.fixture(scope="module")
+def worst(debugger: Debugger) -> str:
+    return debugger.mistakes()[0].id
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_lists_are_the_ends_of_all_scores(debugger: Debugger, worst: str, method: str) -> None:
+    found = debugger.evidence(worst, k=5, method=method)
+    (dense,) = [
+        part.values[item.position]
+        for part in debugger.score_test_set(target="predicted", method=method)
+        for item in [debugger.item(worst)]
+    ]
+    assert_close(found.scores / np.abs(dense).max(), dense / np.abs(dense).max(), 1e-4)
+    assert found.method == method
+    assert found.proponents[0].score == pytest.approx(dense.max(), rel=1e-4)
+    assert found.opponents[0].score == pytest.approx(dense.min(), rel=1e-4)
+    for rows, sign in ((found.proponents, 1), (found.opponents, -1)):
+        assert len(rows) == 5
+        assert [sign * row.score for row in rows] == sorted((sign * row.score for row in rows), reverse=True)
+        assert all(sign * row.score > 0 for row in rows)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_distance_of_gradients_is_that_of_the_two_examples_whatever_the_method(
+    debugger: Debugger, worst: str, method: str
+) -> None:
+    found = debugger.evidence(worst, k=5, method=method)
+    plot = debugger.distance_plot(found, "gradient")
+    assert plot.distance.min() > -1e-3
+    assert plot.distance.max() < 2 + 1e-3
+    where = {int(row): n for n, row in enumerate(plot.positions)}
+    for row in found.proponents:
+        assert plot.distance[where[row.item.position]] == pytest.approx(row.distances["gradient"], abs=1e-5)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"tracin"}))
+def test_only_tracin_claims_what_was_measured_for_tracin(debugger: Debugger, worst: str, method: str) -> None:
+    assert "measured for TracIn" in debugger.evidence(worst, method=method).standout.sentence
+    assert "measured for TracIn" not in debugger.evidence(worst).standout.sentence
+    assert debugger.splits("tracin") and not debugger.splits(method)
+    with pytest.raises(Unsuited, match=r"is no sum over layers and pixels\. Ask for that by tracin\."):
+        debugger.breakdown("train:0", worst, method=method)
+
+
+def test_a_question_of_which_little_is_kept_is_scored_again_by_tracin_alone(
+    debugger: Debugger, worst: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attribution.ranking.kept_share", lambda gradients, scorer: 0.5)
+    assert debugger.evidence(worst).rescored
+    for method in set(METHODS) - {"tracin"}:
+        found = debugger.evidence(worst, method=method)
+        assert found.is_rough
+        assert any("the order below is rougher than usual" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_the_index_is_approximate_scaled_rows_are_all_compared(
+    debugger: Debugger, worst: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Approximate:
+        """The exact index, answering as one that is not."""
+
+        is_exact, recall, width = False, 0.9, debugger._index.width
+
+        def __len__(self) -> int:
+            return len(debugger._index)
+
+        def extremes(self, query: NDArray[np.float32], k: int) -> object:
+            return replace(debugger._index.extremes(query, k), is_exact=False)
+
+    wanted = debugger.evidence(worst, k=5, method=method)
+    ranker = Ranker(Approximate(), debugger._store, debugger._source, debugger._distances.near_identical)  # type: ignore[arg-type]
+    monkeypatch.setattr(debugger, "_ranker", ranker)
+    found = debugger.evidence(worst, k=5, method=method)
+    assert found.sample is not None
+    assert found.recall == (1.0 if METHODS[method]().fit(debugger._source).row_scales is not None else 0.9)
+    assert [row.item.id for row in found.proponents] == [row.item.id for row in wanted.proponents]
+    assert [row.item.id for row in found.opponents] == [row.item.id for row in wanted.opponents]
+    size = np.abs(wanted.scores).max()
+    assert_close(found.scores / size, wanted.scores[found.sample.positions] / size, 1e-4)
+
+
+def test_self_influence_by_a_cosine_is_refused_in_a_sentence(debugger: Debugger) -> None:
+    with pytest.raises(Unsuited, match=r"itself is 1 for every example\. Use another method\."):
+        debugger.self_influence(method="cosine")
+    assert debugger.self_influence(method="influence").shape == (300,)
+
+
+def test_the_methods_have_names_for_people(debugger: Debugger) -> None:
+    assert debugger.method_choices == {
+        "tracin": "TracIn", "influence": "influence", "relatif": "RelatIF", "cosine": "cosine (GAS)",
+    }  # fmt: skip
