@@ -33,7 +33,7 @@ ORDER = (
     "blocks passes",
     "store scan retraining crossvalidation",
     "fidelity whatif",
-    "index nearest suspects methods lens curvature explain standout source distances mistakes evidence answers",
+    "index nearest suspects methods explain standout source distances mistakes evidence answers",
     "ranking",
     "workspace estimate",
     "artefacts continuing",
@@ -56,6 +56,7 @@ ALONE = {
     "streamlit": {"app", "pages"},
     "plotly": {"app", "pages"},
 }
+SHARED_BY_METHODS = {"attribution.methods.protocol", "attribution.methods.lens", "attribution.methods.curvature"}
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
     "errors", "progress", "files", "examples", "scores", "decisions", "flags", "changes", "comparing", "project",
@@ -142,11 +143,7 @@ def objections(item: Import) -> Iterator[str]:
         yield f"imports {item.of}, and one of the two has no place in the order"
     elif RANK[of] > RANK[by]:
         yield f"imports {item.of}, which stands above it"
-    if (
-        by == of == "methods"
-        and item.by != "attribution.methods"
-        and item.of not in ("attribution.methods.protocol", item.by)
-    ):
+    if by == of == "methods" and item.by != "attribution.methods" and item.of not in (*SHARED_BY_METHODS, item.by):
         yield f"a method imports {item.of}"
 
 

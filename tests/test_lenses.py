@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from sklearn.metrics.pairwise import cosine_similarity
 from torch import nn
 
-from attribution import curvature
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput, Unsuited
-from attribution.methods import METHODS
+from attribution.methods import METHODS, curvature
 from attribution.methods.cosine import Cosine
 from attribution.methods.influence import Influence
 from attribution.methods.protocol import Attributor
@@ -454,7 +453,8 @@ def test_the_distance_of_gradients_is_that_of_the_two_examples_whatever_the_meth
 def test_only_tracin_claims_what_was_measured_for_tracin(debugger: Debugger, worst: str, method: str) -> None:
     assert "measured for TracIn" in debugger.evidence(worst, method=method).standout.sentence
     assert "measured for TracIn" not in debugger.evidence(worst).standout.sentence
-    assert debugger.splits("tracin") and not debugger.splits(method)
+    assert debugger.splits("tracin")
+    assert not debugger.splits(method)
     with pytest.raises(Unsuited, match=r"is no sum over layers and pixels\. Ask for that by tracin\."):
         debugger.breakdown("train:0", worst, method=method)
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import Unsuited
-from attribution.lens import Lens, chosen, reciprocal
+from attribution.methods.lens import Lens, chosen, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
 
 

@@ -20,9 +20,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution import curvature
 from attribution.errors import Unsuited
-from attribution.lens import Lens, chosen
+from attribution.methods import curvature
+from attribution.methods.lens import Lens, chosen
 from attribution.methods.protocol import GradientSource, QueryGradients
 
 

@@ -19,9 +19,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution import curvature
 from attribution.errors import Unsuited
-from attribution.lens import Lens, chosen, reciprocal
+from attribution.methods import curvature
+from attribution.methods.lens import Lens, chosen, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
 
 

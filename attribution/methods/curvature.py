@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput, Unsuited
-from attribution.lens import reciprocal
+from attribution.methods.lens import reciprocal
 from attribution.methods.protocol import GradientSource
 
 Kind = Literal["dense", "diagonal"]
