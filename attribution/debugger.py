@@ -426,6 +426,10 @@ class Debugger:
             found.why_no_maps,
         )
 
+    def is_ready(self, method: str) -> bool:
+        """Whether a method has what it needs of the whole training set: its first question computes that."""
+        return method in self._scorers
+
     def splits(self, method: str) -> bool:
         """Whether a method's influence is a sum of gradient products, which `breakdown` can split."""
         return self._scorer(method).is_gradient_product

@@ -10,6 +10,7 @@ open tab.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -31,6 +32,7 @@ TARGETS = ("predicted", "label")
 SIZES = (6, 12, 24, 48)
 TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Table")
 NOTHING_LISTED = "No training example supports or opposes this, so there is nothing to look into."
+DEFAULT_METHOD = "tracin"
 DEFAULTS = (None, TABS[0], "pixel")  # of tab and by: left out of the address
 
 
@@ -68,7 +70,7 @@ def selection(debugger: Debugger) -> Selection:
         id=asked.get("q", ""),
         target=_one_of(TARGETS, asked.get("target")),
         k=int(k) if k.isdecimal() and len(k) < 4 and 1 <= int(k) <= max(SIZES) else 12,
-        method=_one_of(debugger.method_names, asked.get("m")),
+        method=_one_of(tuple(debugger.method_choices), asked.get("m")),
         true=_one_of((None, *debugger.classes), asked.get("true")),
         pred=_one_of((None, *debugger.classes), asked.get("pred")),
         sort=_one_of(links.SORTS, asked.get("sort")),
@@ -145,6 +147,13 @@ def _evidence(_debugger: Debugger, index_id: str, id: str, target: str, k: int, 
     return _debugger.evidence(id, target=target, k=k, method=method)
 
 
+def preparing(debugger: Debugger, method: str) -> AbstractContextManager[None]:
+    """Says what the first question to a method waits for."""
+    if debugger.is_ready(method):
+        return nullcontext()
+    return st.spinner(f"Computing what {debugger.method_choices[method]} needs of all training examples, once")
+
+
 def walk(debugger: Debugger, at: Selection) -> dict[str, str]:
     """Where the keys p and n lead: along the list one came from; nowhere from the evidence of another example."""
     if at.of:
@@ -178,7 +187,7 @@ def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
             link=lambda id: at.evidence_of(id),
             questions=_questions(debugger, at, evidence.query),
             sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
-            methods=[_choice(name, at.link(method=name), name == at.method) for name in debugger.method_names],
+            methods=[_choice(text, at.link(method=m), m == at.method) for m, text in debugger.method_choices.items()],
             without=at.without,
             left_out=left_out,
             flags=flags,
@@ -290,8 +299,8 @@ def draw_histogram(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
 
 
 @st.cache_resource(max_entries=64, show_spinner="Comparing the two examples layer by layer")
-def _breakdown(_debugger: Debugger, index_id: str, train_id: str, query_id: str, target: str) -> Breakdown:
-    return _debugger.breakdown(train_id, query_id, target=target)
+def _breakdown(_debugger: Debugger, index_id: str, train_id: str, query_id: str, target: str, method: str) -> Breakdown:
+    return _debugger.breakdown(train_id, query_id, target=target, method=method)
 
 
 def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
@@ -302,7 +311,8 @@ def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
     names = {row.item.id: _listed_name(debugger, side, rank, row) for side, rank, row in listed}
     id = st.selectbox("Training example", list(names), format_func=names.__getitem__, key=f"of {evidence.query.id}")
     with state.drawn_errors():
-        found = _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target)
+        method = at.method if debugger.splits(at.method) else DEFAULT_METHOD
+        found = _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target, method)
     st.text(_total_sentence(debugger, evidence, id, found))
     st.html("<style>.st-key-breakdown .stColumn{min-width:min(100%,400px)}</style>")  # one column where it is narrow
     if found.why_no_maps:
@@ -314,6 +324,13 @@ def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
 
 def _total_sentence(debugger: Debugger, evidence: Evidence, id: str, found: Breakdown) -> str:
     verb = "supports" if found.total > 0 else "opposes"
+    if not debugger.splits(evidence.method):
+        names = debugger.method_choices
+        return (
+            f"By {names[DEFAULT_METHOD]}, {id} {verb} “{debugger.classes[evidence.target_label]}” with an influence of "
+            f"{figures.signed(found.total)}, computed exactly for this pair. What {names[evidence.method]} gives, by "
+            f"which it is listed, is no sum over layers and pixels. Where {names[DEFAULT_METHOD]}’s comes from:"
+        )
     indexed = figures.signed(_indexed(evidence, debugger.item(id).position))
     return (
         f"{id} {verb} “{debugger.classes[evidence.target_label]}” with an influence of {figures.signed(found.total)}, "
@@ -412,7 +429,7 @@ def draw_page() -> None:
     origin = [(at.of, at.link(id=at.of, of=None, without=()))] if at.of else []
     steps = walk(debugger, at)
     chrome.header(debugger, [("Mistakes", trail), *origin, (f"Evidence of {item.id}", None)], steps)
-    with state.drawn_errors():
+    with state.drawn_errors(), preparing(debugger, at.method):
         evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
     chrome.planted_banner(debugger)
     draw_walk(steps)

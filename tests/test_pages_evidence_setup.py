@@ -311,6 +311,29 @@ def test_only_the_open_tab_is_computed(
     assert len(app.dataframe) == (tab == "Table")
 
 
+def test_the_method_is_chosen_by_its_name_for_people_and_stays_in_the_address(
+    app: AppTest, debugger: fakes.FakeDebugger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debugger, "method_choices", {"tracin": "TracIn", "cosine": "cosine (GAS)"})
+    evidence_page(app, q=MISTAKE, m="cosine")
+    choices = view(app)["methods"]
+    assert [(each["text"], each["current"]) for each in choices] == [("TracIn", False), ("cosine (GAS)", True)]
+    assert "m" not in asked(choices[0]["href"])
+    assert asked(choices[1]["href"])["m"] == "cosine"
+    evidence_page(app, q=MISTAKE, m="magic")
+    assert [each["current"] for each in view(app)["methods"]] == [True, False]
+
+
+def test_what_cannot_be_split_shows_how_tracin_splits_and_says_so(
+    app: AppTest, debugger: fakes.FakeDebugger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debugger, "method_choices", {"tracin": "TracIn", "cosine": "cosine (GAS)"})
+    evidence_page(app, q=MISTAKE, m="cosine", tab="Feature breakdown")
+    said = [text.value for text in app.text]
+    assert any(text.startswith("By TracIn, train:") and "cosine (GAS) gives" in text for text in said)
+    assert not any("the index estimates" in text for text in said)
+
+
 def test_a_link_keeps_the_open_tab_and_the_list_one_walks_through(app: AppTest) -> None:
     evidence_page(app, q=MISTAKE, tab="Score histogram", sort="margin", true="Shirt", k="6")
     card = view(app)["columns"][0]["cards"][0]

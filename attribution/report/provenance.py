@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 from attribution.comparing import Comparison
+from attribution.methods.tracin import TracIn
 from attribution.report.markup import Element, Part, el, said
 from attribution.report.material import Gap, Material
 from attribution.report.run import table
@@ -170,7 +171,7 @@ def _seeds(material: Material) -> dict[str, str]:
         "projection": _listed(gradients["projection"]),
         "numbers stored as": str(gradients.get("dtype", "float32")),
         "parameters tracked": f"{material.manifest('gradients')['facts']['parameters']:,}",
-        "method": ", ".join(material.debugger.method_names),
+        "method": TracIn.name,
     }
     if not isinstance(material.comparison, Gap):
         found["comparison"] = f"seeds {', '.join(map(str, material.comparison.seeds))}; intervals by bootstrap, seed 0"

@@ -46,6 +46,11 @@ WORDS = (
         "influence",
         "TracIn: how alike the two examples pull the weights, over all checkpoints; compare within one list",
     ),
+    (
+        "other methods",
+        "influence: the same, where a direction that many training examples pull counts less; RelatIF: influence for "
+        "its size; cosine: the direction of the pull alone. Compare lists between methods, never scores",
+    ),
     ("loss, margin", "how wrong the model is about the label; a negative margin is a mistake"),
     ("pixel, feature", "distance between two pictures, and between what the last layer of the model sees of them"),
     ("gradient", "distance between how two examples pull the weights: 0 alike, 1 unrelated, 2 opposite"),
