@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics.pairwise import cosine_similarity
@@ -84,6 +84,7 @@ class StoreOfArrays:
 
 
 @EVERY
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_a_copy_of_the_query_is_a_proponent_and_with_the_other_label_an_opponent(
     method: Attributor, seed: int
