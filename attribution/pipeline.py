@@ -41,7 +41,7 @@ from attribution.progress import Progress, silent
 from attribution.project import Project, read_project
 from attribution.scan import Scan, scan
 from attribution.source import IndexedRun
-from attribution.store import GradientStore
+from attribution.store import GradientStore, engine_of
 from attribution.task import Split, Task
 from attribution.training import TrainingRecipe, save_checkpoint
 from attribution.training import train as train_model
@@ -180,7 +180,7 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
         recipe = _training_recipe(task, training)
 
         def make_run(folder: Path) -> Mapping[str, Any]:
-            task.check(task.model(), train_split)
+            _refuse_untraceable(task, project, train_split)
             return train_model(task, train_split, test_split, training, folder, progress=progress).facts()
 
     def make(folder: Path) -> Mapping[str, Any]:
@@ -190,6 +190,12 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
     parents = {"examples": examples}
     asked = revisions.of_this_code(workspace, recipe, parents, task, train_split)
     return find_or_make(workspace, "runs", asked, parents, make)
+
+
+def _refuse_untraceable(task: Task, project: Project, train_split: Split) -> None:
+    """Refuse on a few rows what would else be found when the training is done: there is nothing to embed then."""
+    task.check(task.model(), train_split)
+    engine_of(task, None, train_split, tuple(project.layers) if project.layers else None)
 
 
 def require_weights(project: Project) -> None:
