@@ -7,7 +7,7 @@ jobs that pages start call nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ __all__ = [
     "OpenGradients",
     "OpenIndex",
     "checkpoint_files",
+    "checkpoint_models",
     "choose_recipe",
     "chosen_recipe",
     "current",
@@ -217,14 +218,7 @@ def _import_checkpoints(
     """Checkpoints made elsewhere: identified by their bytes, kept as safetensors."""
     folder = project_folder(workspace)
     files = [folder / checkpoint.path for checkpoint in project.checkpoints]
-    models = [task.model(file) for file in files]  # refuses what is absent or does not fit, before anything is written
-    for c, model in enumerate(models):
-        for earlier in range(c):
-            if _equal(model, models[earlier]):
-                raise InvalidInput(
-                    f"Checkpoints {earlier} and {c} ({files[earlier].name}, {files[c].name}) hold the same weights.",
-                    "Name each checkpoint once.",
-                )
+    models = checkpoint_models(task, files)  # refuses what is wrong before anything is written
     hashes = [file_sha256(file) for file in files]
     steps = [c.step for c in project.checkpoints]
     rates = [c.learning_rate for c in project.checkpoints]
@@ -238,6 +232,19 @@ def _import_checkpoints(
         return {"checkpoints": [asdict(c) for c in saved], "history": []}
 
     return recipe, make
+
+
+def checkpoint_models(task: Task, files: Sequence[Path]) -> list[nn.Module]:
+    """The models of a project's checkpoints. Raises where one is absent, does not fit, or equals an earlier one."""
+    models = [task.model(file) for file in files]
+    for c, model in enumerate(models):
+        for earlier in range(c):
+            if _equal(model, models[earlier]):
+                raise InvalidInput(
+                    f"Checkpoints {earlier} and {c} ({files[earlier].name}, {files[c].name}) hold the same weights.",
+                    "Name each checkpoint once.",
+                )
+    return models
 
 
 def _equal(a: nn.Module, b: nn.Module) -> bool:

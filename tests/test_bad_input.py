@@ -755,6 +755,8 @@ def refused_checkpoints(tmp_path: Path, said: str, *names: str) -> None:
     answer = disk.whence("train", project, "--workspace", tmp_path / "work")
     assert_refused(answer, said)
     assert not (tmp_path / "work" / "runs").exists()
+    looked_at = disk.whence("check", project)
+    assert_refused(looked_at, r"^1 of \d checks failed, the first on model: .*" + said.removeprefix("^"), out="table")
 
 
 def test_a_checkpoint_that_does_not_exist(tmp_path: Path) -> None:
