@@ -646,9 +646,11 @@ def test_a_weight_made_from_other_parameters_has_the_gradients_of_a_loop(norm: A
 
 
 def test_an_embedding_with_sparse_gradients_has_those_of_a_dense_one() -> None:
-    dense = shuffled_weights(nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(12, 3)))
-    sparse = copy.deepcopy(dense)
-    sparse[0].sparse = True
+    def model(is_sparse: bool) -> nn.Module:
+        return nn.Sequential(nn.Embedding(7, 4, sparse=is_sparse), nn.Flatten(), nn.Linear(12, 3)).double()
+
+    dense, sparse = shuffled_weights(model(False)), model(True)
+    sparse.load_state_dict(dense.state_dict())
     tokens, labels = torch.randint(0, 7, (B, 3), generator=torch.Generator().manual_seed(0)), labels_for(B)
     expected, found = (engine_gradients(engine_of(m, tokens, labels), tokens, labels) for m in (dense, sparse))
     assert_gradients(found, expected)
