@@ -12,6 +12,7 @@ from benchmarks import (
     demo_from_nothing,
     embed_cost,
     fidelity,
+    hospital,
     index_million,
     page_time,
     planted_labels,
@@ -29,6 +30,7 @@ ALL = {
     "page_time": page_time.main,
     "decisions": decisions.main,
     "suspects": suspects.main,
+    "hospital": hospital.main,
 }
 
 for name in sys.argv[1:] or ALL:

@@ -27,12 +27,13 @@ from attribution.training import TrainingRecipe
 CLASSES = ("not admitted", "admitted")
 KEPT = {0: 3, 1: 12}  # children under ten who stay in the training set, by label
 CHILD = "under 10"
+DRAW = "whence-1"
 _TEST_SHARE = 0.25  # of the people
 
 # What the model reads, in the words a person sees: the column of the table, or what is made of some.
 _NUMBERS = {
     "age (years)": "age",
-    "education of the family's head (years)": "education",
+    "family head's schooling (years)": "education",
     "family size": "family",
     "share of bills paid (%)": "coinsurance",
     "mental health (0–100)": "mental_health",
@@ -91,7 +92,7 @@ class Admissions:
     test_ids: tuple[str, ...]
 
 
-def admissions(*, mismatch: bool = True, draw: str = "whence-1") -> Admissions:
+def admissions(*, mismatch: bool = True, draw: str = DRAW) -> Admissions:
     """The demo's data. An id is the row in the shipped table.
 
     mismatch  take all children under ten out of the training set but `KEPT`.
@@ -152,10 +153,10 @@ def _without_children(
     return rows[stays]
 
 
-def project(options: DemoOptions, *, mismatch: bool = True) -> Project:
-    """The demo as a project; without the mismatch for comparison."""
+def project(options: DemoOptions, *, mismatch: bool = True, draw: str = DRAW) -> Project:
+    """The demo as a project; without the mismatch, or with another draw, for comparison."""
     options.refuse_others("hospital", {"model"})
-    data = admissions(mismatch=mismatch)
+    data = admissions(mismatch=mismatch, draw=draw)
     admitted, others = KEPT[1], KEPT[0]
     disclosed = (
         f"Of the children under 10 in the training set all but {admitted + others} were taken out on purpose: "

@@ -52,6 +52,7 @@ def draw(debugger: Debugger, evidence: Evidence) -> None:
     order = np.argsort(-np.abs(values), kind="stable")[:SHOWN]
     asked = debugger.classes[evidence.target_label]
     st.text(f"{rows}: {found.sentence(values)}")
+    st.html("<style>.st-key-columns .stColumn{min-width:min(100%,400px)}</style>")  # one under the other where narrow
     with st.container(key="columns"):
         left, right = st.columns(2)
         with left:
