@@ -14,9 +14,11 @@ from benchmarks import (
     fidelity,
     hospital,
     index_million,
+    loop,
     page_time,
     planted_labels,
     query_time,
+    review_keys,
     suspects,
 )
 
@@ -30,6 +32,8 @@ ALL = {
     "page_time": page_time.main,
     "decisions": decisions.main,
     "suspects": suspects.main,
+    "review_keys": review_keys.main,
+    "loop": loop.main,
     "hospital": hospital.main,
 }
 

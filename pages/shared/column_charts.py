@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 STRONGEST = 6
 SHOWN = 20  # columns
-MEASURES = {"higher": "if the column were higher", "value": "because it is what it is"}
+HIGHER, AS_IT_IS = "If the column were higher", "Because it is what it is"
 READ = {
-    "higher": "How much stronger their influence would be, were the column in each of them one standard deviation of "
-    "the training set higher: the gradient of influence by column, exact.",
-    "value": "That gradient times how far the column is from its mean, in standard deviations: how much of their "
+    HIGHER: "How much stronger their influence would be, were the column in each of them one standard deviation of the "
+    "training set higher: the gradient of influence by column, exact.",
+    AS_IT_IS: "That gradient times how far the column is from its mean, in standard deviations: how much of their "
     "influence hangs, to first order, on the column being what it is and not average.",
 }
 
@@ -44,11 +44,10 @@ def draw(debugger: Debugger, evidence: Evidence) -> None:
     rows = which.selectbox("Rows", _choices(found), key=f"column rows {evidence.query.id}")
     with how:
         measure = st.segmented_control(
-            "Their influence…", list(MEASURES), default="higher", format_func=MEASURES.__getitem__, key="measure",
-            bind="query-params", required=True,
-        )  # fmt: skip
+            "Their influence…", list(READ), default=HIGHER, key="measure", bind="query-params", required=True
+        )
     chosen = _choices(found)[rows]
-    values = found.higher(chosen) if measure == "higher" else found.as_it_is(chosen)
+    values = found.higher(chosen) if measure == HIGHER else found.as_it_is(chosen)
     order = np.argsort(-np.abs(values), kind="stable")[:SHOWN]
     asked = debugger.classes[evidence.target_label]
     st.text(f"{rows}: {found.sentence(values)}")
