@@ -275,7 +275,7 @@ def _from_the_top(chart: Locator) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.browser
 def test_a_person_finds_that_it_is_the_children(tab: Page, address: str) -> None:
-    """Overview → healthy people taken for patients → the worst → who stands against it → which column: six clicks."""
+    """Overview → healthy people taken for patients → the worst → who stands against it → which column: three clicks."""
     tab.goto(f"{address}/")
     tab.get_by_text("all but 15 were taken out on purpose").wait_for()
     start, clicks = time.monotonic(), 0
@@ -307,7 +307,7 @@ def test_a_person_finds_that_it_is_the_children(tab: Page, address: str) -> None
     assert _from_the_top(log_odds) == _from_the_top(influence)
     took = time.monotonic() - start
 
-    assert clicks <= 6
+    assert clicks == 3
     assert took < 60
     SHOTS.mkdir(exist_ok=True)
     influence.scroll_into_view_if_needed()
