@@ -27,6 +27,7 @@ from attribution import pipeline
 from attribution.answers import (
     Breakdown,
     Cluster,
+    ColumnInfluence,
     DistancePlot,
     Evidence,
     EvidenceRow,
@@ -37,6 +38,7 @@ from attribution.answers import (
     PredictedChange,
 )
 from attribution.changes import Changes
+from attribution.columns import Columns
 from attribution.distances import Distances
 from attribution.errors import InvalidInput, Unsuited
 from attribution.evidence import describe_distance, plotted_rows
@@ -169,6 +171,17 @@ class Debugger:
             f"purpose, {to}; the truth was kept."
         )
         return Planted(noise["share"], noise["kind"], count, sentence)
+
+    @cached_property
+    def columns(self) -> Columns | None:
+        """The columns of a table; None for pictures, texts, and rows that are no vectors of numbers."""
+        return Columns.of(self._splits, self._project.feature_names) if self.modality == "tabular" else None
+
+    @property
+    def disclosed(self) -> tuple[str, ...]:
+        """A sentence for each thing that was done to the training data on purpose."""
+        planted = (self.planted.sentence,) if self.planted else ()
+        return (*planted, self._project.disclosed) if self._project.disclosed else planted
 
     @property
     def training_recipe(self) -> TrainingRecipe | None:
@@ -399,11 +412,7 @@ class Debugger:
 
         Raises `Unsuited` for a method that `splits` not.
         """
-        if not self.splits(method):
-            raise Unsuited(
-                f"An influence by {self.method_choices[method]} is no sum over layers and pixels.",
-                "Ask for that by tracin.",
-            )
+        self._require_split(method)
         train, query = self.item(train_id), self.item(query_id)
         if train.split != "train":
             raise InvalidInput(f"{train_id} is a test example and taught the model nothing.", "Name a training id.")
@@ -426,12 +435,23 @@ class Debugger:
             found.why_no_maps,
         )
 
+    def column_influence(self, evidence: Evidence) -> ColumnInfluence:
+        """Which columns of the listed rows make them influential.
+
+        Raises `Unsuited` where there are no columns, and for a method that `splits` not.
+        """
+        self._require_split(evidence.method)
+        if self.columns is None:
+            raise Unsuited("The examples are not rows of numbers, so there are no columns to compare.")
+        weights = self._scorer(evidence.method).weights.tolist()
+        return self.columns.influence(evidence, self._source, weights)
+
     def is_ready(self, method: str) -> bool:
         """Whether a method has what it needs of the whole training set: its first question computes that."""
         return method in self._scorers
 
     def splits(self, method: str) -> bool:
-        """Whether a method's influence is a sum of gradient products, which `breakdown` can split."""
+        """Whether a method's influence is a sum of products of gradients, which can be split by layer, pixel, column."""
         return self._scorer(method).is_gradient_product
 
     def score_test_set(
@@ -505,6 +525,14 @@ class Debugger:
         if target not in TARGETS:
             raise InvalidInput(f"The target “{target}” is not known.", f"Use {' or '.join(TARGETS)}.")
         return item.predicted if target == "predicted" else item.label
+
+    def _require_split(self, method: str) -> None:
+        if not self.splits(method):
+            raise Unsuited(
+                f"An influence by {self.method_choices[method]} is no sum of products of gradients, so it cannot be "
+                "split.",
+                "Ask by tracin.",
+            )
 
     def _reference(self, method: str) -> Sequence[float]:
         """The ratios that a verdict compares with: they were measured by TracIn when the index was built."""

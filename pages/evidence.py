@@ -20,7 +20,18 @@ import pandas as pd
 import streamlit as st
 
 from attribution.errors import InvalidInput
-from pages.shared import chrome, elements, figures, flagging, links, state, theme, what_if
+from pages.shared import (
+    chrome,
+    column_charts,
+    elements,
+    figures,
+    flagging,
+    links,
+    row_faces,
+    state,
+    theme,
+    what_if,
+)
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
 
@@ -33,7 +44,7 @@ SIZES = (6, 12, 24, 48)
 TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Table")
 NOTHING_LISTED = "No training example supports or opposes this, so there is nothing to look into."
 DEFAULT_METHOD = "tracin"
-DEFAULTS = (None, TABS[0], "pixel")  # of tab and by: left out of the address
+DEFAULTS = (None, TABS[0], "pixel", column_charts.HIGHER)  # of tab, distance and measure: left out of the address
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Selection:
         """The same view with something changed; the open tab stays open, and the distance it shows stays chosen."""
         at = replace(self, **changes)
         href = links.evidence(**vars(at))
-        kept = {name: st.query_params.get(name) for name in ("tab", "distance")}
+        kept = {name: st.query_params.get(name) for name in ("tab", "distance", "measure")}
         return href + "".join(f"&{name}={quote(value)}" for name, value in kept.items() if value not in DEFAULTS)
 
     def evidence_of(self, id: str) -> str:
@@ -176,6 +187,8 @@ def _walk_button(words: str, key: str, href: str | None) -> Element:
 
 
 def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    if debugger.preview(evidence.query.id).kind == "row":
+        st.caption(row_faces.LEGEND)
     with state.drawn_errors():
         left_out = what_if.in_short(debugger, evidence, at.without)
     flags, sentence = flagging.open_for(debugger, at.by)
@@ -183,7 +196,7 @@ def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
         columns.view(
             evidence,
             debugger.classes,
-            show=lambda id: _face(debugger, id),
+            show=_faces(debugger, evidence.query),
             link=lambda id: at.evidence_of(id),
             questions=_questions(debugger, at, evidence.query),
             sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
@@ -210,14 +223,18 @@ def _choice(text: str, href: str, current: bool) -> dict[str, Any]:
     return {"text": text, "href": href, "current": current}
 
 
+def _faces(debugger: Debugger, query: Item) -> columns.Show:
+    """What shows an example beside the one that is asked about."""
+    if debugger.preview(query.id).kind == "row":
+        return row_faces.shower(debugger, query)
+    return lambda id: _face(debugger, id)
+
+
 def _face(debugger: Debugger, id: str) -> columns.Face:
     src = state.preview_src(debugger, id)
     if src:
         return {"src": src}
-    preview = debugger.preview(id)
-    if preview.row:
-        return {"row": [[name, str(value)] for name, value in preview.row.items()]}
-    return {"text": preview.text}
+    return {"text": debugger.preview(id).text}
 
 
 # ── the tabs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -308,6 +325,8 @@ def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
     if not listed:
         st.caption(NOTHING_LISTED)
         return
+    if debugger.columns is not None:
+        column_charts.draw(debugger, evidence)
     names = {row.item.id: _listed_name(debugger, side, rank, row) for side, rank, row in listed}
     id = st.selectbox("Training example", list(names), format_func=names.__getitem__, key=f"of {evidence.query.id}")
     with state.drawn_errors():
@@ -329,7 +348,7 @@ def _total_sentence(debugger: Debugger, evidence: Evidence, id: str, found: Brea
         return (
             f"By {names[DEFAULT_METHOD]}, {id} {verb} “{debugger.classes[evidence.target_label]}” with an influence of "
             f"{figures.signed(found.total)}, computed exactly for this pair. What {names[evidence.method]} gives, by "
-            f"which it is listed, is no sum over layers and pixels. Where {names[DEFAULT_METHOD]}’s comes from:"
+            f"which it is listed, cannot be split. Where {names[DEFAULT_METHOD]}’s comes from:"
         )
     indexed = figures.signed(_indexed(evidence, debugger.item(id).position))
     return (

@@ -456,8 +456,22 @@ def test_only_tracin_claims_what_was_measured_for_tracin(debugger: Debugger, wor
     assert "measured for TracIn" not in debugger.evidence(worst).standout.sentence
     assert debugger.splits("tracin")
     assert not debugger.splits(method)
-    with pytest.raises(Unsuited, match=r"is no sum over layers and pixels\. Ask for that by tracin\."):
+    with pytest.raises(Unsuited, match=r"no sum of products of gradients, so it cannot be split\. Ask by tracin\."):
         debugger.breakdown("train:0", worst, method=method)
+    with pytest.raises(Unsuited, match="cannot be split"):
+        debugger.column_influence(debugger.evidence(worst, method=method))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_scores_of_a_group_are_a_sum_but_for_angles(debugger: Debugger, method: str) -> None:
+    ids = [f"test:{i}" for i in (3, 17, 4)]
+    found = debugger.evidence_of_group(ids, k=5, method=method).scores
+    total = np.sum([debugger.evidence(id_, k=5, method=method).scores for id_ in ids], axis=0)
+    if method == "cosine":
+        assert np.abs(found).max() <= 1 + 1e-6
+        assert pearson(found, total) > 0.5
+    else:
+        assert_close(found / np.abs(total).max(), total / np.abs(total).max(), 1e-4)
 
 
 def test_a_question_of_which_little_is_kept_is_scored_again_by_tracin_alone(

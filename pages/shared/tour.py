@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from attribution.debugger import Debugger
     from attribution.story import Step, Story
 
-_SHOWN_AT = {"distance": ".stTabs", "checked": ".st-key-foreseen"}  # what is looked at further down on a page
+_SHOWN_AT = {"distance": ".stTabs", "checked": ".st-key-foreseen", "report": ".st-key-report"}  # further down a page
 _PREPARED = ("compare", "checked")
 
 _STYLE = (
@@ -123,7 +123,7 @@ def _moved(debugger: Debugger) -> str:
 def address(story: Story, at: int) -> str:
     """Where a step is."""
     step, mistake, classes = story.steps[at], story.mistake, story.classes
-    true, pred = classes[story.cluster.label], classes[story.cluster.predicted]
+    true, pred = classes[mistake.label], classes[mistake.predicted]
     place = {
         "overview": links.overview(),
         "mistakes": links.mistakes(true=true, pred=pred),
