@@ -451,7 +451,7 @@ class Debugger:
         return method in self._scorers
 
     def splits(self, method: str) -> bool:
-        """Whether a method's influence is a sum of products of gradients, which can be split by layer, pixel, column."""
+        """Whether a method's influence is a sum of products of gradients, which can be split by layer and pixel."""
         return self._scorer(method).is_gradient_product
 
     def score_test_set(
