@@ -61,6 +61,8 @@ class Project:
     measurement     what a query asks about, same signature, lower is better; the loss when absent.
     collate         list of inputs -> what the model is called with; stacking when absent.
     preview         (dataset, i) -> str, picture (PIL or array) or mapping: what a person sees of item i.
+    notes           (dataset, i) -> a sentence to show beside item i, "" for none: what is known of it beside its label.
+    tokens          (input) -> the word, or part of one, at each position that the model reads; "" where none stands.
     layers          names of the modules to track; all trained parameters when absent.
     noise           label noise to plant in the training labels, with the truth kept.
     retrain         how this model is trained.
@@ -77,6 +79,8 @@ class Project:
     measurement: Callable[..., torch.Tensor] | None = None
     collate: Callable[[list[Any]], Any] | None = None
     preview: Callable[[Any, int], Any] | None = None
+    notes: Callable[[Any, int], str] | None = None
+    tokens: Callable[[Any], Sequence[str]] | None = None
     layers: Sequence[str] | None = None
     feature_names: Sequence[str] | None = None
     train_ids: Sequence[str] | None = None

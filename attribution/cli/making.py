@@ -32,7 +32,7 @@ verbs = typer.Typer()
 
 @verbs.command()
 def demo(
-    name: Annotated[str, typer.Argument(help="fashion")],
+    name: Annotated[str, typer.Argument(help="fashion or reviews")],
     workspace: WorkspaceOption = None,
     full: Annotated[bool, typer.Option("--full", help="All 70,000 pictures, where they are found.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Let --full download them.")] = False,
@@ -41,6 +41,8 @@ def demo(
     noise_seed: Annotated[int, typer.Option(min=0, help="Which labels are flipped.")] = 0,
     epochs: Annotated[int, typer.Option(min=5, help="Passes over the training data.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Initial weights and order of the data.")] = 0,
+    model: Annotated[str, typer.Option(help="Of reviews: cnn (unless told) or minilm.")] = "",
+    test: Annotated[str, typer.Option(help="Of reviews: movie (unless told) or amazon.")] = "",
     as_json: JsonOption = False,
     job: JobOption = None,
 ) -> None:
@@ -50,7 +52,7 @@ def demo(
     from attribution.workspace import Workspace
 
     folder = workspace or Path("work") / name
-    options = DemoOptions(full, download, noise, noise_kind, noise_seed, epochs, seed)
+    options = DemoOptions(full, download, noise, noise_kind, noise_seed, epochs, seed, model, test)
     with reported(folder, "demo", job) as progress:
         target = Workspace(folder)
         project = pipeline.record_demo(target, name, options)

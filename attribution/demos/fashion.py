@@ -31,6 +31,7 @@ class SmallCNN(nn.Module):
 
 def project(options: DemoOptions) -> Project:
     """The demo as a project."""
+    options.refuse_others("fashion", {"full", "download"})
     data = fashion(full=options.full, download=options.download)
     noise = LabelNoise(options.noise_share, options.noise_kind, options.noise_seed) if options.noise_share else None  # type: ignore[arg-type]
     return Project(
