@@ -42,7 +42,7 @@ from attribution.errors import InvalidInput
 from attribution.evidence import describe_distance, plotted_rows
 from attribution.examples import Examples, Preview
 from attribution.index import open_index
-from attribution.methods import METHODS
+from attribution.methods import METHODS, named, over_layers
 from attribution.methods.protocol import Queries, VectorScorer
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.ranking import Listed, Ranker, Ranking
@@ -253,7 +253,7 @@ class Debugger:
         return Evidence(
             query=item,
             target_label=asked,
-            standout=verdict(found.scores, self._manifest["facts"]["reference_ratios"], found.strongest),
+            standout=verdict(found.scores, self._reference(method), found.strongest),
             exact_copies=self._exact_copies(item),
             **shared,
         )
@@ -389,6 +389,7 @@ class Debugger:
         self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"
     ) -> Breakdown:
         """The exact influence of one training example on one query, by layer, checkpoint and pixel."""
+        scorer = self._scorer(method)
         train, query = self.item(train_id), self.item(query_id)
         if train.split != "train":
             raise InvalidInput(f"{train_id} is a test example and taught the model nothing.", "Name a training id.")
@@ -396,8 +397,9 @@ class Debugger:
             (self._inputs(train), train.label),
             (self._inputs(query), self._asked(query, target)),
             "loss",
-            self._scorer(method).weights.tolist(),
+            scorer.weights.tolist(),
             [c.name for c in self.checkpoints],
+            scorer.counted,
         )
         train_map, query_map = _as_map(found.train_gradient), _as_map(found.query_gradient)
         return Breakdown(
@@ -480,11 +482,13 @@ class Debugger:
             raise InvalidInput(f"The target “{target}” is not known.", f"Use {' or '.join(TARGETS)}.")
         return item.predicted if target == "predicted" else item.label
 
+    def _reference(self, method: str) -> Sequence[float]:
+        """The ratios that a verdict compares with: they were measured over all layers."""
+        return self._manifest["facts"]["reference_ratios"] if self._scorer(method).counted.all() else ()
+
     def _scorer(self, method: str) -> VectorScorer:
-        if method not in METHODS:
-            raise InvalidInput(f"The method “{method}” is not known.", f"Use {', '.join(METHODS)}.")
         if method not in self._scorers:
-            self._scorers[method] = METHODS[method]().fit(self._source)
+            self._scorers[method] = named(method).fit(self._source)
         return self._scorers[method]
 
     def _inputs(self, item: Item) -> Any:

@@ -82,7 +82,7 @@ class Ranker:
         """
         vector = scorer.query_vectors(gradients)[0]
         scores = self._scores(scorer, vector)
-        share = kept_share(gradients, scorer.weights)
+        share = kept_share(gradients, scorer)
         if not np.abs(vector).max() > 0:
             return Ranking((), (), scores, self.sample, 0.0, share, True, 1.0, False)
         rescored = share < KEPT_LOW and scorer.is_gradient_product and self._can_rescore(2 * SHORTLIST * k)
@@ -118,7 +118,7 @@ class Ranker:
             return scorer.kept_self_scores[rows]
         stored = self._store.rows(rows)
         shape = (len(rows), len(self._store.checkpoints), self._store.dimension)
-        own = QueryGradients(stored.reshape(shape), np.zeros(shape[:2], np.float32))
+        own = QueryGradients(stored.reshape(shape), np.zeros((*shape[:2], len(scorer.counted)), np.float32))
         products: NDArray[np.float32] = np.einsum("nw,nw->n", scorer.query_vectors(own), stored)
         return products
 
@@ -176,7 +176,7 @@ class Ranker:
     def _rescored(self, listed: list[Listed], queries: Queries, scorer: VectorScorer) -> list[Listed]:
         """The same rows with exact scores, Σ_c w_c · ⟨gradient of the query, gradient of the row⟩."""
         rows = np.array([each.row for each in listed], np.int64)
-        exact = scorer.weights @ self._source.products(rows, queries)
+        exact = scorer.weights @ self._source.products(rows, queries, scorer.counted)
         return [
             Listed(each.row, float(score), each.estimate, each.percentile, each.copies)
             for each, score in zip(listed, exact, strict=True)
@@ -193,8 +193,9 @@ class _Ends:
     is_exact: bool
 
 
-def kept_share(gradients: QueryGradients, weights: NDArray[np.float64]) -> float:
-    """Share of the query gradient's norm that the projection keeps, over the checkpoints as they are weighted."""
-    kept = float(np.square(gradients.vectors[0]).sum(1) @ weights)
-    whole = float(gradients.squared_norms[0] @ weights)
+def kept_share(gradients: QueryGradients, scorer: VectorScorer) -> float:
+    """Share of the query gradient's norm that the projection keeps, over the checkpoints as they are weighted and the
+    layers that count."""
+    kept = float(scorer.query_vectors(gradients)[0].astype(np.float64) @ gradients.vectors[0].reshape(-1))
+    whole = float(scorer.weights @ gradients.squared_norms[0].astype(np.float64) @ scorer.counted)
     return min(1.0, (kept / whole) ** 0.5) if whole > 0 else 1.0

@@ -27,6 +27,7 @@ def ratio(strongest: float, mean_square: float) -> float:
 def verdict(scores: NDArray[np.float32], reference: Sequence[float], strongest: float | None = None) -> Standout:
     """Compare the scores (N,) of one query with the reference ratios.
 
+    reference: none where the scores are of some layers only, for which no questions were asked beforehand.
     strongest: the largest of all by |score|, where `scores` are a sample of them.
     """
     if strongest is None:
@@ -34,7 +35,12 @@ def verdict(scores: NDArray[np.float32], reference: Sequence[float], strongest: 
     found = ratio(strongest, float(np.square(scores, dtype=np.float64).mean()))
     percentile = 100.0 * float(np.mean(np.asarray(reference) < found)) if len(reference) else 0.0
     side = "supporter" if strongest > 0 else "opposer"
-    if percentile >= _CUT:
+    if not len(reference):
+        sentence = (
+            f"The strongest {side} scores {found:.0f} times the typical one; how usual that is was measured for all "
+            "layers together only."
+        )
+    elif percentile >= _CUT:
         sentence = (
             f"One training example stands out: the strongest {side} scores {found:.0f} times the typical one, and only "
             f"{100 - percentile:.0f} % of random questions have one as strong."

@@ -478,7 +478,7 @@ def test_the_kept_share_is_that_of_the_querys_norm(debugger: Debugger, worst: st
     asked = debugger._queries([item], [item.predicted], "loss")
     gradients = debugger._source.query_gradients(asked)
     rates = np.array([c.learning_rate for c in debugger.checkpoints])
-    wanted = np.sqrt((np.square(gradients.vectors[0]).sum(1) @ rates) / (gradients.squared_norms[0] @ rates))
+    wanted = np.sqrt((np.square(gradients.vectors[0]).sum(1) @ rates) / (gradients.squared_norms[0].sum(1) @ rates))
     found = debugger.evidence(worst).kept_share
     assert found == pytest.approx(wanted, rel=1e-5)
     assert 0.8 < found <= 1
@@ -488,7 +488,7 @@ def test_a_vanishing_gradient_has_no_evidence_and_says_so(
     debugger: Debugger, worst: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     C, D = len(debugger.checkpoints), debugger._store.dimension
-    nothing = QueryGradients(np.zeros((1, C, D), np.float32), np.zeros((1, C), np.float32))
+    nothing = QueryGradients(np.zeros((1, C, D), np.float32), np.zeros((1, C, len(debugger.layers)), np.float32))
     monkeypatch.setattr(debugger._source, "query_gradients", lambda queries: nothing)
     found = debugger.evidence(worst)
     assert found.is_zero

@@ -41,7 +41,7 @@ class Queries:
 class QueryGradients:
     """Gradients of the queries' measurement at every checkpoint.
 
-    vectors (Q, C, D) projected; squared_norms (Q, C) exact, before projection.
+    vectors (Q, C, D) projected; squared_norms (Q, C, layers) exact, before projection, by layer.
     """
 
     vectors: NDArray[np.float32]
@@ -87,11 +87,13 @@ class Scorer(Protocol):
 class VectorScorer(Scorer, Protocol):
     """A scorer that is an inner product with the stored rows: score(q) == score_vectors(query_vectors(gradients of q)).
 
-    weights (C,) of the checkpoints in it. is_gradient_product: whether the score is an estimate of
-    Σ_c weights[c] · ⟨gradient, gradient⟩ over all tracked parameters, so that whole gradients may make it exact.
+    weights (C,) of the checkpoints in it; counted (layers,) which layers are. is_gradient_product: whether the score
+    is an estimate of Σ_c weights[c] · ⟨gradient, gradient⟩ over the counted layers, so that whole gradients may make it
+    exact.
     """
 
     weights: NDArray[np.float64]
+    counted: NDArray[np.bool_]
     is_gradient_product: bool
 
     @property
