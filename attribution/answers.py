@@ -328,3 +328,45 @@ class NamedCheckpoint:
     step: int | None
     learning_rate: float
     sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A text with a value for each word that the model reads.
+
+    spans   (T,): where each stands in the text, (start, stop); None for what does not stand there.
+    values  (T,): positive supports what is asked about.
+    """
+
+    text: str
+    spans: tuple[tuple[int, int] | None, ...]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SharedWord:
+    """A word that both texts hold, and what it adds to the influence through the word embeddings.
+
+    train, query: its positions among the words of either text.
+    """
+
+    word: str
+    value: float
+    train: tuple[int, ...]
+    query: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class WordBreakdown:
+    """The influence of one training text on one query, by word.
+
+    train, query  values of the words of either: gradient × input, `by_scaling` together: how fast the influence grows
+                  when all word vectors of that text are made longer.
+    shared        the words that both hold, the strongest first; together they are `through_words`, the exact influence
+                  through the word embeddings; None where those are not among the layers that count.
+    """
+
+    train: Reading
+    query: Reading
+    shared: tuple[SharedWord, ...]
+    through_words: float | None

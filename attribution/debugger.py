@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from attribution.answers import (
     NamedCheckpoint,
     Planted,
     PredictedChange,
+    Reading,
+    WordBreakdown,
 )
 from attribution.changes import Changes
 from attribution.distances import Distances
@@ -46,6 +48,7 @@ from attribution.methods import METHODS, named, over_layers
 from attribution.methods.protocol import Queries, VectorScorer
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.ranking import Listed, Ranker, Ranking
+from attribution.readings import Readings
 from attribution.scan import Extremes
 from attribution.scores import Scores
 from attribution.standout import verdict
@@ -56,6 +59,7 @@ from attribution.workspace import Workspace
 
 TARGETS = ("predicted", "label")
 _QUERIES_AT_ONCE = 256
+_OFFERED_LAYERS = 8
 
 
 class Debugger:
@@ -79,6 +83,7 @@ class Debugger:
         self._index = open_index(opened.folder, self._manifest["facts"], self._store)
         self._distances = Distances(self._loaded, self._predictions)
         self._ranker = Ranker(self._index, self._store, self._source, self._distances.near_identical)
+        self._readings = Readings(gradients.task, self._splits, self._source, self._loaded.preview)
         self._scorers: dict[str, VectorScorer] = {}
         self._project = gradients.task.project
         self._what_if: tuple[Changes, Schedule, WhatIf] | None = None
@@ -128,6 +133,22 @@ class Debugger:
     @property
     def method_names(self) -> tuple[str, ...]:
         return tuple(METHODS)
+
+    @cached_property
+    def method_choices(self) -> Mapping[str, str]:
+        """Methods by name, over all layers and over single ones, and what to call each.
+
+        Of a model with many layers only the word embeddings and the last are offered.
+        """
+        words, layers = self._source.word_layer, list(self.layers)
+        if len(layers) > _OFFERED_LAYERS:
+            layers = [layer for layer in layers if layer in (words, layers[-1])]
+        found = {}
+        for name in METHODS:
+            found[name] = f"{name}, all layers"
+            if len(self.layers) > 1 and (self._source.coordinate_layers(0) >= 0).all():
+                found |= {over_layers(name, l): "word embeddings" if l == words else l for l in layers}
+        return found
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:
@@ -412,6 +433,24 @@ class Debugger:
             self._pixels(query_id, query_map),
             found.why_no_maps,
         )
+
+    def words(self, evidence: Evidence) -> dict[str, Reading]:
+        """The texts of some evidence by id, the query's too, with the part that each word has in it.
+
+        Raises `Unsuited` where an influence cannot be split by word, `InvalidInput` where tokens=… does not fit.
+        """
+        scorer = self._scorer(evidence.method)
+        return self._readings.of_evidence(evidence, scorer.weights, scorer.counted)
+
+    def word_breakdown(
+        self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"
+    ) -> WordBreakdown:
+        """The influence of one training text on one query, by word of either and by the words both hold.
+
+        Raises what `words` raises.
+        """
+        train, query, scorer = self.item(train_id), self.item(query_id), self._scorer(method)
+        return self._readings.of_pair(train, query, self._asked(query, target), scorer.weights, scorer.counted)
 
     def score_test_set(
         self, *, target: str = "label", method: str = "tracin", measure: Measure = "loss"

@@ -26,6 +26,7 @@ from attribution.methods.protocol import Queries, QueryGradients
 from attribution.projection import Projection
 from attribution.store import EmbedRecipe, GradientStore, prepare, rows_of_a_pass
 from attribution.task import Inputs, Measure, Split, Task
+from attribution.tokens import saliency, token_values, word_pairs, word_table
 
 
 class IndexedRun:
@@ -177,6 +178,52 @@ class IndexedRun:
             ]
             models = [engine.model for engine in engines]
             return pair_influence(models, weights, names, list(layer_of), layer_of.__getitem__, *sides)
+
+    @cached_property
+    def word_layer(self) -> str | None:
+        """The layer of the word embeddings; None where the model has none, or they are not tracked."""
+        with self._lock:
+            layer_of = self._layer_of(np.ones(len(self.layers), bool))
+            table = word_table(self._opened[0][0].model, list(layer_of))
+        return None if table is None else layer_of[table]
+
+    def token_values(
+        self,
+        train: tuple[Inputs, Sequence[int]],
+        query: tuple[Inputs, Sequence[int]],
+        weights: Sequence[float],
+        counted: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Gradient × input of the words of some training texts, (B, T), and of the query's, (1, T'); see `tokens`."""
+        with self._lock:
+            models = [engine.model for engine, _ in self._opened]
+            return token_values(models, weights, list(self._layer_of(counted)), *self._points(train, query))
+
+    def word_pairs(
+        self,
+        train: tuple[Inputs, Sequence[int]],
+        query: tuple[Inputs, Sequence[int]],
+        weights: Sequence[float],
+        counted: NDArray[np.bool_],
+    ) -> NDArray[np.float32] | None:
+        """The influence through the word embeddings by pair of positions, (T, T'); None where they do not count."""
+        with self._lock:
+            models = [engine.model for engine, _ in self._opened]
+            return word_pairs(models, weights, list(self._layer_of(counted)), *self._points(train, query))
+
+    def saliency(self, inputs: Inputs, labels: Sequence[int]) -> NDArray[np.float32]:
+        """What each word does for a label, (B, T), by the last checkpoint; see `tokens`."""
+        with self._lock:
+            (point, _) = self._points((inputs, labels), (inputs, labels))
+            return saliency(self._opened[-1][0].model, point)
+
+    def _points(self, train: tuple[Inputs, Sequence[int]], query: tuple[Inputs, Sequence[int]]) -> tuple[Point, Point]:
+        sides = (train, self._task.losses), (query, self._task.measure("loss"))
+        first, second = (
+            Point(inputs, torch.tensor(labels, device=self._task.device), functional)
+            for (inputs, labels), functional in sides
+        )
+        return first, second
 
     def _layer_of(self, counted: NDArray[np.bool_]) -> dict[str, str]:
         """The layer of every parameter that counts."""

@@ -266,6 +266,11 @@ class Split:
         """The labels of these rows as training sees them (planted noise included), (B,) int64."""
         return torch.from_numpy(self.examples.labels[rows]).to(self.task.device)
 
+    def value(self, i: int) -> Any:
+        """The input of one row as the data set gives it."""
+        with self.task.reading:
+            return self._read(i)
+
     def _read(self, i: int) -> Any:
         with running(f"Reading row {i} of the {self.examples.split} set"):
             value = self._dataset[i][0]
