@@ -119,7 +119,8 @@ class EvidenceRow:
     score       > 0 supports what the query asks about, < 0 opposes it.
     estimate    what the index gives, where the score is another: from whole gradients. None: it is the same.
     percentile  share of the training set, in per cent, whose score is weaker in the same direction.
-    distances   to the query: "pixel" and "feature" Euclidean, "gradient" 1 − cosine; absent where not defined.
+    distances   to the query: "pixel" and "feature" Euclidean, "words" by BM25, "gradient" 1 − cosine; absent where not
+                defined.
     copies      ids of near-identical training examples further down the list that this row stands for.
     """
 
@@ -134,6 +135,20 @@ class EvidenceRow:
     def indexed_score(self) -> float:
         """The score by the index, which charts compare with those of other rows."""
         return self.score if self.estimate is None else self.estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """A training example among the nearest to a query, and what it scores there.
+
+    percentile  share of the training set, in per cent, whose score is weaker in the same direction; None, with the
+                score, where an approximate index has none for it.
+    """
+
+    item: Item
+    distance: float
+    score: float | None
+    percentile: float | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -347,7 +362,8 @@ class Reading:
 class SharedWord:
     """A word that both texts hold, and what it adds to the influence through the word embeddings.
 
-    train, query: its positions among the words of either text.
+    word          in lower case; "" for all that share one row of the table, as words do that the model does not know.
+    train, query  its positions among the words of either text.
     """
 
     word: str

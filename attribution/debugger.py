@@ -33,6 +33,7 @@ from attribution.answers import (
     GroupEvidence,
     Item,
     NamedCheckpoint,
+    Near,
     Planted,
     PredictedChange,
     Reading,
@@ -41,7 +42,7 @@ from attribution.answers import (
 from attribution.changes import Changes
 from attribution.distances import Distances
 from attribution.errors import InvalidInput
-from attribution.evidence import describe_distance, plotted_rows
+from attribution.evidence import describe_distance, percentile, plotted_rows
 from attribution.examples import Examples, Preview
 from attribution.index import open_index
 from attribution.methods import METHODS, named, over_layers
@@ -147,13 +148,18 @@ class Debugger:
         for name in METHODS:
             found[name] = f"{name}, all layers"
             if len(self.layers) > 1 and (self._source.coordinate_layers(0) >= 0).all():
-                found |= {over_layers(name, l): "word embeddings" if l == words else l for l in layers}
+                found |= {over_layers(name, each): "word embeddings" if each == words else each for each in layers}
         return found
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:
         """Distances that are defined for this data."""
         return (*self._distances.kinds, "gradient")
+
+    @property
+    def nearest_kinds(self) -> tuple[str, ...]:
+        """What training examples can be nearest by: what needs no gradient."""
+        return self._distances.kinds
 
     @property
     def layers(self) -> Sequence[str]:
@@ -219,6 +225,10 @@ class Debugger:
     def preview(self, id_: str) -> Preview:
         """What a person sees of an example."""
         return self._loaded.preview(*self._locate(id_))
+
+    def note(self, id_: str) -> str:
+        """What the project says of an example beside its label, in a sentence; "" where it says nothing."""
+        return self._loaded.note(*self._locate(id_))
 
     def confusion(self) -> NDArray[np.int64]:
         """(K, K) counts of test examples: rows the given label, columns the prediction."""
@@ -405,6 +415,27 @@ class Debugger:
             distance = self._distances.between(kind, query.split, query.position, rows)
         correlation, caption = describe_distance(kind, rows, distance, scores, evidence)
         return DistancePlot(kind, rows, distance, scores, self.train.labels[rows], correlation, caption)
+
+    def nearest(self, evidence: Evidence, kind: str, k: int = 12) -> tuple[Near, ...]:
+        """The k training examples nearest to a query by one of `nearest_kinds`, nearest first, with their scores.
+
+        What a search without gradients would show: the baseline that evidence is read against.
+        """
+        if kind not in self.nearest_kinds:
+            raise InvalidInput(f"Nothing is nearest by “{kind}” here.", f"Use {', '.join(self.nearest_kinds)}.")
+        query, rows = evidence.query, np.arange(self.n_train)
+        if query.split == "train":
+            rows = np.delete(rows, query.position)
+        distance = self._distances.between(kind, query.split, query.position, rows)
+        first = np.argsort(distance, kind="stable")[:k]
+        return tuple(self._near(evidence, int(rows[i]), float(distance[i])) for i in first)
+
+    def _near(self, evidence: Evidence, row: int, distance: float) -> Near:
+        item = self._item("train", row)
+        if evidence.sample is not None and row not in evidence.sample.positions:
+            return Near(item, distance, None, None)
+        score = float(evidence.scores_at(np.array([row]))[0])
+        return Near(item, distance, score, percentile(evidence.scores, score))
 
     def breakdown(
         self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"

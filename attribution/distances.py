@@ -1,17 +1,19 @@
-"""How far training examples lie from a query: by pixels and by features. Influence is judged against these.
+"""How far training examples lie from a query: by pixels, words or features. Influence is judged against these.
 
 Pixel distance is Euclidean between pictures scaled to 0–1; feature distance is Euclidean between what the last linear
-layer reads.
+layer reads; the distance by words is that of BM25.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attribution.bm25 import BM25
 from attribution.loading import LoadedExamples
 from attribution.predictions import Predictions
 
@@ -24,6 +26,7 @@ class Distances:
 
     def __init__(self, loaded: LoadedExamples, found: Mapping[str, Predictions]) -> None:
         self._arrays: dict[str, dict[str, NDArray[Any]]] = {"feature": {s: p.features for s, p in found.items()}}
+        self._loaded = loaded
         train, test = loaded.pixels("train"), loaded.pixels("test")
         if train is not None and test is not None and train.shape[1] == test.shape[1]:
             self._arrays["pixel"] = {"train": train, "test": test}
@@ -31,14 +34,22 @@ class Distances:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The distances that are defined for this data."""
-        return tuple(sorted(self._arrays, reverse=True))
+        words = ("words",) if self._loaded.kind == "text" else ()
+        return (*words, *sorted(self._arrays, reverse=True))
 
     def between(self, kind: str, split: str, i: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Distance from row i of a split to some rows of the training set, (n,)."""
+        if kind == "words":
+            return self._bm25.distances(self._loaded.preview(split, i).text, rows)
         arrays = self._arrays[kind]
         scale = 255.0 if kind == "pixel" else 1.0
         difference = arrays["train"][rows].astype(np.float32) - arrays[split][i].astype(np.float32)
         return np.sqrt(np.square(difference).sum(1)) / scale
+
+    @cached_property
+    def _bm25(self) -> BM25:
+        """The training texts by their words, read at the first question."""
+        return BM25([self._loaded.preview("train", i).text for i in range(len(self._loaded.train))])
 
     def near_identical(self, i: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of some training rows look the same as training row i; none where there are no pixels."""

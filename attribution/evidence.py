@@ -70,7 +70,7 @@ def describe_distance(
     nearest = set(rows[np.argsort(distance, kind="stable")[:_NEAREST]].tolist())
     among = sum(position in nearest for position in positions)
     verb = "is" if among == 1 else "are"
-    name = {"pixel": "pixel distance", "feature": "feature distance", "gradient": "gradient distance"}[kind]
+    name = "BM25 distance" if kind == "words" else f"{kind} distance"
     judged = (
         "The most influential examples are mostly among the nearest."
         if among > len(positions) / 2

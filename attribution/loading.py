@@ -1,6 +1,6 @@
 """The load step: read both splits once, and keep what later steps and people need to see of them.
 
-    examples/<id>/   <split>.json             ids, content hashes, kind of preview
+    examples/<id>/   <split>.json             ids, content hashes, kind of preview, notes where there are any
                      <split>-labels.npy       (N,) as given to training;  <split>-truth.npy before noise was planted
                      <split>-previews.bin     PNG, text or JSON row of every example, end to end; -previews.npy (N+1,)
                      <split>-pixels.npy       (N, ≤ 3072) bytes for the pixel distance, for pictures of one size
@@ -136,12 +136,14 @@ def recipe(project: Project, train: Examples, test: Examples) -> dict[str, Any]:
 
 
 def _shown(project: Project) -> dict[str, Any]:
-    """What the user decides about previews; those of our own code change with the format."""
+    """What the user decides about previews and notes; those of our own code change with the format."""
     shown: dict[str, Any] = {}
     if project.feature_names is not None:
         shown["feature_names"] = list(project.feature_names)
-    if project.preview is not None and not _is_ours(project.preview):
-        shown["preview"] = project.source("preview")
+    for name in ("preview", "notes"):
+        written = getattr(project, name)
+        if written is not None and not _is_ours(written):
+            shown[name] = project.source(name)
     return shown
 
 
@@ -188,8 +190,17 @@ def _write_split(folder: Path, project: Project, part: Examples, dataset: Any, p
     write_array(folder / f"{part.split}-truth.npy", part.truth)
     if len(vectors) == len(part) and len({len(vector) for vector in vectors}) == 1:
         write_array(folder / f"{part.split}-pixels.npy", np.stack(vectors))
-    write_json(folder / f"{part.split}.json", {"ids": part.ids, "hashes": part.hashes, "kind": kind})
+    notes = {"notes": [_note(project, dataset, i) for i in range(len(part))]} if project.notes else {}
+    write_json(folder / f"{part.split}.json", {"ids": part.ids, "hashes": part.hashes, "kind": kind, **notes})
     return kind
+
+
+def _note(project: Project, dataset: Any, i: int) -> str:
+    assert project.notes is not None
+    found = project.notes(dataset, i)
+    if not (found == "" or is_text(found)):
+        raise InvalidInput(f"notes() returned {found!r} for row {i}, not a text.", 'Return a sentence, or "" for none.')
+    return found
 
 
 def _encode(shown: Preview) -> bytes:
@@ -204,6 +215,7 @@ class LoadedExamples:
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         self.folder = folder
         self.facts: Mapping[str, Any] = manifest["facts"]
+        self._notes: dict[str, list[str]] = {}
         self.train = self._read("train")
         self.test = self._read("test")
 
@@ -214,6 +226,7 @@ class LoadedExamples:
             truth = np.load(self.folder / f"{split}-truth.npy")
         except UNREADABLE as error:
             raise StoreError(f"The loaded {split} examples cannot be read: {error}.", self._again) from error
+        self._notes[split] = saved.get("notes", [])
         classes = tuple(self.facts["classes"])
         return Examples(split, tuple(saved["ids"]), labels, truth, tuple(saved["hashes"]), classes)
 
@@ -223,18 +236,23 @@ class LoadedExamples:
         with (self.folder / f"{split}-previews.bin").open("rb") as file:
             file.seek(start)
             raw = file.read(stop - start)
-        if self._kind == "image":
+        if self.kind == "image":
             return Preview("image", image=raw, mime="image/png")
-        if self._kind == "text":
+        if self.kind == "text":
             return Preview("text", text=raw.decode())
         return Preview("row", row=json.loads(raw))
+
+    def note(self, split: str, i: int) -> str:
+        """The sentence to show beside row i of a split; "" where there is none."""
+        return self._notes[split][i] if self._notes[split] else ""
 
     @cached_property
     def _offsets(self) -> dict[str, NDArray[np.int64]]:
         return {split: self._array(f"{split}-previews.npy") for split in ("train", "test")}
 
     @cached_property
-    def _kind(self) -> str:
+    def kind(self) -> str:
+        """What the previews are: "image", "text" or "row"."""
         return str(json.loads((self.folder / "train.json").read_text())["kind"])
 
     def pixels(self, split: str) -> NDArray[np.uint8] | None:

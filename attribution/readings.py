@@ -49,11 +49,10 @@ class Readings:
         sides = self._input(train, train.label), self._input(query, asked)
         of_train, of_query = self._source.token_values(*sides, weights.tolist(), counted)
         pairs = self._source.word_pairs(*sides, weights.tolist(), counted)
-        words = [self._words(item) for item in (train, query)]
         return WordBreakdown(
             self._reading(train, of_train[0]),
             self._reading(query, of_query[0]),
-            () if pairs is None else shared_words(*words, pairs),
+            () if pairs is None else shared_words(self._words(train), self._words(query), pairs),
             None if pairs is None else float(pairs.sum()),
         )
 
@@ -80,15 +79,17 @@ class Readings:
 
 
 def shared_words(train: Sequence[str], query: Sequence[str], pairs: NDArray[np.float32]) -> tuple[SharedWord, ...]:
-    """Pairs (T, T') of positions summed by word, the strongest first; what stands for no word is named so."""
+    """Pairs (T, T') of positions summed by word, the strongest first.
+
+    "" where a row of the table stands for more than one word: to the model, all words it does not know are one.
+    """
     found: dict[str, list[tuple[int, int]]] = {}
     for t, u in zip(*np.nonzero(pairs), strict=True):
         a, b = (words[i].lower() if i < len(words) else "" for words, i in ((train, t), (query, u)))
-        word = a if a == b else f"{a or '·'} / {b or '·'}"  # one row of the table: unknown words are one word to a model
-        found.setdefault(word, []).append((int(t), int(u)))
+        found.setdefault(a if a == b else "", []).append((int(t), int(u)))
     words = [
         SharedWord(
-            word or "·",
+            word,
             float(sum(pairs[t, u] for t, u in places)),
             tuple(sorted({t for t, _ in places})),
             tuple(sorted({u for _, u in places})),

@@ -112,14 +112,13 @@ class IndexedRun:
             yield engine.gradients(inputs, labels[part], functional)
 
     def group_gradients(self, queries: Queries) -> QueryGradients:
-        """The gradients of the sum over all queries, as of one query: vectors (1, C, D), squared_norms (1, C, layers)."""
+        """The gradients of the sum over all queries, as of one: vectors (1, C, D), squared_norms (1, C, layers)."""
         each = self.query_gradients(queries)
         if len(queries) == 1:
             return each
         with self._lock:
             norms = [
-                [float(block.square().sum()) for block in self._summed(engine, queries)]
-                for engine, _ in self._opened
+                [float(block.square().sum()) for block in self._summed(engine, queries)] for engine, _ in self._opened
             ]
         return QueryGradients(each.vectors.sum(0, keepdims=True), np.array([norms], np.float32))
 

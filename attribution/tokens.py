@@ -41,7 +41,7 @@ def token_values(
     A training text's are of its own influence on the query; the query's are of the sum of their influences.
     Raises `Unsuited` where there are no word vectors, or where a layer has no second derivative.
     """
-    of_train, of_query = 0.0, 0.0
+    of_train, of_query = np.zeros(1), np.zeros(1)  # a shape comes with the first checkpoint
     for model, weight in zip(models, weights, strict=True):
         if not weight:
             continue
@@ -82,11 +82,13 @@ def word_pairs(
     """
     if word_table(models[0], tracked) is None:
         return None
-    total = 0.0
+    total = np.zeros(1)
     for model, weight in zip(models, weights, strict=True):
         (ours, at_train), (theirs, at_query) = _first_order(model, train), _first_order(model, query)
-        assert at_train.rows is not None and at_query.rows is not None
-        same = (at_train.rows[0][:, None] == at_query.rows[0][None, :]) & (at_train.rows[0] != at_train.padding)[:, None]
+        rows, asked = at_train.rows, at_query.rows
+        assert rows is not None
+        assert asked is not None
+        same = (rows[0][:, None] == asked[0][None, :]) & (rows[0] != at_train.padding)[:, None]  # (T, T')
         total = total + weight * (same * (ours[0] @ theirs[0].T)).float().cpu().numpy()
     return np.asarray(total, np.float32)
 

@@ -18,7 +18,7 @@ import pandas as pd
 import streamlit as st
 
 from attribution.errors import InvalidInput
-from pages.shared import chrome, elements, figures, links, state, theme, what_if
+from pages.shared import chrome, elements, figures, links, nearest, state, texts, theme, what_if, wording
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TARGETS = ("predicted", "label")
 SIZES = (6, 12, 24, 48)
-TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Table")
+TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Nearest", "Table")
 NOTHING_LISTED = "No training example supports or opposes this, so there is nothing to look into."
 DEFAULTS = (None, TABS[0], "pixel")  # of tab and by: left out of the address
 
@@ -51,7 +51,7 @@ class Selection:
         """The same view with something changed; the open tab stays open, and the distance it shows stays chosen."""
         at = replace(self, **changes)
         href = links.evidence(**vars(at))
-        kept = {name: st.query_params.get(name) for name in ("tab", "distance")}
+        kept = {name: st.query_params.get(name) for name in ("tab", "distance", "by")}
         return href + "".join(f"&{name}={quote(value)}" for name, value in kept.items() if value not in DEFAULTS)
 
     def evidence_of(self, id: str) -> str:
@@ -66,7 +66,7 @@ def selection(debugger: Debugger) -> Selection:
         id=asked.get("q", ""),
         target=_one_of(TARGETS, asked.get("target")),
         k=int(k) if k.isdecimal() and len(k) < 4 and 1 <= int(k) <= max(SIZES) else 12,
-        method=_one_of(debugger.method_names, asked.get("m")),
+        method=_one_of(tuple(debugger.method_choices), asked.get("m")),
         true=_one_of((None, *debugger.classes), asked.get("true")),
         pred=_one_of((None, *debugger.classes), asked.get("pred")),
         sort=_one_of(links.SORTS, asked.get("sort")),
@@ -164,19 +164,21 @@ def _walk_button(words: str, key: str, href: str | None) -> Element:
 
 
 def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    shaded, legend = texts.faces(debugger, evidence)
     with state.drawn_errors():
         left_out = what_if.in_short(debugger, evidence, at.without)
     columns.draw(
         columns.view(
             evidence,
             debugger.classes,
-            show=lambda id: _face(debugger, id),
+            show=lambda id: {**_face(debugger, id), **shaded.get(id, {})},
             link=lambda id: at.evidence_of(id),
             questions=_questions(debugger, at, evidence.query),
             sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
-            methods=[_choice(name, at.link(method=name), name == at.method) for name in debugger.method_names],
+            methods=[_choice(text, at.link(method=m), m == at.method) for m, text in debugger.method_choices.items()],
             without=at.without,
             left_out=left_out,
+            legend=legend,
         )
     )
 
@@ -196,13 +198,15 @@ def _choice(text: str, href: str, current: bool) -> dict[str, Any]:
 
 
 def _face(debugger: Debugger, id: str) -> columns.Face:
+    said = debugger.note(id)
+    note = {"note": said} if said else {}
     src = state.preview_src(debugger, id)
     if src:
-        return {"src": src}
+        return {"src": src, **note}
     preview = debugger.preview(id)
     if preview.row:
-        return {"row": [[name, str(value)] for name, value in preview.row.items()]}
-    return {"text": preview.text}
+        return {"row": [[name, str(value)] for name, value in preview.row.items()], **note}
+    return {"text": wording.shortened(preview.text), **note}
 
 
 # ── the tabs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,7 +214,7 @@ def _face(debugger: Debugger, id: str) -> columns.Face:
 
 def draw_tabs(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
     """Only the open tab is computed."""
-    drawers = (draw_distance, draw_histogram, draw_breakdown, draw_table)
+    drawers = (draw_distance, draw_histogram, draw_breakdown, draw_nearest, draw_table)
     for tab, draw in zip(st.tabs(TABS, key="tab", bind="query-params"), drawers, strict=True):
         if tab.open:
             with tab:
@@ -257,7 +261,8 @@ def draw_picked(debugger: Debugger, at: Selection, evidence: Evidence, id: str |
     src = state.preview_src(debugger, id)
     score = f"influence {figures.signed(_influence(evidence, item.position))}"
     words = [elements.chip(text["text"], kind=text["kind"]) for text in columns.label_chips(item, debugger.classes)]
-    picture = [elements.thumb(src, f"{id}, {columns.chip_words(item, debugger.classes)}")] if src else []
+    alt = f"{id}, {columns.chip_words(item, debugger.classes)}"
+    picture = [elements.thumb(src, alt) if src else el("span", wording.snippet(state.preview_words(debugger, id)))]
     button = elements.button("Open its evidence", at.evidence_of(id))
     elements.draw(elements.row(*picture, el("b", id), *words, el("span", score), button, cls="card"), key="picked")
 
@@ -284,8 +289,8 @@ def draw_histogram(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
 
 
 @st.cache_resource(max_entries=64, show_spinner="Comparing the two examples layer by layer")
-def _breakdown(_debugger: Debugger, index_id: str, train_id: str, query_id: str, target: str) -> Breakdown:
-    return _debugger.breakdown(train_id, query_id, target=target)
+def _breakdown(_debugger: Debugger, index_id: str, train_id: str, query_id: str, target: str, method: str) -> Breakdown:
+    return _debugger.breakdown(train_id, query_id, target=target, method=method)
 
 
 def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
@@ -296,13 +301,14 @@ def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
     names = {row.item.id: _listed_name(debugger, side, rank, row) for side, rank, row in listed}
     id = st.selectbox("Training example", list(names), format_func=names.__getitem__, key=f"of {evidence.query.id}")
     with state.drawn_errors():
-        found = _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target)
+        found = _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target, at.method)
     st.text(_total_sentence(debugger, evidence, id, found))
     st.html("<style>.st-key-breakdown .stColumn{min-width:min(100%,400px)}</style>")  # one column where it is narrow
     if found.why_no_maps:
         st.text(found.why_no_maps)
     with st.container(key="breakdown"):
         draw_maps(evidence, id, found)
+        texts.draw_breakdown(debugger, id, evidence.query.id, at.target, at.method, found)
         draw_shares(found)
 
 
@@ -351,6 +357,10 @@ def draw_shares(found: Breakdown) -> None:
                 config={"displayModeBar": False},
                 alt=figures.share_bars_alt(shares, of),
             )
+
+
+def draw_nearest(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    nearest.draw(debugger, evidence, at.evidence_of)
 
 
 def draw_table(debugger: Debugger, at: Selection, evidence: Evidence) -> None:

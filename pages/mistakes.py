@@ -18,7 +18,7 @@ from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, row
 from pages.shared.gallery import Tile, gallery
 from pages.shared.theme import FLAG_GLYPH
-from pages.shared.wording import counted, escaped, noun, number, share
+from pages.shared.wording import counted, escaped, noun, number, share, snippet
 
 if TYPE_CHECKING:
     from attribution.answers import Item
@@ -224,6 +224,8 @@ def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
         facts=f"loss {item.loss:.3g}, margin {number(item.margin)}",
         planted="" if item.truth is None else f"{FLAG_GLYPH} flipped on purpose, was {debugger.classes[item.truth]}",
         bars=bars(debugger, item),
+        line="" if debugger.modality != "text" else snippet(debugger.preview(item.id).text),
+        note=debugger.note(item.id),
     )
 
 

@@ -14,7 +14,7 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from attribution.answers import (
     EvidenceRow,
     Item,
     NamedCheckpoint,
+    Near,
     Planted,
     Share,
     Standout,
@@ -70,6 +71,8 @@ class FakeDebugger:
     index_id: str = "0f1e2d3c4b5a"
     data_hash: str = "9c8b7a6d5e4f"
     method_names: tuple[str, ...] = ("tracin",)
+    nearest_kinds: tuple[str, ...] = ("pixel", "feature")
+    method_choices: Mapping[str, str] = field(default_factory=lambda: {"tracin": "tracin, all layers"})
     distance_kinds: tuple[str, ...] = ("pixel", "feature", "gradient")
     checkpoints: tuple[NamedCheckpoint, ...] = field(
         default_factory=lambda: tuple(
@@ -243,7 +246,19 @@ class FakeDebugger:
         labels = self.labels["train"][positions]
         return DistancePlot(kind, positions, distance, evidence.scores, labels, correlation, caption)
 
-    def breakdown(self, train_id: str, query_id: str, *, target: str = "predicted") -> Breakdown:
+    def note(self, id: str) -> str:
+        return ""
+
+    def nearest(self, evidence: Evidence, kind: str, k: int = 12) -> tuple[Near, ...]:
+        distance = self._distances(kind, evidence.query)
+        return tuple(
+            Near(self.item(f"train:{i}"), float(distance[i]), float(evidence.scores[i]), 50.0)
+            for i in np.argsort(distance)[:k]
+        )
+
+    def breakdown(
+        self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"
+    ) -> Breakdown:
         a, b = self.pixels["train"][self._row(train_id)[1]], self.pixels[self._row(query_id)[0]][self._row(query_id)[1]]
         total = float(self.evidence(query_id, target=target).scores[self._row(train_id)[1]])
         by_checkpoint = tuple(

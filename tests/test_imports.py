@@ -33,7 +33,7 @@ ORDER = (
     "blocks passes",
     "store scan retraining crossvalidation",
     "fidelity whatif",
-    "index nearest suspects methods explain tokens standout source readings distances mistakes evidence answers",
+    "index nearest suspects methods explain tokens bm25 standout source readings distances mistakes evidence answers",
     "ranking",
     "workspace estimate",
     "artefacts continuing",

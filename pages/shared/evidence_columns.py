@@ -27,7 +27,9 @@ SHOWN_COPIES = 12
 SNIPPET = 160  # characters of a text on a card
 SHOWN_CELLS = 6  # of a table row, on a card
 
-Face = dict[str, Any]  # what a person sees of an example: {"src": …} or {"text": …} or {"row": [[name, value], …]}
+# What a person sees of an example: {"src": …} or {"text": …} or {"row": [[name, value], …]}, each with "note" where
+# something is known of it; a text may be cut into "runs": [words, class names, what to say of them].
+Face = dict[str, Any]
 Choice = Mapping[str, Any]  # {"text", "href", "current"}: one of several views of the same item
 Show = Callable[[str], Face]
 Link = Callable[[str], str]
@@ -50,10 +52,9 @@ h1,h2{font-size:1.125rem;line-height:1.3;font-weight:600;margin:0;overflow-wrap:
 .query>h1{margin-bottom:8px}
 .query>img{width:224px;height:224px}
 .query .text{max-height:20em;overflow:auto;border:1px solid var(--border);border-radius:6px;padding:8px}
-.text{overflow-wrap:anywhere}
 dl{display:grid;grid-template-columns:auto 1fr;gap:2px 10px;margin:0}
 dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
-.card dl,.card .text{font-size:.875rem}
+.card dl{font-size:.875rem}
 .chips{display:flex;flex-direction:column;gap:6px;margin:10px 0;align-items:flex-start}
 .grey{color:var(--muted);font-size:.875rem}
 .bars{display:grid;grid-template-columns:minmax(0,max-content) 1fr max-content;gap:3px 8px;align-items:center}
@@ -108,9 +109,15 @@ const link = (href, name, ...inside) => {
   a.setAttribute('href', href);
   return a;
 };
+const run = ([words, name, said]) => {
+  if (!name) return words;
+  const made = el('span', name, words);
+  if (said) made.title = said;
+  return made;
+};
 const face = (shown, alt) => {
   if (shown.row) return el('dl', '', ...shown.row.flatMap(([k, v]) => [el('dt', '', k), el('dd', '', v)]));
-  if (!shown.src) return el('div', 'text', shown.text || '');
+  if (!shown.src) return el('div', 'text', ...(shown.runs ? shown.runs.map(run) : [shown.text || '']));
   const img = el('img');
   img.alt = alt; img.decoding = 'async'; img.src = shown.src;
   return img;
@@ -127,6 +134,7 @@ const bars = rows => el('div', 'bars', ...rows.flatMap(row => [
   el('span', row.strong ? 'name strong' : 'name', row.name), track(row.share), el('span', 'number', row.text)]));
 const query = q => el('section', 'query',
   el('h1', '', q.title), face(q.face, q.alt), el('div', 'chips', ...q.chips.map(chip)), el('div', 'grey', q.facts),
+  q.face.note ? el('div', '', q.face.note) : null,
   bars(q.bars));
 const note = n => el('div', 'note ' + n.kind, n.text, ...(n.links || []).flatMap(l => [' ', link(l.href, '', l.text)]));
 const copy = c => {
@@ -143,7 +151,8 @@ const tick = c => {
 };
 const card = c => {
   const percentile = el('div', 'percentile', el('b', '', c.glyph), ' ', c.percentile);
-  const a = link(c.href, 'card', face(c.face, ''), percentile, track(c.share), ...c.chips.map(chip));
+  const a = link(c.href, 'card', face(c.face, ''), percentile, track(c.share), ...c.chips.map(chip),
+    c.face.note ? el('div', 'grey', c.face.note) : null);
   a.title = c.tooltip;
   a.setAttribute('aria-label', c.alt);
   return el('li', c.planted ? 'planted' : '', a, tick(c), c.copies ? copies(c.copies) : null);
@@ -169,6 +178,7 @@ const status = () => {
 };
 const build = d => el('div', 'frame', query(d.query), el('div', 'answer',
   choices('What is asked', d.questions), choices('Method', d.methods), el('p', '', d.sentence), ...d.notes.map(note),
+  d.legend ? el('p', 'grey', d.legend) : null,
   status(), el('div', 'columns', ...d.columns.map(column)),
   el('div', 'foot', choices('How many are shown', d.columns.length ? d.sizes : []), el('span', 'grey', d.took))));
 
@@ -253,9 +263,11 @@ def view(
     methods: Sequence[Choice],
     without: Sequence[str] = (),
     left_out: str = "",
+    legend: str = "",
 ) -> dict[str, Any]:
     """All that the component draws; `show` gives an example's face, `link` the address of its evidence, `without` the
-    training examples that are ticked to be left out and `left_out` what that is predicted to do."""
+    training examples that are ticked to be left out, `left_out` what that is predicted to do, and `legend` how faces
+    are drawn."""
     largest = max((abs(row.score) for row in (*evidence.proponents, *evidence.opponents)), default=1.0) or 1.0
     target = classes[evidence.target_label]
     columns = [
@@ -271,6 +283,7 @@ def view(
         "without": [token(id) for id in without],
         "most": MOST_WITHOUT,
         "left_out": left_out,
+        "legend": legend,
         "sentence": question_sentence(evidence, target),
         "notes": notes(evidence, link),
         "columns": [] if evidence.is_zero else columns,
@@ -428,10 +441,23 @@ def card(
 def brief(face: Face) -> Face:
     """As much of it as a card holds."""
     if "row" in face:
-        return {"row": face["row"][:SHOWN_CELLS]}
+        return {**face, "row": face["row"][:SHOWN_CELLS]}
     if "text" in face and len(face["text"]) > SNIPPET:
-        return {"text": face["text"][:SNIPPET] + "…"}
+        cut = {"runs": _cut(face["runs"])} if "runs" in face else {}
+        return {**face, "text": face["text"][:SNIPPET] + "…", **cut}
     return face
+
+
+def _cut(runs: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The first runs of a text, as many as a card holds."""
+    found: list[list[str]] = []
+    left = SNIPPET
+    for words, *rest in runs:
+        if len(words) >= left:
+            return [*found, [words[:left] + "…", *rest]]
+        found.append([words, *rest])
+        left -= len(words)
+    return found
 
 
 def label_chips(item: Item, classes: Sequence[str]) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""A gallery for the keyboard: tiles that are links, and beside them the one in focus, large.
+"""A gallery for the keyboard: tiles that are links, or lines of a list, and beside them the one in focus, large.
 
 Arrows, Home and End move; Enter, a click or "open in a new tab" follow the tile's address. The panel is filled in the
 browser from what the tiles brought along, so moving costs no message to the server. Tiles are built again only when
@@ -23,6 +23,7 @@ class Tile:
 
     bars: (class name, per cent, the same in words, "given" or "pred" or "").
     chip: what stands beside the given label in the panel. action: what following the tile does.
+    line: for a list, the text in short; note: what is known of the example beside its label.
     """
 
     id: str
@@ -38,6 +39,8 @@ class Tile:
     bars: tuple[tuple[str, float, str, str], ...]
     chip: str = ""
     action: str = "Open evidence"
+    line: str = ""
+    note: str = ""
 
 
 _CSS = (
@@ -56,13 +59,18 @@ _CSS = (
 .grid.texts{grid-template-columns:repeat(auto-fill,minmax(220px,1fr))}
 .tile .words{height:92px;width:100%;overflow:hidden;white-space:pre-line;overflow-wrap:anywhere;
              display:-webkit-box;-webkit-line-clamp:4;-webkit-box-orient:vertical}
+.grid.list{grid-template-columns:minmax(0,1fr);gap:6px}
+.grid.list .tile{padding:8px 12px;display:grid;gap:4px;font-size:1rem}
+.grid.list .words{height:auto;white-space:normal;unicode-bidi:plaintext;-webkit-line-clamp:3}
+.grid.list .about{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.875rem;color:var(--muted)}
+.grid.list .about b{font-weight:600;color:var(--text);unicode-bidi:isolate}
 .tile .percent{position:absolute;right:0;bottom:0;background:var(--background);border-radius:4px 0 0 0;padding:0 4px}
 .tile .picture{margin-bottom:4px}
 .tile .line{display:block;unicode-bidi:isolate;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 .tile .said::before{content:"\\2192\\00A0"}
 aside{position:sticky;top:72px;border:1px solid var(--border);border-radius:8px;padding:14px;display:grid;gap:12px}
 aside img{width:100%;max-height:244px;object-fit:contain;image-rendering:pixelated;border-radius:4px;display:block}
-aside .words{max-height:16rem;overflow:auto;white-space:pre-wrap}
+aside .words{max-height:16rem;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:plaintext}
 aside h2{font-size:1rem}
 aside .rest{display:grid;gap:12px;align-content:start}
 .bars{display:grid;gap:2px 8px;grid-template-columns:minmax(0,auto) minmax(40px,1fr) max-content;
@@ -93,10 +101,17 @@ function picture(tile, eager) {
   img.alt = tile.alt; img.decoding = 'async'; img.loading = eager ? 'eager' : 'lazy'; img.src = tile.src;
   return img;
 }
+function inPicture(tile) {
+  return [el('span', 'picture', picture(tile, false), el('span', 'percent', tile.percent)),
+    el('span', 'line', tile.given), el('span', 'line said', tile.predicted)];
+}
+function inLine(tile) {
+  const labels = el('span', '', el('b', '', tile.given), ' \u2192 ', el('b', '', tile.predicted), ' ' + tile.percent);
+  const notes = [tile.facts, tile.note, tile.planted].filter(each => each).map(each => el('span', '', each));
+  return [el('span', 'words', tile.line), el('span', 'about', labels, ...notes)];
+}
 function tileElement(tile, n) {
-  const a = el('a', tile.planted ? 'tile planted' : 'tile',
-    el('span', 'picture', picture(tile, false), el('span', 'percent', tile.percent)),
-    el('span', 'line', tile.given), el('span', 'line said', tile.predicted));
+  const a = el('a', tile.planted ? 'tile planted' : 'tile', ...(tile.line ? inLine(tile) : inPicture(tile)));
   a.href = tile.href; a.dataset.id = tile.id; a.dataset.n = n;
   a.setAttribute('role', 'option'); a.setAttribute('aria-label', tile.alt);
   return a;
@@ -115,13 +130,15 @@ function fill(aside, tile) {
   const predicted = el('span', 'chip predicted', tile.chip || 'pred ' + tile.predicted);
   const planted = tile.planted ? [el('p', 'flagged', tile.planted)] : [];
   const chips = el('div', 'row', given, predicted), facts = el('p', 'muted', tile.facts);
-  const rest = el('div', 'rest', el('h2', '', tile.id), chips, ...planted, bars(tile), facts, open);
+  const note = tile.note ? [el('p', '', tile.note)] : [];
+  const rest = el('div', 'rest', el('h2', '', tile.id), chips, ...planted, bars(tile), ...note, facts, open);
   aside.replaceChildren(picture(tile, true), rest);
 }
 export default function({ parentElement, data }) {
   const [root, grid, aside] = ['.root', '.grid', 'aside'].map(name => parentElement.querySelector(name));
   grid.setAttribute('aria-label', data.label);
-  grid.classList.toggle('texts', data.tiles.some(tile => !tile.src));
+  grid.classList.toggle('texts', data.tiles.some(tile => !tile.src && !tile.line));
+  grid.classList.toggle('list', data.tiles.some(tile => tile.line));
   const remembered = 'whence:' + data.page;
   const built = root.dataset.page !== data.page;
   if (built) {
@@ -169,7 +186,7 @@ export default function({ parentElement, data }) {
 """
 )
 _HTML = """<div class="root"><div class="split"><div class="grid" role="listbox"></div>
-<aside aria-label="The picture in focus"></aside></div></div>"""
+<aside aria-label="The example in focus"></aside></div></div>"""
 _gallery = st.components.v2.component("whence_gallery", html=_HTML, css=_CSS, js=_JS)
 
 

@@ -25,6 +25,7 @@ from pages.shared import chrome, links
 from pages.shared.elements import button, draw, el, prose, row
 from pages.shared.jobs import time_left
 from pages.shared.pipeline_strip import pipeline_strip
+from pages.shared.wording import shortened
 
 if TYPE_CHECKING:
     from attribution.comparing import Comparison
@@ -187,4 +188,6 @@ def _small_url(_debugger: Debugger, index_id: str, id: str) -> str:
 def preview_words(debugger: Debugger, id: str, *, between: str = ", ") -> str:
     """What one example says, where it is a text, or its columns, where it is a row."""
     preview = debugger.preview(id)
-    return preview.text or between.join(f"{name}: {value}" for name, value in (preview.row or {}).items())
+    if preview.row is not None:
+        return between.join(f"{name}: {value}" for name, value in preview.row.items())
+    return shortened(preview.text)

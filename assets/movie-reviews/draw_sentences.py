@@ -1,7 +1,7 @@
 """Draw the balanced subset of rated review sentences that lies beside this script, byte for byte.
 
-    python make_subset.py SOURCE            # compare the files here with a fresh draw
-    python make_subset.py SOURCE --write    # write them
+    python draw_sentences.py SOURCE            # compare the files here with a fresh draw
+    python draw_sentences.py SOURCE --write    # write them
 
 SOURCE is hutto_ICWSM_2014.tar.gz, from additional_resources/ of the source distribution of vaderSentiment 3.3.2:
 
@@ -66,7 +66,9 @@ def read_upstream(source: Path, name: str) -> list[list[str]]:
 
 def sentences(source: Path, kind: str) -> list[Sentence]:
     """Every sentence of a kind that has a side, each text once, in upstream order."""
-    ratings = {id_: json.loads(raw) for id_, _, _, raw in read_upstream(source, f"{kind}ReviewSnippets_anonDataRatings.txt")}
+    ratings = {
+        id_: json.loads(raw) for id_, _, _, raw in read_upstream(source, f"{kind}ReviewSnippets_anonDataRatings.txt")
+    }
     found: dict[str, Sentence] = {}
     for id_, mean, text in read_upstream(source, f"{kind}ReviewSnippets_GroundTruth.txt"):
         text, sign = " ".join(text.split()), (float(mean) > 0) - (float(mean) < 0)
