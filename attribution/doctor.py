@@ -19,11 +19,13 @@ from attribution import estimate, loading
 from attribution.embedding import chosen_recipe
 from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Examples
+from attribution.explain import Point
 from attribution.gradients import GradientEngine
 from attribution.pipeline import project_folder, recorded_project, require_weights
 from attribution.project import Project
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
+from attribution.tokens import saliency
 from attribution.workspace import Workspace
 
 _SAMPLE = 64
@@ -73,6 +75,8 @@ def _run(project: Project, recipe: EmbedRecipe, folder: Path) -> Iterator[Check]
     yield _modes(model)
     gradients, engine = _attempt("gradients", lambda: _engine(task, model, split, recipe))
     yield gradients
+    if project.tokens is not None:
+        yield _attempt("words", lambda: (_words(task, model, split), True))[0]
     if engine is not None:
         checkpoints = len(project.checkpoints) or _retrained(project)
         yield _attempt("cost", lambda: (estimate.cost(engine, split, recipe, checkpoints).sentence, True))[0]
@@ -154,6 +158,19 @@ def _engine(task: Task, model: nn.Module, split: Split, recipe: EmbedRecipe) -> 
     slower = f"; {len(others)} parameters through torch.func (slower): {', '.join(others[:6])}" if others else ""
     more = " …" if len(others) > 6 else ""
     return f"{len(hooked)} layers read off their calls, equal to autograd{slower}{more}.", engine
+
+
+def _words(task: Task, model: nn.Module, split: Split) -> str:
+    assert task.project.tokens is not None
+    for i in range(min(4, len(split))):
+        read = saliency(model, Point(split.inputs([i]), split.labels([i]), task.losses)).shape[1]
+        named = len(task.project.tokens(split.value(i)))
+        if named != read:
+            raise InvalidInput(
+                f"tokens() names {named} words of {split.examples.ids[i]}, and the model reads {read} positions.",
+                "Name one word for each position, and an empty one where none stands.",
+            )
+    return "tokens() names a word for each position that the model reads."
 
 
 def _retrained(project: Project) -> int:

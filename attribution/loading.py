@@ -88,6 +88,11 @@ def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
 
 
 def _check_finite(value: Any, id_: str, i: int, split: str) -> None:
+    if isinstance(value, str) and value and not is_text(value):
+        raise InvalidInput(
+            f"The {split} example {id_} (row {i}) holds half a character, which no file can keep.",
+            "Decode the text anew, with errors='replace'.",
+        )
     if not _is_finite(value):
         raise InvalidInput(
             f"The {split} example {id_} (row {i}) holds NaN or infinite values.",

