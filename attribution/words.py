@@ -27,7 +27,7 @@ def written(text: str) -> list[str]:
 
 
 def located(text: str, pieces: Iterable[str]) -> list[tuple[int, int] | None]:
-    """Where each piece stands in the text, in any case, (start, stop), each behind the one before; None for one that does not."""
+    """(start, stop) of each piece in the text, in any case and each behind the one before; None where it is not."""
     found: list[tuple[int, int] | None] = []
     folded, behind = text.lower(), 0
     is_same_length = len(folded) == len(text)  # "İ" has two letters in lower case: places would be off

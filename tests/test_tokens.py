@@ -21,17 +21,17 @@ TRAIN, QUERY = torch.tensor([[3, 1, 4, 1, 5, 0, 0]]), torch.tensor([[2, 5, 1, 3]
 
 
 class Reader(nn.Module):
-    """Embeddings, a convolution and a smooth pooling that leaves padding out: word numbers (B, T) → (B, 3)."""
+    """Embeddings, a convolution and a smooth pooling that leaves padding out, unless told: numbers (B, T) → (B, 3)."""
 
-    def __init__(self, *, looks_again: bool = False) -> None:
+    def __init__(self, *, reads_padding: bool = False) -> None:
         super().__init__()
         self.words = nn.Embedding(6, 4, padding_idx=0)
         self.phrases = nn.Conv1d(4, 5, 3, padding=1)
         self.output = nn.Linear(5, 3)
-        self.looks_again = looks_again
+        self.reads_padding = reads_padding
 
     def forward(self, numbers: Tensor) -> Tensor:
-        return self.above(self.words(numbers), (numbers != 0).double())
+        return self.above(self.words(numbers), ((numbers != 0) | self.reads_padding).double())
 
     def above(self, vectors: Tensor, there: Tensor) -> Tensor:
         x = torch.tanh(self.phrases((vectors * there[:, :, None]).transpose(1, 2))) * there[:, None]
@@ -190,11 +190,15 @@ def test_all_pairs_together_are_the_influence_through_the_word_embeddings(world:
     assert pairs.sum() == pytest.approx({s.name: s.value for s in whole.by_layer}["words.weight"], rel=1e-5)
 
 
-def test_padding_is_no_shared_word(world: World) -> None:
-    padded = world.point(torch.tensor([[2, 5, 0, 0]]), 2)
-    pairs = word_pairs(world.models, WEIGHTS, world.tracked, world.sides()[0], padded)
+def test_padding_is_no_shared_word_even_where_the_model_reads_it() -> None:
+    """The table's row for padding has no gradient, though the loss has one at the vectors that stand there."""
+    world = World(Reader(reads_padding=True))
+    sides = world.sides()[0], world.point(torch.tensor([[2, 5, 0, 0]]), 2)
+    pairs = word_pairs(world.models, WEIGHTS, world.tracked, *sides)
+    whole = pair_influence(world.models, WEIGHTS, ["a", "b"], world.tracked, str, *sides)
     assert pairs is not None
-    assert not pairs[5:].any()
+    assert np.flatnonzero(pairs.any(1)).tolist() == [4]
+    assert pairs.sum() == pytest.approx({s.name: s.value for s in whole.by_layer}["words.weight"], rel=1e-5)
 
 
 def test_texts_that_share_no_word_have_no_influence_through_their_words(world: World) -> None:

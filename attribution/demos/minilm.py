@@ -55,8 +55,8 @@ class Encoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_LONGEST)
         self._frozen = bert(config.from_json_file(str(folder / "config.json")), add_pooling_layer=False).eval()
-        weights = load_file(folder / "model.safetensors")
-        self._frozen.load_state_dict({name: w for name, w in weights.items() if not name.startswith("pooler.")})
+        weights, own = load_file(folder / "model.safetensors"), self._frozen.state_dict()
+        self._frozen.load_state_dict({name: w for name, w in weights.items() if name in own})  # it has more: a pooler
         self._block = self._frozen.encoder.layer[-1]
         self._frozen.encoder.layer = self._frozen.encoder.layer[:-1]
         self._kept: dict[str, Tensor] = {}

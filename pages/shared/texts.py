@@ -36,6 +36,8 @@ Run = list[str]  # [words, class names, what to say of them]
 
 def runs(reading: Reading, largest: float, both: Collection[str]) -> list[Run]:
     """The text cut where words begin and end; `both` in lower case."""
+    if not wording.is_visible(reading.text):
+        return [[wording.visible(reading.text), "", ""]]
     found: list[Run] = []
     at, text = 0, reading.text[:LONGEST]
     for span, value in zip(reading.spans, reading.values, strict=True):

@@ -16,9 +16,14 @@ def noun(debugger: Debugger, n: int = 2) -> str:
     return one if n == 1 else many
 
 
+def is_visible(text: str) -> bool:
+    """Whether anything can be seen of a text."""
+    return any(letter.isprintable() and not letter.isspace() for letter in text)
+
+
 def visible(text: str) -> str:
     """A text as it is, or words that say that nothing can be seen of it."""
-    return text if any(letter.isprintable() and not letter.isspace() for letter in text) else "(empty text)"
+    return text if is_visible(text) else "(empty text)"
 
 
 def snippet(text: str, longest: int = 160) -> str:
