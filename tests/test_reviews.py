@@ -324,10 +324,12 @@ def test_a_mistake_is_opened_by_keyboard_and_read_word_by_word(tab: Page, addres
 
     tab.get_by_role("tab", name="Nearest").click()
     tab.get_by_text("distance 0.").first.wait_for()
-    tab.get_by_role("radio", name="by features").click()
-    tab.wait_for_url("**by=feature*")
+    tab.get_by_text("By the words they share (BM25)").wait_for()
+    tab.get_by_role("radio", name="feature").click()
+    tab.get_by_text("By the distance of what the last layer reads").wait_for()
+    assert "by=feature" in tab.url
     tab.reload()
-    tab.get_by_text("are among the evidence above").wait_for()
+    tab.get_by_text("By the distance of what the last layer reads").wait_for()
     assert "tracin:words" in tab.url
 
 

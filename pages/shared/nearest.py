@@ -19,25 +19,22 @@ if TYPE_CHECKING:
     from attribution.answers import Evidence, Near
     from attribution.debugger import Debugger
 
-WORDS = {"words": "by words (BM25)", "pixel": "by pixels", "feature": "by features"}
+WORDS = {
+    "words": "By the words they share (BM25)",
+    "pixel": "By the distance of their pixels",
+    "feature": "By the distance of what the last layer reads",
+}
 
 
 def draw(debugger: Debugger, evidence: Evidence, link: Callable[[str], str]) -> None:
     kinds = list(debugger.nearest_kinds)
-    kind = st.segmented_control(
-        "Nearest",
-        kinds,
-        default=kinds[0],
-        format_func=lambda kind: WORDS.get(kind, f"by {kind}"),
-        key="by",
-        bind="query-params",
-        required=True,
-    )
+    kind = st.segmented_control("Nearest by", kinds, default=kinds[0], key="by", bind="query-params", required=True)
     with state.drawn_errors():
         found = debugger.nearest(evidence, kind)
     listed = {row.item.id for row in (*evidence.proponents, *evidence.opponents)}
     among = sum(near.item.id in listed for near in found)
-    st.text(f"{among} of these {len(found)} are among the evidence above.")
+    verb = "is" if among == 1 else "are"
+    st.text(f"{WORDS[kind]}: {among} of the {len(found)} nearest {verb} among the evidence above.")
     cards = (el("li", _card(debugger, near, near.item.id in listed, link)) for near in found)
     elements.draw(el("ul", *cards, cls="stack"), key="nearest")
 
