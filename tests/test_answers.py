@@ -91,7 +91,7 @@ def distances(train: NDArray[np.uint8] | None, test: NDArray[np.uint8] | None) -
     for split in ("train", "test"):
         logits, features = random.standard_normal((2, 6, 4), np.float32)
         said[split] = Predictions(logits, features, np.zeros(6, np.float32))
-    loaded = SimpleNamespace(pixels=lambda split: train if split == "train" else test)
+    loaded = SimpleNamespace(kind="image", pixels=lambda split: train if split == "train" else test)
     return Distances(loaded, said)  # type: ignore[arg-type]
 
 
