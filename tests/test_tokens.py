@@ -41,7 +41,7 @@ class Reader(nn.Module):
 class FromVectors(Reader):
     """The same network where something else has looked the words up."""
 
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         return self.above(vectors, mask.double())
 
 
@@ -49,7 +49,7 @@ class World:
     """A network at two points of its training, and one text on either side."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.models = [shuffled_weights(copy.deepcopy(model), seed=seed) for seed in range(2)]
+        self.models: list[Any] = [shuffled_weights(copy.deepcopy(model), seed=seed) for seed in range(2)]
         for each in self.models:
             each.words.weight.data[0] = 0
         self.task = task_of(self.models[0])
@@ -131,7 +131,7 @@ def test_several_training_texts_at_once_have_the_values_of_each_alone(world: Wor
 
 def test_vectors_that_come_as_input_have_the_values_of_those_looked_up(world: World) -> None:
     names = [name for name in world.tracked if name != "words.weight"]
-    models = []
+    models: list[nn.Module] = []
     for model in world.models:
         models.append(FromVectors().double())
         models[-1].load_state_dict(model.state_dict())

