@@ -58,7 +58,7 @@ FidelityOption = Annotated[
 DtypeOption = Annotated[str | None, typer.Option(help="float32 (unless told), or float16: half the disk.")]
 
 
-MethodOption = Annotated[str, typer.Option(help="Attribution method.")]
+MethodOption = Annotated[str, typer.Option(help="tracin, or tracin:LAYER for a sum over that layer only.")]
 
 
 ByOption = Annotated[str | None, typer.Option("--by", help="Who decides; your login name unless given.")]
