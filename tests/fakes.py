@@ -73,6 +73,7 @@ class FakeDebugger:
     method_names: tuple[str, ...] = ("tracin",)
     nearest_kinds: tuple[str, ...] = ("pixel", "feature")
     method_choices: Mapping[str, str] = field(default_factory=lambda: {"tracin": "tracin, all layers"})
+    columns: None = None  # pictures have none
     distance_kinds: tuple[str, ...] = ("pixel", "feature", "gradient")
     checkpoints: tuple[NamedCheckpoint, ...] = field(
         default_factory=lambda: tuple(
@@ -117,6 +118,10 @@ class FakeDebugger:
     def _inputs(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         flat = pixels.reshape(len(pixels), -1) / 255 - 0.286
         return np.hstack([flat, np.ones((len(pixels), 1))])
+
+    @property
+    def disclosed(self) -> tuple[str, ...]:
+        return (self.planted.sentence,)
 
     @cached_property
     def accuracy(self) -> float:

@@ -559,6 +559,15 @@ _DATA_FAULTS = {
         "import numpy\nOPTIONS['test'] = [(numpy.full((1, 6, 6), numpy.nan, 'f'), 0)]",
         r"^The test example test:0 \(row 0\) holds NaN",
     ),
+    "NaN in a column": (
+        "OPTIONS['feature_names'] = ['age', 'income']\n"
+        "OPTIONS['test'] = [(torch.tensor([3.0, 4.0]), 0), (torch.tensor([3.0, float('inf')]), 0)]",
+        r"^The test example test:1 \(row 1\) holds NaN or infinite values in the column “income”\. Leave it out",
+    ),
+    "more columns than names": (
+        "OPTIONS['feature_names'] = ['age', 'income']\nOPTIONS['train'] = [(torch.zeros(3), 0)]",
+        r"^Row 0 of the train set has 3 columns, and feature_names=… names 2\. Name every column that the data set giv",
+    ),
     "NaN in a mapping": (
         "OPTIONS['test'] = [({'x': torch.zeros(3), 'y': torch.tensor([float('nan')])}, 0)]",
         r"^The test example test:0 \(row 0\) holds NaN",

@@ -34,7 +34,7 @@ ORDER = (
     "store scan retraining crossvalidation",
     "fidelity whatif",
     "index nearest suspects methods explain tokens bm25 standout source readings distances mistakes evidence answers",
-    "ranking",
+    "ranking columns",
     "workspace estimate",
     "artefacts continuing",
     "revisions",

@@ -291,13 +291,13 @@ def tab(address: str) -> Iterator[Page]:
 @pytest.mark.browser
 def test_a_mistake_is_opened_by_keyboard_and_read_word_by_word(tab: Page, address: str) -> None:
     tab.goto(f"{address}/mistakes?sort=random")
-    lines = tab.locator(".grid.list .tile")
+    lines = tab.locator(".grid.prose .tile")
     lines.first.wait_for()
     lines.first.focus()
     tab.keyboard.press("ArrowDown")
     second = lines.nth(1)
     assert second.get_attribute("aria-selected") == "true"
-    assert "raters said the other" in tab.locator(".grid.list").inner_text()
+    assert "raters said the other" in tab.locator(".grid.prose").inner_text()
     id_ = str(second.get_attribute("data-id"))
     tab.keyboard.press("Enter")
 

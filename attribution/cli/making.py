@@ -32,17 +32,22 @@ verbs = typer.Typer()
 
 @verbs.command()
 def demo(
-    name: Annotated[str, typer.Argument(help="fashion or reviews")],
+    name: Annotated[str, typer.Argument(help="fashion, reviews or hospital")],
     workspace: WorkspaceOption = None,
     full: Annotated[bool, typer.Option("--full", help="All 70,000 pictures, where they are found.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Let --full download them.")] = False,
-    noise: Annotated[float, typer.Option(help="Share of training labels to flip on purpose; 0 for none.")] = 0.05,
+    noise: Annotated[
+        float | None,
+        typer.Option(help="Share of training labels to flip on purpose; unless told 0.05 of fashion, 0 of hospital."),
+    ] = None,
     noise_kind: Annotated[str, typer.Option(help="uniform or hardest (most likely wrong class).")] = "uniform",
     noise_seed: Annotated[int, typer.Option(min=0, help="Which labels are flipped.")] = 0,
     epochs: Annotated[int, typer.Option(min=5, help="Passes over the training data.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Initial weights and order of the data.")] = 0,
-    model: Annotated[str, typer.Option(help="Of reviews: cnn (unless told) or minilm.")] = "",
-    test: Annotated[str, typer.Option(help="Of reviews: movie (unless told) or amazon.")] = "",
+    model: Annotated[
+        str, typer.Option(help="reviews: cnn (unless told) or minilm; hospital: logistic (unless told) or mlp.")
+    ] = "",
+    test: Annotated[str, typer.Option(help="reviews: movie (unless told) or amazon.")] = "",
     as_json: JsonOption = False,
     job: JobOption = None,
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from attribution.demos import fashion, reviews
+from attribution.demos import fashion, hospital, reviews
 from attribution.demos.options import DemoOptions
 from attribution.errors import InvalidInput
 from attribution.project import Project
@@ -16,6 +16,7 @@ from attribution.project import Project
 DEMOS: Mapping[str, Callable[[DemoOptions], Project]] = {
     "fashion": fashion.project,
     "reviews": reviews.project,
+    "hospital": hospital.project,
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from attribution.datasets import LabelNoise
 from attribution.errors import InvalidInput
 
 _COMMON = {"noise_share", "noise_kind", "noise_seed", "epochs", "seed"}
@@ -13,14 +14,15 @@ _COMMON = {"noise_share", "noise_kind", "noise_seed", "epochs", "seed"}
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What a demo can be asked for. noise_share 0 plants nothing.
+    """What a demo can be asked for.
 
+    noise_share  share of training labels to flip on purpose; 0 plants nothing, None as many as is usual in the demo.
     model, test  which of its models and of its test sets, for a demo that has several; "" is its first.
     """
 
     full: bool = False
     download: bool = False
-    noise_share: float = 0.05
+    noise_share: float | None = None
     noise_kind: str = "uniform"
     noise_seed: int = 0
     epochs: int = 10
@@ -31,6 +33,11 @@ class DemoOptions:
     def as_record(self) -> dict[str, Any]:
         """As plain values, for the workspace's record."""
         return asdict(self)
+
+    def noise(self, usual: float) -> LabelNoise | None:
+        """The label noise to plant, of the share that is usual in a demo unless another was asked for."""
+        share = usual if self.noise_share is None else self.noise_share
+        return LabelNoise(share, self.noise_kind, self.noise_seed) if share else None  # type: ignore[arg-type]
 
     def refuse_others(self, demo: str, known: Collection[str]) -> None:
         """Raise `InvalidInput` where something is asked for that the demo does not have beside what all have."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from attribution.datasets import ASSETS, LabelNoise
+from attribution.datasets import ASSETS
 from attribution.demos import minilm
 from attribution.demos.options import DemoOptions, one_of
 from attribution.project import Project
@@ -112,7 +112,6 @@ def project(options: DemoOptions) -> Project:
     model, kind = one_of("model", MODELS, options.model), one_of("test set", ("movie", "amazon"), options.test)
     train, test = sentences("train"), sentences(f"test-{kind}")
     reader = MODELS[model](train.texts)
-    noise = LabelNoise(options.noise_share, options.noise_kind, options.noise_seed) if options.noise_share else None  # type: ignore[arg-type]
     return Project(
         name="reviews",
         model=reader.model,
@@ -125,6 +124,6 @@ def project(options: DemoOptions) -> Project:
         tokens=reader.tokens,
         train_ids=train.ids,
         test_ids=test.ids,
-        noise=noise,
+        noise=options.noise(0.05),
         retrain=reader.recipe(epochs=options.epochs, seed=options.seed),
     )

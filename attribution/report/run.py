@@ -20,6 +20,7 @@ IN_FULL = 8
 _CLASSES_IN_A_MATRIX = 24
 _CONFUSIONS = 20
 _DISTANCES = {
+    "words": "distance by shared words (1 − BM25, as a share of its bound)",
     "pixel": "distance between the pictures (pixels)",
     "feature": "distance in the model's last hidden features",
     "gradient": "distance between the loss gradients (1 − cosine)",
@@ -30,7 +31,7 @@ def heading(material: Material, when: str, short: Sequence[tuple[str, str]]) -> 
     """What this is about, in a sentence and four numbers; `short`: what there is to say of it, by name."""
     debugger = material.debugger
     noun = nouns(debugger.modality, debugger.n_test)
-    planted = [el("p", f"⚑ {debugger.planted.sentence}", cls="notice")] if debugger.planted else []
+    disclosed = [el("p", "⚑ ", said(sentence), cls="notice") for sentence in debugger.disclosed]
     facts = (
         ("test accuracy", f"{100 * debugger.accuracy:.1f} %", f"of {debugger.n_test:,} {noun}"),
         ("mistakes", f"{debugger.n_mistakes:,}", "wrong test predictions"),
@@ -41,7 +42,7 @@ def heading(material: Material, when: str, short: Sequence[tuple[str, str]]) -> 
         "header",
         el("p", "Whence report on ", el("b", said(debugger.name)), " · ", el("time", when, datetime=when), cls="muted"),
         el("h1", f"{debugger.n_mistakes:,} of {debugger.n_test:,} test {noun} are wrong"),
-        *planted,
+        *disclosed,
         el("div", *[_fact(*fact) for fact in facts], cls="facts"),
         el("ul", *[el("li", el("b", f"{name}: "), words) for name, words in short]),
     )
