@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attribution.examples import Preview
 from attribution.loading import LoadedExamples
+from attribution.modalities import picture_vector
 from attribution.predictions import Predictions
 
 # Two pictures count as near-identical below this pixel distance, in units of √pixels (a root-mean-square grey level).
@@ -35,10 +37,21 @@ class Distances:
 
     def between(self, kind: str, split: str, i: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Distance from row i of a split to some rows of the training set, (n,)."""
-        arrays = self._arrays[kind]
+        return self.from_vector(kind, self._arrays[kind][split][i], rows)
+
+    def from_vector(self, kind: str, vector: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Distance from where something lies, as `vectors_of` gives it, to some rows of the training set, (n,)."""
         scale = 255.0 if kind == "pixel" else 1.0
-        difference = arrays["train"][rows].astype(np.float32) - arrays[split][i].astype(np.float32)
+        difference = self._arrays[kind]["train"][rows].astype(np.float32) - vector.astype(np.float32)
         return np.sqrt(np.square(difference).sum(1)) / scale
+
+    def vectors_of(self, shown: Preview, features: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Where something outside the data lies, by every kind of distance that is defined for it."""
+        found: dict[str, NDArray[Any]] = {"feature": features}
+        pixels = picture_vector(shown)
+        if pixels is not None and "pixel" in self._arrays and len(pixels) == self._arrays["pixel"]["train"].shape[1]:
+            found["pixel"] = pixels
+        return {kind: found[kind] for kind in self.kinds if kind in found}
 
     def near_identical(self, i: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of some training rows look the same as training row i; none where there are no pixels."""

@@ -88,18 +88,19 @@ def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
 
 
 def _check_finite(value: Any, id_: str, i: int, split: str) -> None:
-    if not _is_finite(value):
+    if not is_finite(value):
         raise InvalidInput(
             f"The {split} example {id_} (row {i}) holds NaN or infinite values.",
             "Leave it out of the data set, or mend it.",
         )
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether no number in an input is NaN or infinite."""
     if isinstance(value, Mapping):
-        return all(map(_is_finite, value.values()))
+        return all(map(is_finite, value.values()))
     if isinstance(value, list | tuple):
-        return all(map(_is_finite, value))
+        return all(map(is_finite, value))
     if isinstance(value, torch.Tensor):
         return not value.is_floating_point() or bool(torch.isfinite(value).all())
     if isinstance(value, float | np.ndarray | np.floating):

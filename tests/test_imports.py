@@ -16,7 +16,7 @@ from tests import disk
 # From the ground up: a module imports from its own line and the lines before it.
 ORDER = (
     "errors progress files",
-    "examples scores",
+    "examples scores uploads",
     "decisions",
     "flags",
     "changes",
@@ -34,7 +34,7 @@ ORDER = (
     "store scan retraining crossvalidation",
     "fidelity whatif",
     "index nearest suspects methods explain standout source distances mistakes evidence answers",
-    "ranking",
+    "ranking asking",
     "workspace estimate",
     "artefacts continuing",
     "revisions",
@@ -58,7 +58,7 @@ ALONE = {
 }
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
-    "errors", "progress", "files", "examples", "scores", "decisions", "flags", "changes", "comparing", "project",
+    "errors", "progress", "files", "examples", "scores", "uploads", "decisions", "flags", "changes", "comparing", "project",
     "answers",
 }  # fmt: skip
 
