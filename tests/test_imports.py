@@ -58,8 +58,8 @@ ALONE = {
 }
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
-    "errors", "progress", "files", "examples", "scores", "uploads", "decisions", "flags", "changes", "comparing", "project",
-    "answers",
+    "errors", "progress", "files", "examples", "scores", "uploads", "decisions", "flags", "changes", "comparing",
+    "project", "answers",
 }  # fmt: skip
 
 
