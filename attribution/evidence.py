@@ -72,18 +72,23 @@ def effect_by_class(evidence: Lists, train: Examples) -> tuple[ClassEffect, ...]
 def largest_changes(
     before: Evidence, after: Evidence, k: int
 ) -> tuple[list[tuple[int, float, float]], list[tuple[int, float, float]]]:
-    """The k training rows whose score rose most between two answers, and the k whose score fell most.
+    """The k training rows whose influence rose most between two answers, and the k whose influence fell most.
 
-    Each as (row, score before, score after), the largest change first; of the index's scores, which are those of a
-    sample where the index is approximate. Both answers are of one index and about one class.
+    Each as (row, before, after), the largest change first, in units of what is typical of the answer: scores by the
+    index over their root mean square. A surer prediction has a smaller gradient, which shrinks all scores alike and
+    says nothing of single rows. Both answers are of one index and about one class.
     """
     rows = np.arange(len(before.scores)) if before.sample is None else before.sample.positions
-    change = after.scores.astype(np.float64) - before.scores
-    order = np.argsort(-change, kind="stable")
-    ends = order[:k], order[::-1][:k]
-    rose, fell = ([i for i in end if sign * change[i] > 0] for end, sign in zip(ends, (1, -1), strict=True))
-    listed = [[(int(rows[i]), float(before.scores[i]), float(after.scores[i])) for i in end] for end in (rose, fell)]
-    return listed[0], listed[1]
+    was, now = _over_typical(before.scores), _over_typical(after.scores)
+    order = np.argsort(was - now, kind="stable")
+    ends = ([i for i in order[:k] if now[i] > was[i]], [i for i in order[::-1][:k] if now[i] < was[i]])
+    rose, fell = ([(int(rows[i]), float(was[i]), float(now[i])) for i in end] for end in ends)
+    return rose, fell
+
+
+def _over_typical(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    typical = float(np.square(scores, dtype=np.float64).mean()) ** 0.5
+    return scores.astype(np.float64) / typical if typical > 0 else np.zeros(len(scores))
 
 
 def _asked_rows(evidence: Lists) -> NDArray[np.int64]:

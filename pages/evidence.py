@@ -18,7 +18,7 @@ import pandas as pd
 import streamlit as st
 
 from attribution.errors import InvalidInput
-from pages.shared import chrome, elements, figures, links, state, theme, what_if
+from pages.shared import chrome, elements, figures, group, links, state, theme, what_if
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
 
@@ -151,10 +151,12 @@ def walk(debugger: Debugger, at: Selection) -> dict[str, str]:
     return {key: at.link(id=id, target="predicted", without=()) for key, id in found if id is not None}
 
 
-def draw_walk(steps: dict[str, str]) -> None:
+def draw_walk(debugger: Debugger, at: Selection, steps: dict[str, str]) -> None:
     words = {"p": "Previous mistake", "n": "Next mistake"}
-    if steps:
-        elements.draw(elements.row(*(_walk_button(words[key], key, steps.get(key)) for key in words)), key="walk")
+    found = [_walk_button(words[key], key, steps.get(key)) for key in words] if steps else []
+    edit = [] if debugger.why_not_ask else [elements.button("Edit this example", links.ask(at.id))]
+    if found or edit:
+        elements.draw(elements.row(*found, *edit), key="walk")
 
 
 def _walk_button(words: str, key: str, href: str | None) -> Element:
@@ -399,6 +401,9 @@ def evidence_frame(evidence: Evidence, classes: Sequence[str]) -> pd.DataFrame:
 
 def draw_page() -> None:
     debugger = state.debugger()
+    if group.is_asked():
+        group.draw_page(debugger)
+        return
     at, item = chosen(debugger, selection(debugger))
     if not item.is_mistake:
         at = replace(at, target="predicted")  # the label is what was predicted: one question
@@ -409,7 +414,7 @@ def draw_page() -> None:
     with state.drawn_errors():
         evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
     chrome.planted_banner(debugger)
-    draw_walk(steps)
+    draw_walk(debugger, at, steps)
     draw_columns(debugger, at, evidence)
     if not evidence.is_zero:
         what_if.draw(debugger, evidence, at.without, at.link)

@@ -92,7 +92,8 @@ def query(
     if sum(asked) != 1 or bool(true) != bool(pred):
         raise InvalidInput(
             "It is not clear what is asked about.",
-            "Use --test ID, or --true CLASS with --pred CLASS, or one of --text, --image, --row and --row-file.",
+            "Use --test ID, or --true CLASS with --pred CLASS. Something new takes one of --text, --image, --row and "
+            "--row-file.",
         )
     given = _given(text, image, row, row_file) if any(asked[2:]) else None
     debugger = debugger_of(project, workspace, device)
