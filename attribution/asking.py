@@ -322,6 +322,8 @@ def _value(column: Column, value: Any) -> Any:
         if isinstance(value, str | int | float | bool) and len(str(value)) <= SHORT:
             return str(value)
         raise InvalidInput(f"The value of “{column.name}” is no text of at most {SHORT:,} characters.", "Shorten it.")
+    if value is None or value == "":
+        raise InvalidInput(f"“{column.name}” has no value.", "Give a number.")
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):

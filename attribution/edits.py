@@ -79,7 +79,7 @@ class PictureEdits:
         """What `written` says; a part that says nothing known, or too much, is passed over."""
         found: dict[str, Any] = {}
         for part in written.split(".")[:12]:
-            matched = re.fullmatch(r"([a-z]+?)(sides|upside|(?:-?\d{1,3})(?:,-?\d{1,3}){0,2})?", part)
+            matched = re.fullmatch(r"([a-z]+?)(sides|upside|-?\d{1,3}(?:,-?\d{1,3}){0,2})?", part, re.ASCII)
             name, value = matched.groups() if matched else ("", None)
             if name in _READ and (made := _READ[name](value or "")) is not None:
                 found[name if name != "bright" else "brightness"] = made

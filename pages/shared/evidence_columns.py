@@ -50,7 +50,7 @@ h1,h2{font-size:1.125rem;line-height:1.3;font-weight:600;margin:0;overflow-wrap:
 .query>h1{margin-bottom:8px}
 .query>img{width:224px;height:224px}
 .query .text{max-height:20em;overflow:auto;border:1px solid var(--border);border-radius:6px;padding:8px}
-.text{overflow-wrap:anywhere}
+.text{overflow-wrap:anywhere;unicode-bidi:plaintext;text-align:start}
 .faces{display:grid;grid-template-columns:repeat(auto-fill,minmax(48px,1fr));gap:6px;max-width:340px}
 .faces.wide{grid-template-columns:minmax(0,1fr)}
 .faces a{display:block;min-height:48px;font-size:.875rem}.faces img{width:100%;aspect-ratio:1}

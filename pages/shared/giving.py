@@ -47,6 +47,8 @@ def _newly(*said: str | None) -> bool:
 def _write(name: str, value: str, *seen: str | None) -> None:
     """Put what was typed into the address where it fits; the fields have then seen that address."""
     kept = value if value and links.fits(value) else None
+    if seen and seen[0]:
+        st.query_params["from"] = seen[0]
     if kept is None:
         st.query_params.pop(name, None)
     else:
