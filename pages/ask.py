@@ -37,6 +37,11 @@ PROMPTS = {
     "tabular": "Start from an example and change its values.",
 }
 NOT_KEPT = "Nothing of this is kept: no file is written, and it is forgotten with this tab."
+IN_ADDRESS = {
+    "image": "Edits stand in the address of this page, a picture never does.",
+    "text": "A short text stands in the address of this page, so that it can be shared.",
+    "tabular": "Changed values stand in the address of this page, so that they can be shared.",
+}
 
 
 @dataclass(frozen=True)
@@ -245,7 +250,7 @@ def draw_page() -> None:
         elements.draw(el("div", headline, told, cls="card state", role="status"), key="why_not")
         chrome.footer(debugger)
         return
-    st.caption(f"{PROMPTS[debugger.modality]} {NOT_KEPT}")
+    st.caption(f"{PROMPTS[debugger.modality]} {NOT_KEPT} {IN_ADDRESS[debugger.modality]}")
     at = start(debugger, question(debugger))
     with state.drawn_errors():
         try:

@@ -16,7 +16,7 @@ from tests import disk
 # From the ground up: a module imports from its own line and the lines before it.
 ORDER = (
     "errors progress files",
-    "examples scores uploads",
+    "examples scores uploads edits",
     "decisions",
     "flags",
     "changes",
@@ -58,8 +58,8 @@ ALONE = {
 }
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
-    "errors", "progress", "files", "examples", "scores", "uploads", "decisions", "flags", "changes", "comparing",
-    "project", "answers",
+    "errors", "progress", "files", "examples", "scores", "uploads", "edits", "decisions", "flags", "changes",
+    "comparing", "project", "answers",
 }  # fmt: skip
 
 

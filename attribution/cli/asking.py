@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -170,7 +171,9 @@ def _print_group(debugger: Debugger, evidence: GroupEvidence, as_json: bool) -> 
             described(debugger, item) | {"asked": debugger.classes[asked]}
             for item, asked in zip(evidence.items, evidence.asked, strict=True)
         ]
-        print_json({"queries": queries, **_answer(debugger, evidence)})
+        effects = debugger.by_class(evidence)
+        classes = [{"label_name": debugger.classes[e.label], **asdict(e), "total": e.total} for e in effects]
+        print_json({"queries": queries, **_answer(debugger, evidence), "classes": classes})
         return
     about = {"predicted": "the class each is predicted as", "label": "the class each is labelled"}[evidence.target]
     typer.echo(f"{len(evidence.items)} examples together; asking about {about}, by {evidence.method}.")
