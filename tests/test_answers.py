@@ -650,7 +650,7 @@ def test_what_an_edit_raised_and_lowered_is_told_in_units_of_the_typical(of_the_
     rose, fell = evidence.largest_changes(of_the_worst, shrunk, 5)
     assert all(abs(now - was) < 1e-4 for _, was, now in (*rose, *fell))
     moved = of_the_worst.scores.copy()
-    moved[[3, 7]] += np.float32([1, -1]) * 5 * np.abs(moved).max()
+    moved[[3, 7]] += np.array([5, -5], np.float32) * np.abs(moved).max()
     rose, fell = evidence.largest_changes(of_the_worst, replace(of_the_worst, scores=moved), 1)
     assert (rose[0][0], fell[0][0]) == (3, 7)
     typical = float(np.sqrt(np.square(of_the_worst.scores).mean()))

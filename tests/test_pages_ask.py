@@ -5,14 +5,8 @@ On small projects that are really built: the pages, the library and the model ar
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +16,14 @@ import numpy as np
 import pytest
 import streamlit as st
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from streamlit.testing.v1 import AppTest
 
 from attribution.debugger import Debugger
 from pages.shared import group_figures, links
 from tests import disk
 from tests.askable import CODED, PICTURES, ROWS, TEXTS
+from tests.browsing import new_tab, served
 
 HOSTILE = "<img src=x onerror=window.__broken=1>"
 
@@ -375,37 +370,11 @@ def test_sums_are_said_with_three_digits() -> None:
 
 # ── in a browser ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
-
-
-@contextlib.contextmanager
-def served(path: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "attribution", "app", "--workspace", str(path), "--port", str(port)]
-    server = subprocess.Popen(command, cwd=disk.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            time.sleep(0.1)
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
-
 
 @pytest.fixture(scope="module")
 def tab() -> Iterator[Page]:
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium here")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-quic"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(60_000)
+    with new_tab() as page:
         yield page
-        browser.close()
 
 
 @pytest.mark.browser

@@ -14,7 +14,7 @@ import numpy as np
 import streamlit as st
 
 from attribution.errors import InvalidInput
-from pages.shared import chrome, elements, faces, group_figures, links, state, theme
+from pages.shared import chrome, elements, faces, flagging, group_figures, links, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import el
 from pages.shared.wording import counted, escaped, noun, share
@@ -131,7 +131,9 @@ def draw_page(debugger: Debugger) -> None:
     with state.drawn_errors():
         evidence = _evidence(debugger, debugger.index_id, ids, group.target, group.k, group.method)
     chrome.planted_banner(debugger)
-    columns.draw(view(debugger, group, evidence), key="group")
+    flags, sentence = flagging.open_for(debugger, st.query_params.get("by", ""))
+    columns.draw(view(debugger, group, evidence, flags), key="group")
+    flagging.draw_who(flags, sentence)
     if not evidence.is_zero:
         draw_classes(debugger, evidence)
     chrome.footer(debugger)
@@ -158,7 +160,9 @@ def draw_classes(debugger: Debugger, evidence: GroupEvidence) -> None:
 # ── the component's data ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def view(debugger: Debugger, group: Group, evidence: GroupEvidence) -> dict[str, Any]:
+def view(
+    debugger: Debugger, group: Group, evidence: GroupEvidence, flags: flagging.Flagging | None = None
+) -> dict[str, Any]:
     """What the component of the Evidence page draws, for a group; nothing can be left out."""
     listed = (*evidence.proponents, *evidence.opponents)
     largest = max((abs(row.score) for row in listed), default=1.0) or 1.0
@@ -172,7 +176,8 @@ def view(debugger: Debugger, group: Group, evidence: GroupEvidence) -> dict[str,
         "without": [],
         "most": 0,
         "left_out": "",
-        "sentence": sentence(evidence, debugger.classes),
+        "flags": flags.of([row.item.id for row in listed]) if flags else None,
+        "sentence": question_sentence(evidence, debugger.classes),
         "notes": notes(evidence),
         "columns": [] if evidence.is_zero else [_column(debugger, *side, evidence, largest) for side in sides],
         "took": _took(evidence, debugger.n_train),
@@ -230,7 +235,7 @@ def _choice(text: str, href: str, current: bool) -> dict[str, Any]:
     return {"text": text, "href": href, "current": current}
 
 
-def sentence(evidence: GroupEvidence, classes: Sequence[str]) -> str:
+def question_sentence(evidence: GroupEvidence, classes: Sequence[str]) -> str:
     """What is asked, in words: one class where all questions are about the same."""
     about = set(evidence.asked)
     target = f"“{classes[about.pop()]}”" if len(about) == 1 else f"{len(about)} classes"
