@@ -75,7 +75,6 @@ def question(debugger: Debugger) -> Question:
 
 def start(debugger: Debugger, at: Question) -> Question:
     """Where it starts, with the other ways; a row starts from an example always."""
-    worst = _worst(debugger)
     note = ""
     if at.of is not None:
         try:
@@ -83,7 +82,7 @@ def start(debugger: Debugger, at: Question) -> Question:
         except InvalidInput as error:
             at, note = replace(at, of=None), error.message
     if at.of is None and debugger.modality == "tabular":
-        at = replace(at, of=worst)
+        at = replace(at, of=_worst(debugger))
     ways = []
     if at.of is not None:
         ways.append(el("span", f"Starts from {at.of}", cls="chip"))
@@ -92,7 +91,8 @@ def start(debugger: Debugger, at: Question) -> Question:
             words = {"image": "Upload a picture instead", "text": "Start with nothing"}[debugger.modality]
             ways.append(button(words, links.ask(about=at.about)))
     else:
-        ways.append(button(f"Start from a {noun(debugger, 1)} of the data", links.ask(worst, about=at.about)))
+        href = links.ask(_worst(debugger), about=at.about)
+        ways.append(button(f"Start from a {noun(debugger, 1)} of the data", href))
     elements.draw(row(*ways), key="start")
     if note:
         st.info(escaped(note), icon=":material/link_off:")

@@ -6,7 +6,7 @@ CODED     beside ROWS: a column of words, coded by the project's `read`
 
 PICTURES = """
 import numpy as np
-READ = lambda picture: torch.tensor(np.array(picture.convert("L").resize((6, 6))), dtype=torch.float32)[None] / 255
+READ = lambda picture: torch.tensor(np.array(picture.resize((6, 6))), dtype=torch.float32)[None] / 255
 class Bytes(Stripes):
     def __init__(self, start, n):
         super().__init__(start, n)

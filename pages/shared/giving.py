@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MOST_FIELDS = 60  # columns with a field each; more are one field of JSON
 _SEEN = "give_seen"  # what the address said when the fields were last filled from it, or wrote it
 _PRESSED = "give_pressed"
+_SEEN_SIDE = 288  # pixels of an upload as it is shown, at half its size for sharp screens
 _MIRROR_WORDS = {"": "As it is", "sides": "Left and right", "upside": "Top and bottom"}
 
 
@@ -79,7 +80,7 @@ def text(debugger: Debugger, of: str | None, start: str | None) -> str | None:
 
 def picture(debugger: Debugger, of: str | None, start: Image.Image | None) -> Image.Image | None:
     found = start or _uploaded()
-    edits = _edits()
+    edits = _edits(opened=start is not None)
     return None if found is None else edits.apply(found)
 
 
@@ -95,20 +96,20 @@ def _uploaded() -> Image.Image | None:
         return None
     found = read_picture(file.getvalue())
     shown = found.picture.copy()
-    shown.thumbnail((448, 448))
-    st.image(shown, width=min(224, max(shown.width, 64)), alt="The picture that was uploaded")
+    shown.thumbnail((_SEEN_SIDE, _SEEN_SIDE))
+    st.image(shown, width=max(shown.width // 2, 64), alt="The picture that was uploaded")
     for remark in found.remarks:
         st.caption(escaped(remark))
     return found.picture
 
 
-def _edits() -> PictureEdits:
-    """The fields of every edit; the address has them all."""
+def _edits(*, opened: bool) -> PictureEdits:
+    """The fields of every edit, in sight where they are wanted first; the address has them all."""
     edits = PictureEdits.read(st.query_params.get("edits", ""))
     fields = dict(zip(_FIELDS, _flat(edits), strict=True))
     for name, value in fields.items():
         st.session_state[f"edit_{name}"] = value
-    with st.expander("Edit it", expanded=True), st.container(key="two-columns"):
+    with st.expander("Edit it", expanded=opened or bool(edits.written)), st.container(key="two-columns"):
         first = st.columns([3, 3, 3, 2], vertical_alignment="bottom")
         first[0].selectbox("Turn to the left, degrees", TURNS, key="edit_turn", on_change=_edits_to_address)
         first[1].selectbox(

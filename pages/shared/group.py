@@ -282,5 +282,5 @@ def _took(evidence: GroupEvidence, n_train: int) -> str:
     seconds = evidence.seconds_gradient + evidence.seconds_search
     return (
         f"{evidence.method}, {len(evidence.items):,} questions in one search over {n_train:,} training examples in "
-        f"{1000 * seconds:,.0f} ms. Scores are estimates; they are approximations."
+        f"{1000 * seconds:,.0f} ms. Scores estimate how training on an item moved these outputs."
     )
