@@ -38,12 +38,13 @@ from attribution.answers import (
     Planted,
     PredictedChange,
 )
-from attribution.asking import Asked, Column, Given, Reading
+from attribution.asking import Asked, Reading
 from attribution.changes import Changes
 from attribution.distances import Distances
 from attribution.errors import InvalidInput
 from attribution.evidence import describe_distance, effect_by_class, plotted_rows
 from attribution.examples import Examples, Preview
+from attribution.given import Column, Given
 from attribution.index import open_index
 from attribution.methods import METHODS
 from attribution.methods.protocol import Queries, VectorScorer

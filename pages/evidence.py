@@ -19,7 +19,7 @@ import pandas as pd
 import streamlit as st
 
 from attribution.errors import InvalidInput
-from pages.shared import chrome, elements, figures, flagging, group, links, state, theme, what_if
+from pages.shared import chrome, elements, faces, figures, flagging, group, links, state, theme, what_if
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
 
@@ -176,7 +176,7 @@ def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
         columns.view(
             evidence,
             debugger.classes,
-            show=lambda id: _face(debugger, id),
+            show=lambda id: faces.face(debugger, id),
             link=lambda id: at.evidence_of(id),
             questions=_questions(debugger, at, evidence.query),
             sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
@@ -201,16 +201,6 @@ def _questions(debugger: Debugger, at: Selection, item: Item) -> list[dict[str, 
 
 def _choice(text: str, href: str, current: bool) -> dict[str, Any]:
     return {"text": text, "href": href, "current": current}
-
-
-def _face(debugger: Debugger, id: str) -> columns.Face:
-    src = state.preview_src(debugger, id)
-    if src:
-        return {"src": src}
-    preview = debugger.preview(id)
-    if preview.row:
-        return {"row": [[name, str(value)] for name, value in preview.row.items()]}
-    return {"text": preview.text}
 
 
 # ── the tabs ─────────────────────────────────────────────────────────────────────────────────────────────────────────

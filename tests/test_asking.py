@@ -14,9 +14,9 @@ from PIL import Image
 
 from attribution import asking
 from attribution.answers import Evidence
-from attribution.asking import MOST_CHARACTERS, Column, checked_row, checked_text, read_row
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput
+from attribution.given import MOST_CHARACTERS, Column, checked_row, checked_text, read_row
 from tests import disk
 from tests.askable import CODED, PICTURES, ROWS, TEXTS
 

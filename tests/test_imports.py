@@ -22,6 +22,7 @@ ORDER = (
     "changes",
     "comparing",
     "project",
+    "given",
     "task modalities attention recurrence windows datasets",
     "forms",
     "layers projection",
@@ -59,7 +60,7 @@ ALONE = {
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
     "errors", "progress", "files", "examples", "scores", "uploads", "edits", "decisions", "flags", "changes",
-    "comparing", "project", "answers",
+    "comparing", "project", "given", "answers",
 }  # fmt: skip
 
 

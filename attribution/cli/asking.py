@@ -118,7 +118,7 @@ def query(
 
 def _given(text: str | None, image: Path | None, row: str | None, row_file: Path | None) -> Any:
     """What was given, as a text, a picture or a row; raises `InvalidInput` where it is not one."""
-    from attribution.asking import read_row
+    from attribution.given import read_row
     from attribution.uploads import MOST_BYTES, read_picture
 
     if image is not None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from PIL import Image
 
-from attribution.asking import Column, read_row
 from attribution.edits import MIRRORS, TURNS, PictureEdits
 from attribution.errors import InvalidInput
+from attribution.given import Column, read_row
 from attribution.uploads import FORMATS, MOST_BYTES, read_picture
 from pages.shared import links
 from pages.shared.wording import escaped
