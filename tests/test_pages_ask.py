@@ -414,6 +414,7 @@ def test_a_picture_is_uploaded_and_edited(tab: Page, pictures: Path) -> None:
         field.set_input_files({"name": "good.png", "mimeType": "image/png", "buffer": picture})
         tab.locator(".column.supports a.card").first.wait_for()
         before = tab.locator(".query > img").get_attribute("src")
+        tab.get_by_text("Edit it", exact=True).click()
         tab.get_by_text("Negative", exact=True).click()
         tab.wait_for_url(f"{app}/ask?edits=negative")
         tab.wait_for_function("src => {" + FIND + "return img && img.src !== src; }", arg=before)
