@@ -177,7 +177,8 @@ def results(debugger: Debugger, filters: Filters, items: Sequence[Item], page: i
         tiles = [tile(debugger, item, filters) for item in shown]
     name = f"{debugger.index_id}/{filters.href(page=page)}"
     label = f"{counted(len(shown), 'mistake')}, sorted by {filters.sort}"
-    gallery(tiles, page=name, label=label, key="gallery", picks=f"{debugger.index_id} {filters.split}")
+    picks, as_list = f"{debugger.index_id} {filters.split}", debugger.modality == "tabular"
+    gallery(tiles, page=name, label=label, key="gallery", picks=picks, as_list=as_list)
     if pages > 1:
         draw(pager(filters, page, pages), key="pager")
 

@@ -234,7 +234,7 @@ def test_the_longest_text_is_read() -> None:
 
 
 def test_columns_are_numbers_or_one_of_a_few_texts(coded: tuple[Path, Debugger]) -> None:
-    assert coded[1].columns == (Column("age", True), Column("from", False, ("clinic", "home", "ward")),
+    assert coded[1].fields == (Column("age", True), Column("from", False, ("clinic", "home", "ward")),
                                 Column("stay", True))  # fmt: skip
 
 

@@ -35,7 +35,7 @@ ORDER = (
     "store scan retraining crossvalidation",
     "fidelity whatif",
     "index nearest suspects methods explain standout source distances mistakes evidence answers",
-    "ranking asking",
+    "ranking asking columns",
     "workspace estimate",
     "artefacts continuing",
     "revisions",

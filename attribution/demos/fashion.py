@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from attribution.datasets import FASHION_CLASSES, LabelNoise, Pictures, fashion
+from attribution.datasets import FASHION_CLASSES, Pictures, fashion
 from attribution.demos.options import DemoOptions
 from attribution.project import Project
 from attribution.training import TrainingRecipe
@@ -43,8 +43,8 @@ def read(picture: Image.Image, as_in: Pictures) -> Tensor:
 
 def project(options: DemoOptions) -> Project:
     """The demo as a project."""
+    options.refuse_others("fashion", {"full", "download"})
     data = fashion(full=options.full, download=options.download)
-    noise = LabelNoise(options.noise_share, options.noise_kind, options.noise_seed) if options.noise_share else None  # type: ignore[arg-type]
     return Project(
         name="fashion",
         model=SmallCNN,
@@ -56,6 +56,6 @@ def project(options: DemoOptions) -> Project:
         read=lambda picture: read(picture, data.train),
         train_ids=data.train_ids,
         test_ids=data.test_ids,
-        noise=noise,
+        noise=options.noise(usual=0.05),
         retrain=TrainingRecipe(epochs=options.epochs, seed=options.seed),
     )

@@ -164,7 +164,7 @@ def row(debugger: Debugger, of: str | None, start: Mapping[str, Any] | None) -> 
     """A row starts from an example always: no other values would be sensible for all columns at once."""
     if start is None:
         return None
-    columns, changed = debugger.columns, st.query_params.get("row")
+    columns, changed = debugger.fields, st.query_params.get("row")
     as_json = len(columns) > MOST_FIELDS
     names = ["give_json"] if as_json else [f"give_{i}" for i in range(len(columns))]
     if _newly(of, changed) or names[0] not in st.session_state:
