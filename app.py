@@ -20,6 +20,7 @@ PAGES = {
         st.Page("pages/overview.py", title="Overview", icon=":material/grid_on:", default=True),
         st.Page("pages/mistakes.py", title="Mistakes", icon=":material/photo_library:", url_path="mistakes"),
         st.Page("pages/evidence.py", title="Evidence", icon=":material/account_tree:", url_path="evidence"),
+        st.Page("pages/ask.py", title="Ask", icon=":material/edit_note:", url_path="ask"),
     ],
     "Fix": [
         st.Page("pages/suspects.py", title="Suspects", icon=":material/flag:", url_path="suspects"),
@@ -37,6 +38,7 @@ PAGES = {
 st.html(
     "<style>.stMainBlockContainer{padding:3rem 2.5rem 4rem}.stMainBlockContainer h1{font-size:2rem;padding:.25rem 0}"
     ".stMainBlockContainer h2{font-size:1.375rem;padding:.25rem 0}.stMetric{font-variant-numeric:tabular-nums}"
+    ".stTextArea textarea{unicode-bidi:plaintext;text-align:start}"  # a text begins where its script does
     ".st-key-outbox{position:absolute}"  # it has no face, and shall take no room
     "@media (max-width:1000px){.st-key-one-column .stColumn{min-width:100%}"
     ".st-key-two-columns .stColumn{min-width:calc(50% - 1rem)}}</style>"

@@ -41,6 +41,8 @@ class Share:
 class Item:
     """One example and what the final model says of it.
 
+    split          "train", "test", or "new" for what is in neither: then `position` is −1, and `label`, which it has
+                   not, is what it is predicted as.
     label          as the data gives it, planted noise included; `truth` is the label before noise was planted on this
                    row, None where nothing was.
     probabilities  (K,); loss of `label`; margin: logit of `label` less the best other logit, negative for a mistake.
@@ -55,6 +57,11 @@ class Item:
     probabilities: NDArray[np.float32]
     loss: float
     margin: float
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is in neither data set, so that it has no label."""
+        return self.split == "new"
 
     @property
     def is_mistake(self) -> bool:
@@ -155,7 +162,8 @@ class Near:
 class Lists:
     """What the training set says, to one query or to several: both lists, and how far they can be trusted.
 
-    target      "predicted" or "label": which label's loss the question is about.
+    target      "predicted", "label" or "class": the loss of which label the question is about; "class" is another one
+                that was named.
     scores      by the index: (N,) of the whole training set in row order, or of the rows of `sample`.
     kept_share  share of the query gradient's norm that the projection keeps, 0 to 1.
     is_zero     the gradient vanishes, so there is nothing to rank and both lists are empty.
@@ -356,6 +364,25 @@ class PredictedChange:
             f"The loss of {self.query.id}, {self.loss:.3g}, is predicted to {way}: {self.value:+.3g} to first "
             "order. Such sums overstate sizes many times; compare signs and ranks."
         )
+
+
+@dataclass(frozen=True)
+class ClassEffect:
+    """The training examples of one class and what they do together to what is asked about.
+
+    count          how many there are, without the queries themselves.
+    supports       sum of their positive scores, ≥ 0;  opposes: of the negative ones, ≤ 0.
+    """
+
+    label: int
+    count: int
+    supports: float
+    opposes: float
+
+    @property
+    def total(self) -> float:
+        """The sum of all their scores."""
+        return self.supports + self.opposes
 
 
 @dataclass(frozen=True)

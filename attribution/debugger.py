@@ -26,6 +26,7 @@ from PIL import Image
 from attribution import pipeline
 from attribution.answers import (
     Breakdown,
+    ClassEffect,
     Cluster,
     ColumnInfluence,
     DistancePlot,
@@ -33,6 +34,7 @@ from attribution.answers import (
     EvidenceRow,
     GroupEvidence,
     Item,
+    Lists,
     NamedCheckpoint,
     Near,
     Planted,
@@ -40,12 +42,14 @@ from attribution.answers import (
     Reading,
     WordBreakdown,
 )
+from attribution.asking import Asked, Reader
 from attribution.changes import Changes
 from attribution.columns import Columns
 from attribution.distances import Distances
 from attribution.errors import InvalidInput, Unsuited
-from attribution.evidence import describe_distance, percentile, plotted_rows
+from attribution.evidence import describe_distance, effect_by_class, percentile, plotted_rows
 from attribution.examples import Examples, Preview
+from attribution.given import Column, Given
 from attribution.index import open_index
 from attribution.methods import METHODS, named, over_layers
 from attribution.methods.protocol import Queries, VectorScorer
@@ -85,6 +89,7 @@ class Debugger:
         self._store, self._source = gradients.store, gradients.source
         self._index = open_index(opened.folder, self._manifest["facts"], self._store)
         self._distances = Distances(self._loaded, self._predictions)
+        self._reader = Reader(gradients.task, self._source, self._loaded, self._distances)
         self._ranker = Ranker(self._index, self._store, self._source, self._distances.near_identical)
         self._readings = Readings(gradients.task, self._splits, self._source, self._loaded.preview)
         self._scorers: dict[str, VectorScorer] = {}
@@ -282,23 +287,60 @@ class Debugger:
         at = ids.index(id_)
         return ids[at - 1] if at else None, ids[at + 1] if at + 1 < len(ids) else None
 
+    # --- something new ------------------------------------------------------------------------------------------
+
+    @property
+    def why_not_ask(self) -> str:
+        """Why nothing outside the data can be asked about, with what to add to the project; "" where it can."""
+        return self._reader.why_not
+
+    @property
+    def fields(self) -> tuple[Column, ...]:
+        """What a row that is asked about has a value for; nothing for texts and pictures."""
+        return self._reader.columns
+
+    def given(self, id_: str) -> Given:
+        """What a person would have given for an example: the text, the picture in its own size, or the row."""
+        return self._reader.given(*self._locate(id_))
+
+    def read(self, given: Given) -> Asked:
+        """A text, a PIL picture or a mapping of column to value as the model is given it, and what it says of it.
+
+        Raises `InvalidInput` for what cannot be read, with the sentence to show. Nothing of it is kept.
+        """
+        return self._reader.read(given)
+
+    def ask(
+        self, given: Given | Asked, *, target: str | int = "predicted", k: int = 12, method: str = "tracin"
+    ) -> Evidence:
+        """`evidence` of something that is in neither data set.
+
+        target "predicted", or the number of any class. The answer's query has the split "new" and no label.
+        Raises `InvalidInput` for what `read` and `evidence` raise it for.
+        """
+        asked = given if isinstance(given, Asked) else self.read(given)
+        return self._evidence(asked.item, target, k, method, asked)
+
     # --- evidence -----------------------------------------------------------------------------------------------
 
-    def evidence(self, id_: str, *, target: str = "predicted", k: int = 12, method: str = "tracin") -> Evidence:
+    def evidence(self, id_: str, *, target: str | int = "predicted", k: int = 12, method: str = "tracin") -> Evidence:
         """The k training examples that support, and the k that oppose, what the query asks about.
 
         target "predicted": why does the model say this? (loss of the predicted label); "label": what speaks for the
-        label the data gives? (loss of that label). A training example is never its own evidence.
-        Raises `InvalidInput` for an unknown id, target or method.
+        label the data gives? (loss of that label); or the number of any class. A training example is never its own
+        evidence. Raises `InvalidInput` for an unknown id, target or method.
         """
-        item = self.item(id_)
-        asked = self._asked(item, target)
-        shared, found = self._answered([item], [asked], target, k, method, alone=item)
+        return self._evidence(self.item(id_), target, k, method)
+
+    def _evidence(self, item: Item, target: str | int, k: int, method: str, new: Asked | None = None) -> Evidence:
+        """new: what was read, where the item is in neither data set."""
+        label = self._asked(item, target)
+        shared, found = self._answered([item], [label], _target_name(item, target), k, method, alone=item, new=new)
         return Evidence(
             query=item,
-            target_label=asked,
+            target_label=label,
             standout=verdict(found.scores, self._reference(method), found.strongest),
-            exact_copies=self._exact_copies(item),
+            exact_copies=new.copies if new else self._exact_copies(item),
             **shared,
         )
 
@@ -324,12 +366,13 @@ class Debugger:
         method: str,
         *,
         alone: Item | None = None,
+        new: Asked | None = None,
     ) -> tuple[dict[str, Any], Ranking]:
         """The fields of `Lists` for the sum of some queries, and the ranking they are from.
 
-        alone: the only query, which rows then have all their distances to.
+        alone: the only query, which rows then have all their distances to; new: what was read of it.
         """
-        scorer, queries = self._scorer(method), self._queries(items, asked, "loss")
+        scorer, queries = self._scorer(method), self._queries(items, asked, "loss", new)
         start = time.perf_counter()
         gradients = self._source.group_gradients(queries)
         seconds_gradient, start = time.perf_counter() - start, time.perf_counter()
@@ -337,7 +380,7 @@ class Debugger:
         seconds_search = time.perf_counter() - start
         listed = (*found.proponents, *found.opponents)
         distances = self._ranker.gradient_distance(*_estimates(listed), gradients, scorer)
-        rows = [self._row(each, float(gradient), alone) for each, gradient in zip(listed, distances, strict=True)]
+        rows = [self._row(each, float(gradient), alone, new) for each, gradient in zip(listed, distances, strict=True)]
         shared = {
             "target": target,
             "method": method,
@@ -396,15 +439,13 @@ class Debugger:
         """Both ends of the ranking of a query vector."""
         return self._index.extremes(vector, k)
 
-    def _row(self, listed: Listed, gradient_distance: float, query: Item | None = None) -> EvidenceRow:
+    def _row(
+        self, listed: Listed, gradient_distance: float, query: Item | None = None, new: Asked | None = None
+    ) -> EvidenceRow:
         """A row of a list; without a single query there is no distance but that of the gradients."""
-        kinds = self._distances.kinds if query else ()
+        kinds = new.places if new else self._distances.kinds if query else ()
         row = np.array([listed.row])
-        distances = {
-            kind: float(self._distances.between(kind, query.split, query.position, row)[0])
-            for kind in kinds
-            if query is not None
-        }
+        distances = {kind: float(self._distance(kind, query, row, new)[0]) for kind in kinds if query is not None}
         return EvidenceRow(
             self._item("train", listed.row),
             listed.score,
@@ -414,18 +455,29 @@ class Debugger:
             listed.estimate,
         )
 
-    def distance_plot(self, evidence: Evidence, kind: str) -> DistancePlot:
-        """Influence against one of `distance_kinds`, over at most 20,000 training examples."""
+    def _distance(
+        self, kind: str, query: Item, rows: NDArray[np.int64], new: Asked | None = None
+    ) -> NDArray[np.float32]:
+        """Distance from a query to some training rows, (n,)."""
+        if new is not None:
+            return self._distances.from_place(kind, new.places[kind], rows)
+        return self._distances.between(kind, query.split, query.position, rows)
+
+    def distance_plot(self, evidence: Evidence, kind: str, new: Asked | None = None) -> DistancePlot:
+        """Influence against one of `distance_kinds`, over at most 20,000 training examples.
+
+        new: what was read, for the evidence of something that is in neither data set.
+        """
         if kind not in self.distance_kinds:
             raise InvalidInput(f"The distance “{kind}” is not defined here.", f"Use {', '.join(self.distance_kinds)}.")
         query, rows = evidence.query, plotted_rows(evidence)
         scores = evidence.scores_at(rows)
         if kind == "gradient":
             scorer = self._scorer(evidence.method)
-            gradients = self._source.query_gradients(self._queries([query], [evidence.target_label], "loss"))
+            gradients = self._source.query_gradients(self._queries([query], [evidence.target_label], "loss", new))
             distance = self._ranker.gradient_distance(rows, scores, gradients, scorer)
         else:
-            distance = self._distances.between(kind, query.split, query.position, rows)
+            distance = self._distance(kind, query, rows, new)
         correlation, caption = describe_distance(kind, rows, distance, scores, evidence)
         return DistancePlot(kind, rows, distance, scores, self.train.labels[rows], correlation, caption)
 
@@ -449,6 +501,10 @@ class Debugger:
             return Near(item, distance, None, None)
         score = float(evidence.scores_at(np.array([row]))[0])
         return Near(item, distance, score, percentile(evidence.scores, score))
+
+    def by_class(self, evidence: Lists) -> tuple[ClassEffect, ...]:
+        """The scores of an answer summed over the training examples of each class; see `evidence.effect_by_class`."""
+        return effect_by_class(evidence, self.train)
 
     def breakdown(
         self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"
@@ -567,9 +623,16 @@ class Debugger:
             margin=float(found.logits[i, label] - others.max()),
         )
 
-    def _asked(self, item: Item, target: str) -> int:
+    def _asked(self, item: Item, target: str | int) -> int:
+        """The class that is asked about."""
+        if isinstance(target, int):
+            if not 0 <= target < len(self.classes):
+                raise InvalidInput(f"There is no class number {target}.", f"Use 0 to {len(self.classes) - 1}.")
+            return target
         if target not in TARGETS:
             raise InvalidInput(f"The target “{target}” is not known.", f"Use {' or '.join(TARGETS)}.")
+        if target == "label" and item.is_new:
+            raise InvalidInput("Something new has no label to ask about.", "Ask about predicted, or about a class.")
         return item.predicted if target == "predicted" else item.label
 
     def _reference(self, method: str) -> Sequence[float]:
@@ -584,8 +647,10 @@ class Debugger:
     def _inputs(self, item: Item) -> Any:
         return self._splits[item.split].inputs([item.position])
 
-    def _queries(self, items: Sequence[Item], labels: Sequence[int], measure: Measure) -> Queries:
-        inputs = self._splits[items[0].split].inputs([item.position for item in items])
+    def _queries(
+        self, items: Sequence[Item], labels: Sequence[int], measure: Measure, new: Asked | None = None
+    ) -> Queries:
+        inputs = new.inputs if new else self._splits[items[0].split].inputs([item.position for item in items])
         return Queries(tuple(item.id for item in items), inputs, np.array(labels, np.int64), measure)
 
     def _exact_copies(self, item: Item) -> tuple[str, ...]:
@@ -599,6 +664,13 @@ class Debugger:
         if shape_of is None or shown.kind != "image":
             return None
         return np.asarray(Image.open(io.BytesIO(shown.image)).resize(shape_of.shape[::-1]), np.uint8)
+
+
+def _target_name(item: Item, target: str | int) -> str:
+    """What a target is called: a class that is also the prediction is the prediction."""
+    if isinstance(target, str):
+        return target
+    return "predicted" if target == item.predicted else "label" if target == item.label else "class"
 
 
 def _train_rows(items: Sequence[Item]) -> list[int]:

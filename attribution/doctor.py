@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attribution import estimate, loading
+from attribution import asking, estimate, loading
 from attribution.embedding import chosen_recipe
 from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Examples
@@ -61,6 +61,7 @@ def _run(project: Project, recipe: EmbedRecipe, folder: Path) -> Iterator[Check]
     if train is not None:
         order, stable = _attempt("order", lambda: (_order(project), True))
         yield order
+        yield from _asking(project)
     built, model = _attempt("model", lambda: _model(project, folder))
     yield built
     if train is None or model is None or not stable:
@@ -116,6 +117,20 @@ def _order(project: Project) -> str:
                 "Take random augmentation out of the data set that Whence reads.",
             )
     return "The same row gives the same example twice."
+
+
+def _asking(project: Project) -> Iterator[Check]:
+    """Whether something new would be read as the data is; nothing to check where nothing new is read."""
+    try:
+        if asking.reader(project) is None:
+            return
+        sentence, same = asking.compare_reading(project)
+    except AttributionError as error:
+        yield Check("read", False, error.message, error.hint)
+    except Exception as error:  # the user's code runs in here
+        yield Check("read", False, f"{type(error).__name__}: {error}", "Run the project file by itself.")
+    else:
+        yield Check("read", same, sentence, "" if same else "Let read= do exactly what the data set does to an input.")
 
 
 def _model(project: Project, folder: Path) -> tuple[str, nn.Module]:

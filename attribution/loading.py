@@ -106,7 +106,7 @@ def _check_finite(value: Any, names: Sequence[str] | None, id_: str, i: int, spl
             f"The {split} example {id_} (row {i}) holds half a character, which no file can keep.",
             "Decode the text anew, with errors='replace'.",
         )
-    if not _is_finite(value):
+    if not is_finite(value):
         where = f" in the column “{names[_first_not_finite(value)]}”" if names and _is_vector(value) else ""
         raise InvalidInput(
             f"The {split} example {id_} (row {i}) holds NaN or infinite values{where}.",
@@ -122,11 +122,12 @@ def _first_not_finite(value: Any) -> int:
     return next(j for j, number in enumerate(value.tolist()) if not math.isfinite(number))
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether no number in an input is NaN or infinite."""
     if isinstance(value, Mapping):
-        return all(map(_is_finite, value.values()))
+        return all(map(is_finite, value.values()))
     if isinstance(value, list | tuple):
-        return all(map(_is_finite, value))
+        return all(map(is_finite, value))
     if isinstance(value, torch.Tensor):
         return not value.is_floating_point() or bool(torch.isfinite(value).all())
     if isinstance(value, float | np.ndarray | np.floating):

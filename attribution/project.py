@@ -61,6 +61,9 @@ class Project:
     measurement     what a query asks about, same signature, lower is better; the loss when absent.
     collate         list of inputs -> what the model is called with; stacking when absent.
     preview         (dataset, i) -> str, picture (PIL or array) or mapping: what a person sees of item i.
+    read            (str, PIL picture or mapping of column to value) -> input as the data sets give it: how something
+                    that is in neither of them is asked about. A picture comes in grey or RGB as the previews are, in
+                    its own size, so the data set's own transform will do. Absent: only what needs no reading.
     notes           (dataset, i) -> a sentence to show beside item i, "" for none: what is known of it beside its label.
     tokens          (input) -> the word, or part of one, at each position that the model reads; "" where none stands.
     layers          names of the modules to track; all trained parameters when absent.
@@ -80,6 +83,7 @@ class Project:
     measurement: Callable[..., torch.Tensor] | None = None
     collate: Callable[[list[Any]], Any] | None = None
     preview: Callable[[Any, int], Any] | None = None
+    read: Callable[[Any], Any] | None = None
     notes: Callable[[Any, int], str] | None = None
     tokens: Callable[[Any], Sequence[str]] | None = None
     layers: Sequence[str] | None = None

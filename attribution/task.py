@@ -67,6 +67,12 @@ class Task:
             _load_weights(model, Path(weights))
         return model.to(self.device).eval()
 
+    def batch(self, items: list[Any]) -> Inputs:
+        """Inputs as a data set gives them, as what the model is called with, on the task's device."""
+        collate = self.project.collate
+        with running("collate()" if collate else "Stacking the inputs"):
+            return _to_device(collate(items) if collate else default_collate(items), self.device)
+
     def logits(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """(B, K) outputs of the model."""
         return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
@@ -297,9 +303,7 @@ class Split:
                 index = rows if isinstance(rows, slice) else torch.as_tensor(np.asarray(rows))
                 return stacked[index].to(self.task.device, copy=True)  # a model may change its input in place
             items = [self._read(int(i)) for i in numbers]
-            with running("collate()" if self._collate else "Stacking the inputs"):
-                batch = self._collate(items) if self._collate else default_collate(items)
-            return _to_device(batch, self.task.device)
+            return self.task.batch(items)
 
     def labels(self, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
         """The labels of these rows as training sees them (planted noise included), (B,) int64."""

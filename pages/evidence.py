@@ -23,8 +23,10 @@ from pages.shared import (
     chrome,
     column_charts,
     elements,
+    faces,
     figures,
     flagging,
+    group,
     links,
     nearest,
     row_faces,
@@ -168,10 +170,12 @@ def walk(debugger: Debugger, at: Selection) -> dict[str, str]:
     return {key: at.link(id=id, target="predicted", without=()) for key, id in found if id is not None}
 
 
-def draw_walk(steps: dict[str, str]) -> None:
+def draw_walk(debugger: Debugger, at: Selection, steps: dict[str, str]) -> None:
     words = {"p": "Previous mistake", "n": "Next mistake"}
-    if steps:
-        elements.draw(elements.row(*(_walk_button(words[key], key, steps.get(key)) for key in words)), key="walk")
+    found = [_walk_button(words[key], key, steps.get(key)) for key in words] if steps else []
+    edit = [] if debugger.why_not_ask else [elements.button("Edit this example", links.ask(at.id))]
+    if found or edit:
+        elements.draw(elements.row(*found, *edit), key="walk")
 
 
 def _walk_button(words: str, key: str, href: str | None) -> Element:
@@ -224,16 +228,7 @@ def _faces(debugger: Debugger, query: Item) -> columns.Show:
     """What shows an example beside the one that is asked about."""
     if debugger.preview(query.id).kind == "row":
         return row_faces.shower(debugger, query)
-    return lambda id: _face(debugger, id)
-
-
-def _face(debugger: Debugger, id: str) -> columns.Face:
-    said = debugger.note(id)
-    note = {"note": said} if said else {}
-    src = state.preview_src(debugger, id)
-    if src:
-        return {"src": src, **note}
-    return {"text": wording.shortened(debugger.preview(id).text), **note}
+    return lambda id: faces.face(debugger, id)
 
 
 # ── the tabs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -438,6 +433,9 @@ def evidence_frame(evidence: Evidence, classes: Sequence[str]) -> pd.DataFrame:
 
 def draw_page() -> None:
     debugger = state.debugger()
+    if group.is_asked():
+        group.draw_page(debugger)
+        return
     at, item = chosen(debugger, selection(debugger))
     if not item.is_mistake:
         at = replace(at, target="predicted")  # the label is what was predicted: one question
@@ -448,7 +446,7 @@ def draw_page() -> None:
     with state.drawn_errors():
         evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
     chrome.planted_banner(debugger)
-    draw_walk(steps)
+    draw_walk(debugger, at, steps)
     draw_columns(debugger, at, evidence)
     if not evidence.is_zero:
         what_if.draw(debugger, evidence, at.without, at.link)

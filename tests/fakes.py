@@ -70,6 +70,7 @@ class FakeDebugger:
     run_id: str = "a1b2c3d4e5f6"
     index_id: str = "0f1e2d3c4b5a"
     data_hash: str = "9c8b7a6d5e4f"
+    why_not_ask: str = ""
     method_names: tuple[str, ...] = ("tracin",)
     nearest_kinds: tuple[str, ...] = ("pixel", "feature")
     method_choices: Mapping[str, str] = field(default_factory=lambda: {"tracin": "tracin, all layers"})

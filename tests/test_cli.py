@@ -430,6 +430,9 @@ def test_several_queries_are_asked_about_together(workspace: Path, tmp_path: Pat
         )
     assert found["proponents"][0]["position"] == total.argmax()
     assert set(found["opponents"][0]["distances"]) == {"gradient"}
+    by_class = sum(each["total"] for each in found["classes"])
+    assert [each["label_name"] for each in found["classes"]] == ["top", "middle", "bottom"]
+    assert by_class == pytest.approx(float(total.sum()), rel=1e-3)
     table = disk.whence("query", "--test", "4", "--test", "test:7", "--workspace", workspace)
     assert table.out.startswith("2 examples together; asking about the class each is labelled, by tracin.")
 

@@ -16,12 +16,13 @@ from tests import disk
 # From the ground up: a module imports from its own line and the lines before it.
 ORDER = (
     "errors progress files",
-    "examples scores",
+    "examples scores uploads edits",
     "decisions",
     "flags",
     "changes",
     "comparing",
     "project",
+    "given",
     "words task modalities attention recurrence windows datasets",
     "forms",
     "layers projection",
@@ -34,7 +35,7 @@ ORDER = (
     "store scan retraining crossvalidation",
     "fidelity whatif",
     "index nearest suspects methods explain tokens bm25 standout source readings distances mistakes evidence answers",
-    "ranking columns",
+    "ranking asking columns",
     "workspace estimate",
     "artefacts continuing",
     "revisions",
@@ -58,8 +59,8 @@ ALONE = {
 }
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
-    "errors", "progress", "files", "examples", "scores", "decisions", "flags", "changes", "comparing", "project",
-    "answers",
+    "errors", "progress", "files", "examples", "scores", "uploads", "edits", "decisions", "flags", "changes",
+    "comparing", "project", "given", "answers",
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from pages.shared.links import FOLLOW_JS, MOST_WITHOUT, token
 from pages.shared.theme import OPPOSES_GLYPH, RIGHT_GLYPH, SUPPORTS_GLYPH, WRONG_GLYPH
 
 if TYPE_CHECKING:
-    from attribution.answers import Evidence, EvidenceRow, Item
+    from attribution.answers import Evidence, EvidenceRow, Item, Lists
 
 SHOWN_COPIES = 12
 SNIPPET = 160  # characters of a text on a card
@@ -53,6 +53,10 @@ h1,h2{font-size:1.125rem;line-height:1.3;font-weight:600;margin:0;overflow-wrap:
 .query>h1{margin-bottom:8px}
 .query>img{width:224px;height:224px}
 .query .text{max-height:20em;overflow:auto;border:1px solid var(--border);border-radius:6px;padding:8px}
+.text{overflow-wrap:anywhere;unicode-bidi:plaintext;text-align:start}
+.faces{display:grid;grid-template-columns:repeat(auto-fill,minmax(48px,1fr));gap:6px;max-width:340px}
+.faces.wide{grid-template-columns:minmax(0,1fr)}
+.faces a{display:block;min-height:48px;font-size:.875rem}.faces img{width:100%;aspect-ratio:1}
 dl{display:grid;grid-template-columns:fit-content(64%) minmax(0,1fr);gap:2px 10px;margin:0}
 dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
 dd.apart{font-weight:600}dd .mark{display:inline-block;width:1.2em}
@@ -119,10 +123,18 @@ const run = ([words, name, said]) => {
   if (said) made.title = said;
   return made;
 };
+const member = m => {
+  const a = link(m.href, '', face(m.face, m.alt));
+  a.title = m.alt;
+  return a;
+};
 const cell = ([name, value, mark]) => [el('dt', '', name),   // mark: how the value stands beside the one asked about
   el('dd', mark && mark !== '=' ? 'apart' : '', mark ? el('span', 'mark', mark) : null, value)];
 const face = (shown, alt) => {
-  if (shown.row) return el('dl', '', ...shown.row.flatMap(cell));
+  if (shown.faces) return el('div', shown.faces.some(m => !m.face.src) ? 'faces wide' : 'faces',
+    ...shown.faces.map(member));
+  const cells = shown.row && el('dl', '', ...shown.row.flatMap(cell));
+  if (cells) return el('div', '', cells, shown.note && el('div', 'grey', shown.note));
   if (!shown.src) return el('div', 'text', ...(shown.runs ? shown.runs.map(run) : [shown.text || '']));
   const img = el('img');
   img.alt = alt; img.decoding = 'async'; img.src = shown.src;
@@ -441,7 +453,7 @@ def planted_sentence(rows: Sequence[EvidenceRow]) -> str:
 
 
 def card(
-    kind: str, row: EvidenceRow, evidence: Evidence, classes: Sequence[str], *, largest: float, show: Show, link: Link
+    kind: str, row: EvidenceRow, evidence: Lists, classes: Sequence[str], *, largest: float, show: Show, link: Link
 ) -> dict[str, Any]:
     item = row.item
     return {
@@ -497,7 +509,7 @@ def chip_words(item: Item, classes: Sequence[str]) -> str:
     return f"label: {classes[item.label]}, really: {classes[item.truth]}"
 
 
-def tooltip(row: EvidenceRow, evidence: Evidence) -> str:
+def tooltip(row: EvidenceRow, evidence: Lists) -> str:
     distances = [f"{kind} distance {distance:.3g}" for kind, distance in row.distances.items()]
     return "\n".join([row.item.id, f"influence {signed(row.score)} ({evidence.unit})", *distances])
 

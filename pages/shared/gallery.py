@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import streamlit as st
 
-from pages.shared import links
+from pages.shared import links, picking
 from pages.shared.elements import CSS
 
 
@@ -45,6 +45,7 @@ class Tile:
 
 _CSS = (
     CSS
+    + picking.CSS
     + """
 .root{container-type:inline-size;scroll-margin-top:240px}
 .split{display:grid;grid-template-columns:minmax(0,1fr) 272px;gap:20px;align-items:start}
@@ -95,6 +96,7 @@ aside .rest{display:grid;gap:12px;align-content:start}
 )
 _JS = (
     links.FOLLOW_JS
+    + picking.JS
     + """
 function el(tag, cls, ...children) {
   const made = document.createElement(tag);
@@ -130,14 +132,16 @@ function bars(tile) {
     return [words, bar, el('span', 'value', value)];
   }));
 }
-function fill(aside, tile) {
+function fill(aside, tile, picks) {
   const open = el('a', 'button main', tile.action); open.href = tile.href;
   const given = el('span', 'chip given', tile.given);
   const predicted = el('span', 'chip predicted', tile.chip || 'pred ' + tile.predicted);
   const planted = tile.planted ? [el('p', 'flagged', tile.planted)] : [];
   const chips = el('div', 'row', given, predicted), facts = el('p', 'muted', tile.facts);
   const note = tile.note ? [el('p', '', tile.note)] : [];
-  const rest = el('div', 'rest', el('h2', '', tile.id), chips, ...planted, bars(tile), ...note, facts, open);
+  const pick = picks ? [el('button', 'pick', picks.has(tile.id) ? 'Picked ✓ (x)' : 'Pick for a group (x)')] : [];
+  if (picks) pick[0].onclick = () => picks.toggle(tile.id);
+  const rest = el('div', 'rest', el('h2', '', tile.id), chips, ...planted, bars(tile), ...note, facts, open, ...pick);
   aside.replaceChildren(picture(tile, true), rest);
 }
 export default function({ parentElement, data }) {
@@ -154,13 +158,14 @@ export default function({ parentElement, data }) {
     root.dataset.page = data.page; root.dataset.here = 0;
   }
   const tiles = [...grid.children];
+  const picks = data.picks ? picking(root, data.picks, tiles, () => show(+root.dataset.here)) : null;
   const show = n => {
     root.dataset.here = n;
     tiles.forEach((t, i) => {
       t.tabIndex = i === n ? 0 : -1;
       t.classList.toggle('here', i === n); t.setAttribute('aria-selected', String(i === n));
     });
-    if (tiles[n]) fill(aside, data.tiles[n]);
+    if (tiles[n]) fill(aside, data.tiles[n], picks);
   };
   const go = n => { n = Math.min(tiles.length - 1, Math.max(0, n)); show(n); tiles[n].focus(); };
   const columns = () => getComputedStyle(grid).gridTemplateColumns.split(' ').length;
@@ -187,18 +192,23 @@ export default function({ parentElement, data }) {
     if (k === 'ArrowRight') go(i + 1); else if (k === 'ArrowLeft') go(i - 1);
     else if (k === 'ArrowDown') go(i + columns()); else if (k === 'ArrowUp') go(i - columns());
     else if (k === 'Home') go(0); else if (k === 'End') go(tiles.length - 1);
+    else if (k === 'x' && picks) picks.toggle(t.dataset.id);
     else if (k !== 'r' && k !== 'c') done = false;
     if (done) { e.preventDefault(); e.stopPropagation(); }
   };
 }
 """
 )
-_HTML = """<div class="root"><div class="split"><div class="grid" role="listbox"></div>
+_HTML = f"""<div class="root">{picking.HTML}<div class="split"><div class="grid" role="listbox"></div>
 <aside aria-label="The example in focus"></aside></div></div>"""
 _gallery = st.components.v2.component("whence_gallery", html=_HTML, css=_CSS, js=_JS)
 
 
-def gallery(tiles: Sequence[Tile], *, page: str, label: str, key: str, as_list: bool = False) -> None:
-    """Draw the tiles; `page` names what they are, and has to change when they do. As a list: a tile a line."""
-    data = {"tiles": [asdict(tile) for tile in tiles], "page": page, "label": label, "list": as_list}
+def gallery(tiles: Sequence[Tile], *, page: str, label: str, key: str, picks: str = "", as_list: bool = False) -> None:
+    """Draw the tiles; `page` names what they are, and has to change when they do. As a list: a tile a line.
+
+    picks: the name under which the tab keeps what is picked for a group; "" where nothing can be.
+    """
+    shown = [asdict(tile) for tile in tiles]
+    data = {"tiles": shown, "page": page, "label": label, "picks": picks, "list": as_list}
     _gallery(key=key, data=data)
