@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from attribution.changes import Changes
 from attribution.errors import AttributionError, Damaged
 from attribution.workspace import Manifest, Workspace, missing
 
@@ -53,6 +54,9 @@ def _project(workspace: Workspace) -> tuple[str, str]:
         return "", ""
     if "demo" in record:
         return str(record["demo"]), f"demo {record['demo']}"
+    if "applied" in record:
+        changed = Changes.from_record(record["applied"]["changes"])
+        return workspace.name, f"{record['applied']['of']} with {changed.sentence}"
     return str(record.get("name", "")), str(record["file"])
 
 

@@ -167,6 +167,26 @@ class Workspace:
         """Where decisions are put for a process of its own to read."""
         return self.path / "changes" / f"{name}.json"
 
+    # --- others in the same folder ------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What the folder is called."""
+        return self.path.resolve().name
+
+    def beside(self, name: str) -> Workspace:
+        """Another workspace in the folder that this one stands in; raises `InvalidInput` for what is no plain name."""
+        if Path(name).name != name or name.startswith(".") or not name.isprintable():
+            raise InvalidInput(f"“{name}” is no name of a workspace.", "Name a folder beside this one, not a path.")
+        if name == self.name:
+            raise InvalidInput(f"“{name}” is this workspace itself.", "Name another one beside it.")
+        return Workspace(self.path.resolve().parent / name)
+
+    def neighbours(self) -> list[str]:
+        """Names of the workspaces beside this one, in their order."""
+        folders = (path.parent.name for path in self.path.resolve().parent.glob("*/workspace.json"))
+        return sorted(name for name in folders if name != self.name and not name.startswith("."))
+
     # --- artefacts ----------------------------------------------------------------------------------------------
 
     def folder(self, kind: str, id_: str) -> Path:
@@ -295,6 +315,9 @@ _CHOSEN: dict[str, tuple[type, ...]] = {
     "dtype": (str,),
 }
 
+# What is recorded of a project, by the key that tells its kind; without any it is a file.
+_PROJECTS: dict[str, dict[str, type]] = {"demo": {"demo": str, "options": dict}, "applied": {"applied": dict}}
+
 
 def _check_record(path: Path, record: dict[str, Any]) -> None:
     """Raise `StoreError` unless a workspace's own file says what `Workspace` writes there."""
@@ -303,7 +326,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         raise StoreError(f"{path}: “current” is {current!r}, not the id of each kind.", _ANOTHER)
     if not isinstance(project, dict):
         raise StoreError(f"{path}: “project” is {project!r}, not a demo or a file.", _ANOTHER)
-    wanted = {"demo": str, "options": dict} if "demo" in project else {"file": str}
+    wanted = next((keys for first, keys in _PROJECTS.items() if first in project), {"file": str})
     for key, kind in wanted.items():
         if project and not isinstance(project.get(key), kind):
             raise StoreError(f"{path}: “{key}” of the project is {project.get(key)!r}.", _ANOTHER)

@@ -32,7 +32,7 @@ verbs = typer.Typer()
 
 @verbs.command()
 def demo(
-    name: Annotated[str, typer.Argument(help="fashion")],
+    name: Annotated[str, typer.Argument(help="fashion, or fashion-rbf: a kernel machine on the same data")],
     workspace: WorkspaceOption = None,
     full: Annotated[bool, typer.Option("--full", help="All 70,000 pictures, where they are found.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Let --full download them.")] = False,
