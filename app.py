@@ -20,6 +20,7 @@ PAGES = {
         st.Page("pages/overview.py", title="Overview", icon=":material/grid_on:", default=True),
         st.Page("pages/mistakes.py", title="Mistakes", icon=":material/photo_library:", url_path="mistakes"),
         st.Page("pages/evidence.py", title="Evidence", icon=":material/account_tree:", url_path="evidence"),
+        st.Page("pages/versus.py", title="Two models", icon=":material/balance:", url_path="versus"),
     ],
     "Fix": [
         st.Page("pages/suspects.py", title="Suspects", icon=":material/flag:", url_path="suspects"),

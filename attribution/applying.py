@@ -22,7 +22,7 @@ from attribution.artefacts import examples_of
 from attribution.changes import Changes
 from attribution.errors import InvalidInput, StoreError
 from attribution.project import Project
-from attribution.workspace import Workspace
+from attribution.workspace import Workspace, recipe_id
 
 
 class Applied(Dataset[tuple[Any, int]]):
@@ -43,7 +43,7 @@ class Applied(Dataset[tuple[Any, int]]):
 
 def usual_name(workspace: Workspace, changes: Changes) -> str:
     """What the workspace of some decisions is called unless told: the same for the same ones."""
-    return f"{workspace.path.resolve().name}-after-{changes.name[:6]}"
+    return f"{workspace.name}-after-{recipe_id('changes', changes.record(), {})[:6]}"
 
 
 def record(workspace: Workspace, project: Project, changes: Changes, name: str) -> Workspace:
@@ -61,9 +61,8 @@ def record(workspace: Workspace, project: Project, changes: Changes, name: str) 
             f"Project “{project.name}” has checkpoints and no retrain=…, so how to train it again is not known.",
             "Pass retrain=TrainingRecipe(…) as it was trained.",
         )
-    of = workspace.path.resolve().name
     target = workspace.beside(name)
-    wanted = {"applied": {"of": of, "run": run, "changes": changes.record()}}
+    wanted = {"applied": {"of": workspace.name, "run": run, "changes": changes.record()}}
     if target.record().get("project", wanted) != wanted:
         raise InvalidInput(f"The workspace {name} was made for something else.", "Give another --name.")
     target.record_project(wanted)

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attribution import index as vector_index
 from attribution import applying, loading, predictions, revisions, standout
+from attribution import index as vector_index
 from attribution.artefacts import (
     Make,
     checkpoint_files,

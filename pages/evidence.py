@@ -18,7 +18,7 @@ import pandas as pd
 import streamlit as st
 
 from attribution.errors import InvalidInput
-from pages.shared import chrome, elements, figures, links, state, theme, what_if
+from pages.shared import chrome, elements, figures, links, second, state, theme, what_if
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
 
@@ -411,6 +411,7 @@ def draw_page() -> None:
     chrome.planted_banner(debugger)
     draw_walk(steps)
     draw_columns(debugger, at, evidence)
+    second.draw_way(at.id, at.target)
     if not evidence.is_zero:
         what_if.draw(debugger, evidence, at.without, at.link)
         draw_tabs(debugger, at, evidence)

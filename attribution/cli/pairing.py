@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,10 @@ from attribution.cli.options import (
 from attribution.cli.printing import described, evidence_row, print_json, print_rows, print_status, reported, say
 
 if TYPE_CHECKING:
+    from attribution.answers import Evidence
+    from attribution.debugger import Debugger
     from attribution.versus import Pair, Versus
+    from attribution.workspace import Workspace
 
 
 verbs = typer.Typer()
@@ -85,7 +89,7 @@ def versus(
 
     here = Workspace(workspace_of(project, workspace))
     if other is None:
-        print_rows([{"workspace": name, "holds": holds(here, name)} for name in here.neighbours()], as_json)
+        print_rows([{"workspace": name, "holds": _holds(here, name)} for name in here.neighbours()], as_json)
         return
     there = here.beside(other)
     opened = [Debugger.open(each.path, device=device) for each in (here, there)]
@@ -97,7 +101,7 @@ def versus(
     _print_versus(pair, found, distance or pair.distance_kinds[0], as_json)
 
 
-def holds(here: Any, name: str) -> str:
+def _holds(here: Workspace, name: str) -> str:
     """What a workspace beside this one was made for, in words."""
     from attribution.status import workspace_status
 
@@ -127,25 +131,14 @@ def _print_pair(pair: Pair, as_json: bool) -> None:
 
 def _print_versus(pair: Pair, found: Versus, kind: str, as_json: bool) -> None:
     plots = () if any(e.is_zero for e in found.evidence) else pair.distance_plots(found, kind)
-    answers = [
-        {
-            "model": name,
-            "query": described(model, evidence.query),
-            "asked": model.classes[evidence.target_label],
-            "remarks": list(evidence.remarks),
-            "proponents": [evidence_row(model, row) for row in evidence.proponents],
-            "opponents": [evidence_row(model, row) for row in evidence.opponents],
-        }
-        for name, model, evidence in zip(pair.names, pair.models, found.evidence, strict=True)
-    ]
     if as_json:
         print_json(
             {
-                "models": answers,
+                "models": [_answer(*each) for each in zip(pair.names, pair.models, found.evidence, strict=True)],
                 "data": pair.data,
                 "shared_proponents": list(found.shared_supports),
                 "shared_opponents": list(found.shared_opposes),
-                "rank_agreement": None if found.agreement != found.agreement else found.agreement,
+                "rank_agreement": None if math.isnan(found.agreement) else found.agreement,
                 "compared": found.compared,
                 "distance": {"kind": kind, "correlations": [plot.correlation for plot in plots]},
                 "sentence": found.sentence,
@@ -153,16 +146,27 @@ def _print_versus(pair: Pair, found: Versus, kind: str, as_json: bool) -> None:
         )
         return
     typer.echo(f"{pair.data}\n{found.sentence}")
-    for answer, plot in zip(answers, plots or (None, None), strict=True):
-        typer.echo(f"\n{answer['model']} says {answer['query']['predicted_name']}; asked about “{answer['asked']}”.")
-        if plot is not None:
-            typer.echo(plot.caption)
-        for title in ("proponents", "opponents"):
+    captions = [plot.caption for plot in plots] or ["", ""]
+    for name, model, evidence, caption in zip(pair.names, pair.models, found.evidence, captions, strict=True):
+        says, asked = model.classes[evidence.query.predicted], model.classes[evidence.target_label]
+        typer.echo(f"\n{name} says {says}; asked about “{asked}”. {caption}".rstrip())
+        for title, rows in (("proponents", evidence.proponents), ("opponents", evidence.opponents)):
             typer.echo(f"\n{title}")
-            print_rows(_rows(answer[title], found), False)
+            print_rows([_row(evidence_row(model, row), found) for row in rows], False)
 
 
-def _rows(rows: list[dict[str, Any]], found: Versus) -> list[dict[str, Any]]:
-    shared = {*found.shared_supports, *found.shared_opposes}
+def _answer(name: str, model: Debugger, evidence: Evidence) -> dict[str, Any]:
+    return {
+        "model": name,
+        "query": described(model, evidence.query),
+        "asked": model.classes[evidence.target_label],
+        "remarks": list(evidence.remarks),
+        "proponents": [evidence_row(model, row) for row in evidence.proponents],
+        "opponents": [evidence_row(model, row) for row in evidence.opponents],
+    }
+
+
+def _row(row: dict[str, Any], found: Versus) -> dict[str, Any]:
     keys = ("id", "label_name", "score", "percentile", "distance")
-    return [{key: row[key] for key in keys if key in row} | {"in both": row["id"] in shared} for row in rows]
+    in_both = row["id"] in {*found.shared_supports, *found.shared_opposes}
+    return {key: row[key] for key in keys if key in row} | {"in both": in_both}

@@ -2,11 +2,11 @@
 
     f(x) = W φ(x) + b,    φ(x) · φ(x') ≈ exp(−γ ‖x − x'‖²)    loss = Σ_k t · log(1 + exp((1 − y_k f_k(x)) / t))
 
-one machine a class against the rest (y_k is 1 for the class of x, else −1), under the smooth hinge of Koh & Liang (2017,
-section 4.2), which tends to max(0, 1 − s) as t falls to 0. φ is Nyström's map through pictures of the training set
-(Williams & Seeger 2001): gradients by W are then products of kernel values, as those of the kernel machine itself are.
-So influence here falls with the distance between pictures, which is what a network on the same data is compared with.
-The data, and the labels that are flipped on purpose, are those of the demo “fashion”.
+one machine a class against the rest (y_k is 1 for the class of x, else −1), under the smooth hinge of Koh & Liang
+(2017), which tends to max(0, 1 − s) as t falls to 0. φ is Nyström's map through pictures of the training set (Williams
+& Seeger 2001), so that a product of two gradients by W is k(x, x') times a product of two derivatives of the loss: as
+in the kernel machine itself, influence is carried by the kernel, which falls with the distance between pictures. A
+network on the same data is compared with that; labels, the flipped ones too, are those of the demo “fashion”.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ class KernelMachine(nn.Module):
     landmarks (m, H·W) flattened pictures; whitening (m, m) the inverse square root of their kernel matrix. Neither is
     trained, and both follow from the training set: they are not kept with the weights.
     """
+
+    landmarks: Tensor
+    whitening: Tensor
 
     def __init__(self, landmarks: Tensor, whitening: Tensor, *, gamma: float, n_classes: int) -> None:
         super().__init__()
