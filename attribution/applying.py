@@ -75,13 +75,18 @@ def base(workspace: Workspace, applied: Mapping[str, Any]) -> Workspace:
     return workspace.beside(str(applied.get("of", "")))
 
 
+def applied_changes(applied: Mapping[str, Any]) -> Changes:
+    """The decisions of a record; raises `StoreError` where it holds none."""
+    try:
+        return Changes.from_record(applied["changes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"The decisions in workspace.json cannot be read: {error}.", "Apply them again.") from error
+
+
 def applied_project(origin: Workspace, project: Project, applied: Mapping[str, Any]) -> Project:
     """The project of a workspace with the decisions of a record applied to the data of the run they were made on."""
-    try:
-        run, changes = str(applied["run"]), Changes.from_record(applied["changes"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"The decisions in the record cannot be read: {error}.", "Apply them again.") from error
-    examples = examples_of(origin, run).train
+    changes = applied_changes(applied)
+    examples = examples_of(origin, str(applied.get("run"))).train
     changes.require(examples)
     rows, labels = changes.applied(examples)
     train, shown = Applied(project.train, rows, labels), project.preview

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from attribution.changes import Changes
+from attribution.applying import applied_changes
 from attribution.errors import AttributionError, Damaged
 from attribution.workspace import Manifest, Workspace, missing
 
@@ -55,8 +55,8 @@ def _project(workspace: Workspace) -> tuple[str, str]:
     if "demo" in record:
         return str(record["demo"]), f"demo {record['demo']}"
     if "applied" in record:
-        changed = Changes.from_record(record["applied"]["changes"])
-        return workspace.name, f"{record['applied']['of']} with {changed.sentence}"
+        applied = record["applied"]
+        return workspace.name, f"{applied.get('of')} with {applied_changes(applied).sentence}"
     return str(record.get("name", "")), str(record["file"])
 
 

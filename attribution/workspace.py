@@ -176,7 +176,7 @@ class Workspace:
 
     def beside(self, name: str) -> Workspace:
         """Another workspace in the folder that this one stands in; raises `InvalidInput` for what is no plain name."""
-        if Path(name).name != name or name.startswith(".") or not name.isprintable():
+        if not name or Path(name).name != name or name.startswith(".") or not name.isprintable():
             raise InvalidInput(f"“{name}” is no name of a workspace.", "Name a folder beside this one, not a path.")
         if name == self.name:
             raise InvalidInput(f"“{name}” is this workspace itself.", "Name another one beside it.")

@@ -16,7 +16,7 @@ import streamlit as st
 
 from attribution.errors import AttributionError
 from attribution.status import workspace_status
-from attribution.versus import Judged, Pair, Versus
+from attribution.versus import TOP, Judged, Pair, Versus
 from attribution.workspace import Workspace
 from pages.shared import chrome, figures, links, state, theme
 from pages.shared import evidence_columns as columns
@@ -81,6 +81,7 @@ def main() -> None:
     st.title(escaped(f"{pair.names[0]} and {pair.names[1]}, asked the same"), anchor=False)
     draw_choice(asked, names)
     draw_pair(pair, asked)
+    chrome.planted_banner(debugger)
     with state.drawn_errors():
         found = _asked(pair, pair.models[0].index_id, pair.models[1].index_id, asked.id, asked.target)
     draw_question(pair, found, asked, steps)
@@ -90,7 +91,6 @@ def main() -> None:
     draw_evidence(pair, found, asked)
     if has_ranks:
         draw_table(pair, found)
-    chrome.planted_banner(debugger)
     chrome.footer(debugger)
 
 
@@ -239,6 +239,7 @@ def _words(pair: Pair, id: str) -> str:
 
 def draw_evidence(pair: Pair, found: Versus, asked: Asked) -> None:
     st.header("The evidence of each", anchor=False)
+    st.caption(f"The first {SHOWN} of either side; the table below has the {TOP} that are compared.")
     shared = {*found.shared_supports, *found.shared_opposes}
     places = st.container(key="one-column").columns(2, gap="large")
     for number, (place, name) in enumerate(zip(places, pair.names, strict=True)):
@@ -251,8 +252,9 @@ def draw_evidence(pair: Pair, found: Versus, asked: Asked) -> None:
 
 def evidence_view(debugger: Debugger, evidence: Evidence, asked: Asked, shared: set[str]) -> dict[str, Any]:
     """One model's two lists as the Evidence page draws them; what stands in both models' lists is marked."""
+    listed = evidence.proponents[:SHOWN], evidence.opponents[:SHOWN]
     view = columns.view(
-        evidence,
+        replace(evidence, proponents=listed[0], opponents=listed[1]),
         debugger.classes,
         show=lambda id: _face(debugger, id),
         link=lambda id: asked.href(id=id, among=None, target="label"),
@@ -261,10 +263,8 @@ def evidence_view(debugger: Debugger, evidence: Evidence, asked: Asked, shared: 
         methods=(),
     )
     view["query"]["face"] = None  # it stands above, once for both
-    rows = (evidence.proponents, evidence.opponents)
-    for side, listed in zip(view["columns"], rows, strict=False):  # no columns where there is nothing to rank
-        side["cards"] = side["cards"][:SHOWN]
-        for card, each in zip(side["cards"], listed, strict=False):
+    for side, rows in zip(view["columns"], listed, strict=False):  # no columns where there is nothing to rank
+        for card, each in zip(side["cards"], rows, strict=True):
             card["token"] = ""  # leaving out is asked of one model, on its own page
             if each.item.id in shared:
                 card["chips"] = [*card["chips"], {"kind": "decided", "text": "in both"}]
