@@ -86,9 +86,10 @@ def main() -> None:
         found = _asked(pair, pair.models[0].index_id, pair.models[1].index_id, asked.id, asked.target)
     draw_question(pair, found, asked, steps)
     has_ranks = not any(evidence.is_zero for evidence in found.evidence)
-    if has_ranks:
-        draw_distance(pair, found, asked)
-    draw_evidence(pair, found, asked)
+    with st.container(key="one-column"):
+        if has_ranks:
+            draw_distance(pair, found, asked)
+        draw_evidence(pair, found, asked)
     if has_ranks:
         draw_table(pair, found)
     chrome.footer(debugger)
@@ -241,7 +242,7 @@ def draw_evidence(pair: Pair, found: Versus, asked: Asked) -> None:
     st.header("The evidence of each", anchor=False)
     st.caption(f"The first {SHOWN} of either side; the table below has the {TOP} that are compared.")
     shared = {*found.shared_supports, *found.shared_opposes}
-    places = st.container(key="one-column").columns(2, gap="large")
+    places = st.columns(2, gap="large")
     for number, (place, name) in enumerate(zip(places, pair.names, strict=True)):
         with place:
             st.subheader(escaped(name), anchor=False)
@@ -293,7 +294,7 @@ def draw_distance(pair: Pair, found: Versus, asked: Asked) -> None:
     with state.drawn_errors():
         plots = pair.distance_plots(found, kind)
     limit = max(float(plot.distance.max(initial=0.0)) for plot in plots) if kind == "pixel" else None
-    places = st.container(key="two-columns").columns(2, gap="medium")
+    places = st.columns(2, gap="large")
     for place, name, model, evidence, plot in zip(places, pair.names, pair.models, found.evidence, plots, strict=True):
         with place:
             st.markdown(f"**{escaped(name)}**")
