@@ -14,9 +14,11 @@ from benchmarks import (
     fidelity,
     index_million,
     kernel_and_network,
+    loop,
     page_time,
     planted_labels,
     query_time,
+    review_keys,
     suspects,
 )
 
@@ -31,6 +33,8 @@ ALL = {
     "page_time": page_time.main,
     "decisions": decisions.main,
     "suspects": suspects.main,
+    "review_keys": review_keys.main,
+    "loop": loop.main,
 }
 
 for name in sys.argv[1:] or ALL:

@@ -43,7 +43,7 @@ ORDER = (
     "effect",
     "status doctor debugger jobs",
     "audit versus",
-    "exchange report",
+    "exchange report story",
     "cli",
     "__main__",
     "pages",

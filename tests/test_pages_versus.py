@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 import streamlit as st
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from attribution import applying, effect, pipeline
@@ -23,9 +23,8 @@ from attribution.versus import Pair
 from attribution.workspace import Workspace
 from pages.shared import links
 from tests import disk
-from tests.test_pages_compare import served
+from tests.browsing import new_tab, served
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 _OTHER = """from dataclasses import replace
 from tests.worlds import digits_project
 
@@ -111,6 +110,7 @@ def test_what_both_list_is_marked_in_both(monkeypatch: pytest.MonkeyPatch, folde
                 marked = {"kind": "decided", "text": "in both"} in card["chips"]
                 assert marked == (asked(card["href"])["q"] in shared)
                 assert card["token"] == ""
+        assert view["flags"] is None
 
 
 def test_it_starts_with_what_the_other_model_mends(monkeypatch: pytest.MonkeyPatch, folder: Path, pair: Pair) -> None:
@@ -198,7 +198,12 @@ def test_a_comparison_offers_to_make_the_model_after(
 ) -> None:
     path = Path(shutil.copytree(compared.path, tmp_path / "digits"))
     started: list[Any] = []
-    monkeypatch.setattr("attribution.jobs.start", lambda *a: started.append(a) or Job("1", "apply", "running"))
+
+    def start(*arguments: Any) -> Job:
+        started.append(arguments)
+        return Job("1", "apply", "running")
+
+    monkeypatch.setattr("attribution.jobs.start", start)
     app = page(monkeypatch, path, "compare")
     (button,) = [each for each in app.button if each.label == "Make the model after"]
     button.click().run()
@@ -211,14 +216,8 @@ def test_a_comparison_offers_to_make_the_model_after(
 
 @pytest.fixture
 def tab() -> Iterator[Page]:
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium here")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-quic"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(60_000)
+    with new_tab() as page:
         yield page
-        browser.close()
 
 
 @pytest.mark.browser
