@@ -2,7 +2,7 @@
 
     workspace.json                          {"format": 1, "project": …, "embedding": {…}, "current": {kind: id}}
     <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects,
-                                            crossvalidations, retrainings, comparisons
+                                            crossvalidations, retrainings, comparisons, maps
     changes/<hash>.json                     decisions that a page hands to a `retrain` of its own process
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
@@ -35,7 +35,7 @@ FORMAT = 1
 # their projection was chosen by its fidelity, which 2 did not know.
 FORMATS = {
     "examples": 1, "runs": 1, "predictions": 1, "gradients": 3, "indexes": 1, "suspects": 1, "retrainings": 1,
-    "comparisons": 1, "crossvalidations": 1,
+    "comparisons": 1, "crossvalidations": 1, "maps": 1,
 }  # fmt: skip
 Manifest = dict[str, Any]
 
@@ -50,6 +50,7 @@ KINDS = {
     "crossvalidations": ("cross-validation", "suspects --folds 4"),
     "retrainings": ("retrained model", "retrain"),
     "comparisons": ("comparison", "retrain"),
+    "maps": ("map", "map"),
 }
 
 
@@ -72,6 +73,7 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "facts": ("control", "not_predicted"),
         "parents": ("runs",),
     },
+    "maps": {"facts": ("shown", "of"), "parents": ("runs",)},
 }
 
 

@@ -22,7 +22,7 @@ from attribution.demos import fashion
 from attribution.workspace import Workspace
 from tests import disk
 
-VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score", "suspects",
+VERBS = ["demo", "check", "train", "embed", "index", "build", "map", "status", "mistakes", "query", "score", "suspects",
          "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "apply", "versus",
          "export", "import"]  # fmt: skip
 

@@ -42,7 +42,7 @@ ORDER = (
     "pipeline",
     "effect",
     "status doctor debugger jobs",
-    "audit versus",
+    "audit versus landscape",
     "exchange report story",
     "cli",
     "__main__",

@@ -183,6 +183,22 @@ def build(
     print_status(target, as_json)
 
 
+@verbs.command("map")
+def lay_out(
+    project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False, job: JobOption = None
+) -> None:
+    """Lay the examples out on a map of two numbers, for the Landscape page."""
+    from attribution import landscape
+    from attribution.cli.opening import workspace_of
+    from attribution.workspace import Workspace
+
+    target = Workspace(workspace_of(project, workspace))
+    with reported(target.path, "map", job) as progress:
+        id_ = landscape.make(target, progress=progress)
+    facts = target.manifest(landscape.KIND, id_)["facts"]
+    print_rows([{"map": id_, "examples shown": facts["shown"], "of": facts["of"]}], as_json)
+
+
 @verbs.command()
 def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Where a workspace stands; exit code 2 when all is there and cannot be used: damaged, or made by other code."""
