@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from attribution import audit, effect
-from attribution.answers import Cluster, Item
+from attribution.answers import Item
 from attribution.audit import Audit
 from attribution.changes import Changes
 from attribution.comparing import Comparison
@@ -29,7 +29,7 @@ from attribution.progress import Progress, silent
 from attribution.project import Project
 from attribution.workspace import Workspace
 
-LOOKED_AT = 12  # of the largest group of mistakes, the worst: the one with most wrong labels behind it is shown
+LOOKED_AT = 40  # closest calls among the mistakes: of these the one with most wrong labels behind it is shown
 SECONDS_EACH = 5  # that a label takes a person
 
 Place = Literal["overview", "mistakes", "evidence", "distance", "suspects", "review", "compare", "checked", "report"]
@@ -49,13 +49,12 @@ class Step:
 class Story:
     """The walk of a workspace.
 
-    cluster, mistake  the group of mistakes and the one of it that are shown.
-    comparison        id of what was prepared; None where nothing is.
+    mistake     the one that is shown.
+    comparison  id of what was prepared; None where nothing is.
     """
 
     steps: tuple[Step, ...]
     classes: tuple[str, ...]
-    cluster: Cluster
     mistake: Item
     comparison: str | None
 
@@ -70,7 +69,7 @@ def prepare(
     audit.make(workspace, progress=progress)
     debugger = Debugger.open(workspace.path)
     changes = corrected(debugger, Audit.open(debugger, workspace.path))
-    mistake = _mistake(debugger, _cluster(debugger))
+    mistake = _mistake(debugger)
     return effect.measure(workspace, project, changes, seeds=seeds, focus=mistake.id, progress=progress)
 
 
@@ -85,22 +84,21 @@ def corrected(debugger: Debugger, ranked: Audit) -> Changes:
 
 def tell(debugger: Debugger, workspace: Workspace) -> Story:
     """The walk with its figures; raises `InvalidInput` as `prepare` does."""
-    cluster = _cluster(debugger)
-    mistake = _mistake(debugger, cluster)
+    mistake = _mistake(debugger)
     ranked = _audit(debugger, workspace)
     past = _prepared(debugger, workspace, ranked)
     found = None if past is None else effect.open_comparison(workspace, past.id)
     steps = (
-        _overview(debugger, cluster),
+        _overview(debugger),
         Step("mistakes", 20, "One mistake", _sure(debugger, mistake)),
         _evidence(debugger, mistake),
         _distance(debugger, mistake),
         *_labels(debugger, ranked),
-        *_effect(found, past),
+        *_effect(found, past, mistake),
         Step("report", 170, "Take it away", "All of this is one file that needs no network; and what is suspect goes "
              "to the people who label, as tasks for Label Studio with the reasons: `export --format label-studio`."),
     )  # fmt: skip
-    return Story(steps, debugger.classes, cluster, mistake, None if past is None else past.id)
+    return Story(steps, debugger.classes, mistake, None if past is None else past.id)
 
 
 # --- what it is about -------------------------------------------------------------------------------------------------
@@ -112,16 +110,13 @@ def _planted(debugger: Debugger) -> int:
     return debugger.planted.count
 
 
-def _cluster(debugger: Debugger) -> Cluster:
+def _mistake(debugger: Debugger) -> Item:
+    """Of the closest calls, which little would tip, the one with most planted labels among what supports it."""
     _planted(debugger)
-    for cluster in debugger.clusters(1):
-        return cluster
-    raise InvalidInput("The walk begins at a mistake, and every test example is predicted as it is labelled.", "")
-
-
-def _mistake(debugger: Debugger, cluster: Cluster) -> Item:
-    """Of the worst of a group the one with most planted labels among what supports it; the worst of those alike."""
-    asked = [debugger.evidence(id_) for id_ in cluster.ids[:LOOKED_AT]]
+    closest = debugger.mistakes(sort="margin")[: -LOOKED_AT - 1 : -1]
+    if not closest:
+        raise InvalidInput("The walk begins at a mistake, and every test example is predicted as it is labelled.")
+    asked = [debugger.evidence(item.id) for item in closest]
     planted = [sum(row.item.is_planted for row in found.proponents) for found in asked]
     return asked[int(np.argmax(planted))].query
 
@@ -144,30 +139,27 @@ def _prepared(debugger: Debugger, workspace: Workspace, ranked: Audit | None) ->
 # --- what is said -----------------------------------------------------------------------------------------------------
 
 
-def _overview(debugger: Debugger, cluster: Cluster) -> Step:
-    sentence = (
-        f"{debugger.n_mistakes:,} of {debugger.n_test:,} test {nouns(debugger.modality, debugger.n_test)} are wrong. "
-        f"The largest group: {cluster.sentence}."
-    )
+def _overview(debugger: Debugger) -> Step:
+    noun = nouns(debugger.modality, debugger.n_test)
+    groups = ", ".join(cluster.sentence for cluster in debugger.clusters(3))
+    sentence = f"{debugger.n_mistakes:,} of {debugger.n_test:,} test {noun} are wrong. The largest groups: {groups}."
     return Step("overview", 0, "What is wrong", sentence)
 
 
 def _sure(debugger: Debugger, mistake: Item) -> str:
-    said, is_ = debugger.classes[mistake.predicted], debugger.classes[mistake.label]
-    return (
-        f"The model is {100 * mistake.probabilities[mistake.predicted]:.0f} % sure that {mistake.id} is “{said}”. "
-        + (f"It is “{is_}”.")
-    )
+    said, label = (f"“{debugger.classes[k]}”" for k in (mistake.predicted, mistake.label))
+    sure, given = (f"{100 * mistake.probabilities[k]:.0f} %" for k in (mistake.predicted, mistake.label))
+    return f"The model is {sure} sure that {mistake.id} is {said}. It is {label}, given {given}: a close call."
 
 
 def _evidence(debugger: Debugger, mistake: Item) -> Step:
     rows = debugger.evidence(mistake.id).proponents
-    planted = sum(row.item.is_planted for row in rows)
+    planted, by_chance = sum(row.item.is_planted for row in rows), len(rows) * _planted(debugger) / debugger.n_train
+    said = f"“{debugger.classes[mistake.predicted]}”"
     sentence = (
-        f"These {len(rows)} training {nouns(debugger.modality, len(rows))} pushed hardest toward "
-        f"“{debugger.classes[mistake.predicted]}”. Labels flipped on purpose among them: {planted}; by chance it would "
-        f"be {len(rows) * _planted(debugger) / debugger.n_train:.1f}. Of the {LOOKED_AT} worst of its group this "
-        "mistake has most."
+        f"These {len(rows)} training {nouns(debugger.modality, len(rows))} pushed hardest toward {said}. Labels "
+        f"flipped on purpose among them: {planted}; by chance it would be {by_chance:.1f}. Of the {LOOKED_AT} closest "
+        "calls this one has most."
     )
     return Step("evidence", 35, "Who taught it that", sentence)
 
@@ -191,18 +183,19 @@ def _labels(debugger: Debugger, ranked: Audit | None) -> tuple[Step, Step]:
     return Step("suspects", 90, "The same fingerprint", sentence), Step("review", 110, "A person decides", live)
 
 
-def _effect(found: Comparison | None, past: Past | None) -> tuple[Step, Step]:
+def _effect(found: Comparison | None, past: Past | None, mistake: Item) -> tuple[Step, Step]:
     if found is None or past is None:
         told = "Not prepared yet: it ranks the labels, corrects the first and trains nine times."
         return Step("compare", 125, "Did it help?", told), Step("checked", 155, "Where the scores fail", told)
-    when = datetime.fromisoformat(past.created).strftime("%-d %B %Y")
-    gone = "" if found.focus is None else f" {found.focus.sentence}"
+    when, fate = datetime.fromisoformat(past.created).strftime("%-d %B %Y"), found.fate(mistake.id)
+    given = ", ".join(f"{100 * share:.0f} % {arm}" for arm, share in fate.probability.items())
     measured = (
-        f"Prepared on {when}, corrected by somebody who is never wrong: {found.changes.sentence}. {found.verdict}"
+        f"Prepared on {when}, by somebody who is never wrong: {found.changes.sentence}. “{fate.label}” is given, mean "
+        f"of {fate.seeds} trainings: {given}. {found.verdict}"
     )
     check = found.why_not_foreseen if found.foreseen is None else found.foreseen.sentence
     return (
-        Step("compare", 125, "Did it help?", measured + gone),
+        Step("compare", 125, "Did it help?", measured),
         Step(
             "checked", 155, "Where the scores fail", f"Asked beforehand what would change, they did this well: {check}"
         ),

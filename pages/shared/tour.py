@@ -123,7 +123,7 @@ def _moved(debugger: Debugger) -> str:
 def address(story: Story, at: int) -> str:
     """Where a step is."""
     step, mistake, classes = story.steps[at], story.mistake, story.classes
-    true, pred = classes[story.cluster.label], classes[story.cluster.predicted]
+    true, pred = classes[mistake.label], classes[mistake.predicted]
     place = {
         "overview": links.overview(),
         "mistakes": links.mistakes(true=true, pred=pred),
