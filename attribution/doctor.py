@@ -20,7 +20,7 @@ from attribution.embedding import chosen_recipe
 from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Examples
 from attribution.gradients import GradientEngine
-from attribution.pipeline import project_folder, recorded_project, require_weights
+from attribution.pipeline import checkpoint_models, project_folder, recorded_project, require_weights
 from attribution.project import Project
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
@@ -117,11 +117,11 @@ def _order(project: Project) -> str:
 def _model(project: Project, folder: Path) -> tuple[str, nn.Module]:
     require_weights(project)
     task = Task(project)
-    model = task.model()
-    for checkpoint in project.checkpoints:
-        model = task.model(folder / checkpoint.path)
+    untrained = task.model()
+    models = checkpoint_models(task, [folder / checkpoint.path for checkpoint in project.checkpoints])
+    model = models[-1] if models else untrained
     count = sum(p.numel() for p in model.parameters())
-    fits = f"; all {len(project.checkpoints)} checkpoints fit" if project.checkpoints else ""
+    fits = {0: "", 1: "; its checkpoint fits"}.get(len(models), f"; all {len(models)} checkpoints fit, and differ")
     return f"{type(model).__name__} with {count:,} parameters{fits}.", model
 
 

@@ -7,7 +7,7 @@ jobs that pages start call nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from attribution.progress import Progress, silent
 from attribution.project import Project, read_project
 from attribution.scan import Scan, scan
 from attribution.source import IndexedRun
-from attribution.store import GradientStore
+from attribution.store import GradientStore, engine_of
 from attribution.task import Split, Task
 from attribution.training import TrainingRecipe, save_checkpoint
 from attribution.training import train as train_model
@@ -52,6 +52,7 @@ __all__ = [
     "OpenGradients",
     "OpenIndex",
     "checkpoint_files",
+    "checkpoint_models",
     "choose_recipe",
     "chosen_recipe",
     "current",
@@ -183,7 +184,7 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
         recipe = _training_recipe(task, training)
 
         def make_run(folder: Path) -> Mapping[str, Any]:
-            task.check(task.model(), train_split)
+            _refuse_untraceable(task, project, train_split)
             return train_model(task, train_split, test_split, training, folder, progress=progress).facts()
 
     def make(folder: Path) -> Mapping[str, Any]:
@@ -193,6 +194,12 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
     parents = {"examples": examples}
     asked = revisions.of_this_code(workspace, recipe, parents, task, train_split)
     return find_or_make(workspace, "runs", asked, parents, make)
+
+
+def _refuse_untraceable(task: Task, project: Project, train_split: Split) -> None:
+    """Refuse on a few rows what would else be found when the training is done: there is nothing to embed then."""
+    task.check(task.model(), train_split)
+    engine_of(task, None, train_split, tuple(project.layers) if project.layers else None)
 
 
 def require_weights(project: Project) -> None:
@@ -214,14 +221,7 @@ def _import_checkpoints(
     """Checkpoints made elsewhere: identified by their bytes, kept as safetensors."""
     folder = project_folder(workspace)
     files = [folder / checkpoint.path for checkpoint in project.checkpoints]
-    models = [task.model(file) for file in files]  # refuses what is absent or does not fit, before anything is written
-    for c, model in enumerate(models):
-        for earlier in range(c):
-            if _equal(model, models[earlier]):
-                raise InvalidInput(
-                    f"Checkpoints {earlier} and {c} ({files[earlier].name}, {files[c].name}) hold the same weights.",
-                    "Name each checkpoint once.",
-                )
+    models = checkpoint_models(task, files)  # refuses what is wrong before anything is written
     hashes = [file_sha256(file) for file in files]
     steps = [c.step for c in project.checkpoints]
     rates = [c.learning_rate for c in project.checkpoints]
@@ -235,6 +235,19 @@ def _import_checkpoints(
         return {"checkpoints": [asdict(c) for c in saved], "history": []}
 
     return recipe, make
+
+
+def checkpoint_models(task: Task, files: Sequence[Path]) -> list[nn.Module]:
+    """The models of a project's checkpoints. Raises where one is absent, does not fit, or equals an earlier one."""
+    models = [task.model(file) for file in files]
+    for c, model in enumerate(models):
+        for earlier in range(c):
+            if _equal(model, models[earlier]):
+                raise InvalidInput(
+                    f"Checkpoints {earlier} and {c} ({files[earlier].name}, {files[c].name}) hold the same weights.",
+                    "Name each checkpoint once.",
+                )
+    return models
 
 
 def _equal(a: nn.Module, b: nn.Module) -> bool:

@@ -12,6 +12,7 @@ from benchmarks import (
     demo_from_nothing,
     embed_cost,
     fidelity,
+    hospital,
     index_million,
     kernel_and_network,
     loop,
@@ -35,6 +36,7 @@ ALL = {
     "suspects": suspects.main,
     "review_keys": review_keys.main,
     "loop": loop.main,
+    "hospital": hospital.main,
 }
 
 for name in sys.argv[1:] or ALL:
