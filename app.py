@@ -15,12 +15,15 @@ ICON = (
 
 st.set_page_config(page_title="Whence", page_icon=ICON, layout="wide", initial_sidebar_state=220)
 
+# A page's address is the name of its file: until the first session has run this, Streamlit knows pages by their files.
 PAGES = {
     "Look": [
         st.Page("pages/overview.py", title="Overview", icon=":material/grid_on:", default=True),
         st.Page("pages/mistakes.py", title="Mistakes", icon=":material/photo_library:", url_path="mistakes"),
         st.Page("pages/evidence.py", title="Evidence", icon=":material/account_tree:", url_path="evidence"),
         st.Page("pages/ask.py", title="Ask", icon=":material/edit_note:", url_path="ask"),
+        st.Page("pages/map.py", title="Landscape", icon=":material/bubble_chart:", url_path="map"),
+        st.Page("pages/versus.py", title="Two models", icon=":material/balance:", url_path="versus"),
     ],
     "Fix": [
         st.Page("pages/suspects.py", title="Suspects", icon=":material/flag:", url_path="suspects"),

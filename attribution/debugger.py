@@ -225,6 +225,10 @@ class Debugger:
         """Share of test examples that the final model predicts as labelled."""
         return 1.0 - self.n_mistakes / self.n_test
 
+    def predicted(self, split: str) -> NDArray[np.int64]:
+        """What the final model says of every example of "train" or "test", (n,) numbers of classes."""
+        return self._predictions[split].predicted
+
     # --- examples and mistakes ----------------------------------------------------------------------------------
 
     def item(self, id_: str) -> Item:

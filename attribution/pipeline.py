@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from attribution import applying, loading, predictions, revisions, standout
 from attribution import index as vector_index
-from attribution import loading, predictions, revisions, standout
 from attribution.artefacts import (
     Make,
     checkpoint_files,
@@ -114,6 +114,9 @@ def recorded_project(workspace: Workspace) -> Project:
                 f"The options of the demo in {workspace.path}/workspace.json are not known: {error}.",
                 "Run `python -m attribution demo` again.",
             ) from error
+    if "applied" in record:
+        origin = applying.base(workspace, record["applied"])
+        return applying.applied_project(origin, recorded_project(origin), record["applied"])
     return read_project(record["file"])
 
 

@@ -30,6 +30,7 @@ from pages.shared import (
     links,
     nearest,
     row_faces,
+    second,
     state,
     texts,
     theme,
@@ -448,6 +449,7 @@ def draw_page() -> None:
     chrome.planted_banner(debugger)
     draw_walk(debugger, at, steps)
     draw_columns(debugger, at, evidence)
+    second.draw_way(at.id, at.target)
     if not evidence.is_zero:
         what_if.draw(debugger, evidence, at.without, at.link)
         draw_tabs(debugger, at, evidence)

@@ -22,8 +22,9 @@ from attribution.demos import fashion
 from attribution.workspace import Workspace
 from tests import disk
 
-VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score", "suspects",
-         "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "export", "import"]  # fmt: skip
+VERBS = ["demo", "check", "train", "embed", "index", "build", "map", "status", "mistakes", "query", "score", "suspects",
+         "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "apply", "versus",
+         "export", "import"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,9 @@ verbs = typer.Typer()
 
 @verbs.command()
 def demo(
-    name: Annotated[str, typer.Argument(help="fashion, reviews or hospital")],
+    name: Annotated[
+        str, typer.Argument(help="fashion, fashion-rbf (a kernel machine on the same data), reviews or hospital")
+    ],
     workspace: WorkspaceOption = None,
     full: Annotated[bool, typer.Option("--full", help="All 70,000 pictures, where they are found.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Let --full download them.")] = False,
@@ -188,6 +190,22 @@ def build(
         pipeline.embed(target, opened, recipe, device=device, announce=say, progress=progress)
         pipeline.index(target, opened, device=device, progress=progress)
     print_status(target, as_json)
+
+
+@verbs.command("map")
+def lay_out(
+    project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False, job: JobOption = None
+) -> None:
+    """Lay the examples out on a map of two numbers, for the Landscape page."""
+    from attribution import landscape
+    from attribution.cli.opening import workspace_of
+    from attribution.workspace import Workspace
+
+    target = Workspace(workspace_of(project, workspace))
+    with reported(target.path, "map", job) as progress:
+        id_ = landscape.make(target, progress=progress)
+    facts = target.manifest(landscape.KIND, id_)["facts"]
+    print_rows([{"map": id_, "examples shown": facts["shown"], "of": facts["of"]}], as_json)
 
 
 @verbs.command()

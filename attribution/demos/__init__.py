@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from attribution.demos import fashion, hospital, reviews
+from attribution.demos import fashion, fashion_rbf, hospital, reviews
 from attribution.demos.options import DemoOptions
 from attribution.errors import InvalidInput
 from attribution.project import Project
 
 DEMOS: Mapping[str, Callable[[DemoOptions], Project]] = {
     "fashion": fashion.project,
+    "fashion-rbf": fashion_rbf.project,
     "reviews": reviews.project,
     "hospital": hospital.project,
 }

@@ -40,6 +40,7 @@ _CSS = (
     + """
 .root{container-type:inline-size;font-size:1rem}
 .frame{display:grid;grid-template-columns:232px minmax(0,1fr);gap:28px;padding:4px}
+.frame.alone{grid-template-columns:minmax(0,1fr)}
 .columns{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:24px}
 @container (max-width:760px){
   .frame,.columns{grid-template-columns:minmax(0,1fr)}
@@ -200,7 +201,8 @@ const status = () => {
   made.setAttribute('role', 'status');
   return made;
 };
-const build = d => el('div', 'frame', query(d.query), el('div', 'answer',
+const build = d => el('div', d.query.face ? 'frame' : 'frame alone',
+  d.query.face ? query(d.query) : bars(d.query.bars), el('div', 'answer',
   choices('What is asked', d.questions), choices('Method', d.methods), el('p', '', d.sentence), ...d.notes.map(note),
   d.legend ? el('p', 'grey', d.legend) : null,
   status(), el('div', 'columns', ...d.columns.map(column)),

@@ -240,6 +240,25 @@ def compare(
     )
 
 
+def versus(
+    id: str = "", *, other: str | None = None, target: str = "label", among: str | None = None, kind: str | None = None
+) -> str:
+    """What two models were taught by, asked about one example; `other` is the name of a workspace beside this one.
+
+    `among` names the list that n and p walk through, by who is right; `kind` the distance of the charts.
+    """
+    return _address(
+        "versus",
+        [
+            ("q", id or None),
+            ("with", other),
+            ("target", None if target == "label" else target),
+            ("among", among),
+            ("distance", kind),
+        ],
+    )
+
+
 def fits(typed: str) -> bool:
     """Whether something that was typed is short enough to stand in an address."""
     return len(quote(typed)) <= MOST_TYPED

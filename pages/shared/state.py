@@ -52,7 +52,7 @@ def fingerprint(workspace: Path, kinds: Sequence[str] = _PUBLISHED) -> Fingerpri
     return tuple(sorted(found))
 
 
-@st.cache_resource(max_entries=2, show_spinner="Opening the index")
+@st.cache_resource(max_entries=3, show_spinner="Opening the index")
 def _opened(workspace: str, fingerprint: Fingerprint) -> Debugger:
     from attribution.debugger import Debugger  # brings torch: only once a page needs it
 
@@ -63,6 +63,15 @@ def opened() -> Debugger:
     """The debugger of this workspace; raises why there is none."""
     path = workspace_path()
     return _opened(str(path), fingerprint(path))
+
+
+def opened_beside(name: str) -> Debugger:
+    """The debugger of a workspace beside this one, by its name; raises why there is none."""
+    here = Workspace(workspace_path())
+    there = here.beside(name)
+    if name not in here.neighbours():  # an address may say anything
+        raise Missing(f"There is no workspace “{name}” beside this one.", "Choose one of those that are there.")
+    return _opened(str(there.path), fingerprint(there.path))
 
 
 def opening_error() -> AttributionError | None:
