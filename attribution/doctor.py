@@ -119,7 +119,7 @@ def _model(project: Project, folder: Path) -> tuple[str, nn.Module]:
     task = Task(project)
     model = task.model()
     for checkpoint in project.checkpoints:
-        model = task.model(folder / checkpoint.path)
+        model = task.model(checkpoint.within(folder))
     count = sum(p.numel() for p in model.parameters())
     fits = f"; all {len(project.checkpoints)} checkpoints fit" if project.checkpoints else ""
     return f"{type(model).__name__} with {count:,} parameters{fits}.", model

@@ -21,7 +21,9 @@ ORDER = (
     "flags",
     "changes",
     "comparing",
-    "project",
+    "project data",
+    "weights frames",
+    "folders tables estimators",
     "task modalities attention recurrence windows datasets",
     "forms",
     "layers projection",
@@ -59,7 +61,7 @@ ALONE = {
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
     "errors", "progress", "files", "examples", "scores", "decisions", "flags", "changes", "comparing", "project",
-    "answers",
+    "data", "answers",
 }  # fmt: skip
 
 
