@@ -51,7 +51,7 @@ def is_held_out(n: int, share: float, seed: int) -> NDArray[np.bool_]:
     return drawn < share
 
 
-def check_ids(ids: Sequence[str], where: str) -> None:
+def refuse_repeated(ids: Sequence[str], where: str) -> None:
     """Raise `InvalidInput` where two rows have one id, naming both."""
     first: dict[str, int] = {}
     for i, id_ in enumerate(ids):

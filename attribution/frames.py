@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from attribution.data import check_ids
+from attribution.data import refuse_repeated
 from attribution.errors import InvalidInput
 from attribution.project import beside
 
@@ -71,7 +71,9 @@ def read(source: Source) -> Table:
         table = _read_file(beside(source))
     doubled = table.columns.columns[table.columns.columns.duplicated()]
     if len(doubled):
-        raise InvalidInput(f"There are two columns “{doubled[0]}” in {table.name}.", "Give every column a name of its own.")
+        raise InvalidInput(
+            f"There are two columns “{doubled[0]}” in {table.name}.", "Give every column a name of its own."
+        )
     if not len(table):
         raise InvalidInput(f"There are no rows in {table.name}.", "Check the file.")
     return table
@@ -210,7 +212,7 @@ def ids_of(table: Table, column: str | None, rows: NDArray[np.int64], split: str
     if None in cells:
         refuse_cell(table, cells.index(None), column, "has no id", "Give every row an id of its own.")
     ids = [str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell) for cell in cells]
-    check_ids(ids, table.name)
+    refuse_repeated(ids, table.name)
     return tuple(ids[row] for row in rows)
 
 

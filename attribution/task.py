@@ -8,10 +8,11 @@ loss by default, or minus the margin). Lower is better for both, so one sign ser
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +49,7 @@ class Task:
 
         Raises `StoreError` when the weights do not fit the model, naming the first that does not.
         """
-        with running("model()"):
+        with running("model()"), redirect_stdout(sys.stderr):  # our answer may be JSON
             model = self.project.model()
         if not isinstance(model, nn.Module):
             raise InvalidInput(
