@@ -30,11 +30,11 @@ class Data:
     classes: Sequence[str]
     modality: str
     preview: Callable[[Any, int], Any] | None = None
-    feature_names: Sequence[str] | None = None
+    feature_names: Sequence[str] = ()
 
     def keys(self) -> list[str]:
-        """Names of the options, so that `**data` passes them all."""
-        return [field.name for field in fields(self)]
+        """Names of the options that there are, so that `**data` passes them."""
+        return [field.name for field in fields(self) if getattr(self, field.name) not in (None, ())]
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)

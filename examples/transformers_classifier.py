@@ -1,6 +1,6 @@
 """A project file: a sequence classifier of transformers with its tokenizer, and the texts that it was trained on.
 
-sentences.csv with the columns sentence and label    checkpoint-*/ as transformers' Trainer writes them
+Beside this file: sentences.csv, with columns sentence and label    checkpoint-*/, as transformers' Trainer writes them
 """
 
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -16,7 +16,7 @@ def project() -> Project:
         name="sentences",
         model=lambda: AutoModelForSequenceClassification.from_config(config),
         checkpoints=checkpoints,
-        collate=lambda texts: tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt"),
+        collate=lambda texts: tokenizer(texts, padding=True, truncation=True, max_length=32, return_tensors="pt"),
         layers=["bert.pooler", "classifier"],  # left away: all of them
         **texts_in("sentences.csv", text="sentence", label="label", classes=list(config.id2label.values())),
     )

@@ -22,8 +22,8 @@ from attribution.demos import fashion
 from attribution.workspace import Workspace
 from tests import disk
 
-VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score", "suspects",
-         "report", "app", "flag", "unflag", "flags", "retrain", "compare", "export", "import"]  # fmt: skip
+VERBS = ["init", "demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score",
+         "suspects", "report", "app", "flag", "unflag", "flags", "retrain", "compare", "export", "import"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ ORDER = (
     "changes",
     "comparing",
     "project data",
+    "starting",
     "weights frames",
     "folders tables estimators",
     "task modalities attention recurrence windows datasets",
