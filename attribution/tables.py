@@ -267,7 +267,7 @@ def _categories(side: _Side, column: Category) -> list[int]:
         if str(cells[row]) not in positions:
             refuse_cell(
                 side.table, row, column.name, f"has “{str(cells[row])[:40]}”, which no training row has",
-                "Leave the row out, or train with one like it.",
+                "Leave out the row or the column, or train with a row like it.",
             )  # fmt: skip
     return [positions[str(cells[row])] for row in side.rows.tolist()]
 

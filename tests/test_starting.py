@@ -38,13 +38,14 @@ def collate(texts):
 """
 _IMAGE = ("--modality", "image", "--data", "pictures")
 _TEXT = ("--modality", "text", "--data", "table.csv", "--text", "words", "--label", "kind")
-_TABULAR = ("--modality", "tabular", "--data", "table.csv", "--label", "kind", "--id", "words")
+_TABULAR = ("--modality", "tabular", "--data", "rows.csv", "--label", "kind", "--id", "id")
 STARTS = {
     "image": _IMAGE,
     "image with a test folder": (*_IMAGE, "--test", "pictures", "--model", "squeezenet1_1"),
     "image of one's own": (*_IMAGE, "--model", "mine:build"),
     "text": _TEXT,
-    "text with classes": (*_TEXT, "--classes", "odd, even", "--test", "table.csv", "--id", "id"),
+    "text with classes": (*_TEXT, "--classes", "odd, even", "--test", "table.csv"),
+    "text with ids": (*_TEXT, "--id", "id"),
     "text of one's own": (*_TEXT, "--model", "mine:build"),
     "text of transformers": (*_TEXT, "--model", "bert"),
     "tabular": _TABULAR,
@@ -70,6 +71,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = {"words": [f"the sentence number {i}" for i in range(40)], "x": random.random(40), "y": random.random(40),
             "kind": ["even", "odd"] * 20, "id": [f"s{i}" for i in range(40)]}  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)
+    pd.DataFrame(rows).drop(columns="words").to_csv(tmp_path / "rows.csv", index=False)
     (tmp_path / "runs").mkdir()
     save_file(nn.Sequential(nn.Flatten(), nn.Linear(42, 2)).state_dict(), tmp_path / "runs" / "1.safetensors")
     monkeypatch.chdir(tmp_path)
@@ -96,7 +98,7 @@ def save_a_classifier(folder: Path) -> None:
 
 @pytest.mark.parametrize("start", STARTS)
 def test_what_init_writes_is_well_formed_and_check_passes_on_it(place: Path, start: str) -> None:
-    size = {"image of one's own": 3 * 224 * 224, "text of one's own": 2}.get(start, 43)
+    size = {"image of one's own": 3 * 224 * 224, "text of one's own": 2}.get(start, 2)
     disk.write_text(place / "mine.py", MINE.replace("SIZE", str(size)))
     if start == "tabular with checkpoints":
         network = nn.Sequential(nn.Flatten(), nn.Linear(size, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,11 @@ def test_every_format_gives_the_same_data(people: tuple[Path, Path], tmp_path: P
     frame.to_csv(tmp_path / "people.tsv", sep="\t", index=False)
     frame.to_csv(tmp_path / "excel.csv", sep=";", index=False, encoding="utf-8-sig")
     saved_as_datasets_does(tmp_path / "people", pa.Table.from_pandas(frame, preserve_index=False))
-    sources = [people[0], frame, *(tmp_path / n for n in ("people.parquet", "people.tsv", "excel.csv", "people"))]
+    sources: list[Any] = [
+        people[0],
+        frame,
+        *(tmp_path / n for n in ("people.parquet", "people.tsv", "excel.csv", "people")),
+    ]
     found = [rows_in(source, people[1], label="income", id="person") for source in sources]
     for data in found:
         assert data.classes == ("high", "low")
