@@ -5,7 +5,7 @@ Started by `python -m attribution app`, which sets WHENCE_WORKSPACE; or by `stre
 
 import streamlit as st
 
-from pages.shared import carrying, entrance
+from pages.shared import carrying, entrance, tour
 
 # Drawn here and not named from a set: Streamlit fetches its own icons for the browser tab from the internet.
 ICON = (
@@ -43,5 +43,6 @@ st.html(
 )
 here = st.navigation(PAGES)
 entrance.mark()
+tour.draw()
 here.run()
 carrying.carry(here.url_path)

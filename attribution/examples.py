@@ -19,6 +19,14 @@ from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput
 
+_NOUNS = {"image": ("picture", "pictures"), "text": ("text", "texts"), "tabular": ("row", "rows")}
+
+
+def nouns(modality: str, n: int = 2) -> str:
+    """What examples of a modality are called, one or many of them: "pictures"."""
+    one, many = _NOUNS.get(modality, ("example", "examples"))
+    return one if n == 1 else many
+
 
 @dataclass(frozen=True)
 class Preview:

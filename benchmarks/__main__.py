@@ -13,9 +13,11 @@ from benchmarks import (
     embed_cost,
     fidelity,
     index_million,
+    loop,
     page_time,
     planted_labels,
     query_time,
+    review_keys,
     suspects,
 )
 
@@ -29,6 +31,8 @@ ALL = {
     "page_time": page_time.main,
     "decisions": decisions.main,
     "suspects": suspects.main,
+    "review_keys": review_keys.main,
+    "loop": loop.main,
 }
 
 for name in sys.argv[1:] or ALL:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 from playwright.sync_api import Page, Playwright, sync_playwright
@@ -50,12 +51,12 @@ def _clicks(page: Page) -> list[float]:
 
 
 @contextmanager
-def running_app() -> Iterator[str]:
-    """The app on the demo workspace, at an address of its own."""
+def running_app(workspace: Path = WORKSPACE) -> Iterator[str]:
+    """The app on a workspace, at an address of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "attribution", "app", "--workspace", str(WORKSPACE), "--port", str(port)]
+    command = [sys.executable, "-m", "attribution", "app", "--workspace", str(workspace), "--port", str(port)]
     server = subprocess.Popen(command, cwd=WORKSPACE.parent.parent, stdout=subprocess.DEVNULL)
     try:
         for _ in range(600):

@@ -2,8 +2,9 @@
 
 The address says everything: `q` the example, `target` the question (predicted label or true label), `k` how many a
 side, `m` the method, `true`, `pred` and `sort` the list that n and p walk through, `tab` and `distance` the open chart,
-`without` the training examples that are ticked to be left out. The page reads it, asks the debugger once (remembered
-per question), draws the two columns and what leaving out is predicted to do, and computes only the open tab.
+`without` the training examples that are ticked to be left out, `by` who flags. The page reads it, asks the debugger
+once (remembered per question), draws the two columns and what leaving out is predicted to do, and computes only the
+open tab.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import pandas as pd
 import streamlit as st
 
 from attribution.errors import InvalidInput
-from pages.shared import chrome, elements, figures, links, state, theme, what_if
+from pages.shared import chrome, elements, figures, flagging, links, state, theme, what_if
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
 
@@ -46,6 +47,7 @@ class Selection:
     sort: str
     of: str | None
     without: tuple[str, ...] = ()
+    by: str = ""
 
     def link(self, **changes: Any) -> str:
         """The same view with something changed; the open tab stays open, and the distance it shows stays chosen."""
@@ -72,6 +74,7 @@ def selection(debugger: Debugger) -> Selection:
         sort=_one_of(links.SORTS, asked.get("sort")),
         of=asked.get("of"),
         without=left_out(debugger, asked.get("without", "")),
+        by=asked.get("by", ""),
     )
 
 
@@ -166,6 +169,7 @@ def _walk_button(words: str, key: str, href: str | None) -> Element:
 def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
     with state.drawn_errors():
         left_out = what_if.in_short(debugger, evidence, at.without)
+    flags, sentence = flagging.open_for(debugger, at.by)
     columns.draw(
         columns.view(
             evidence,
@@ -177,8 +181,10 @@ def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
             methods=[_choice(name, at.link(method=name), name == at.method) for name in debugger.method_names],
             without=at.without,
             left_out=left_out,
+            flags=flags,
         )
     )
+    flagging.draw_who(flags, sentence)
 
 
 def _questions(debugger: Debugger, at: Selection, item: Item) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Review: is this label wrong, and what should it be? One example at a time, judged by single keys.
 
 The address is the state: /review?sort=doubt&top=200&by=Ada&blind=1&item=train:123. The queue is the first `top` rows of
-the audit in an order; `item` is the one that is shown, any training example; `by` is who decides. What is decided is on
-the disk as soon as the browser is told so (outbox.py), and everything that is shown follows from what is there.
+the audit in an order, or with sort=flagged what somebody has flagged; `item` is the one that is shown, any training
+example; `by` is who decides. What is decided is on the disk as soon as the browser is told so (outbox.py), and
+everything that is shown follows from what is there.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 
 from attribution.decisions import Event, standing
 from attribution.errors import AttributionError
-from pages.shared import acts, audits, chrome, links, outbox, recorded, state
+from pages.shared import acts, audits, chrome, flagging, links, outbox, recorded, state
 from pages.shared.desk import Card, Desk, Opinion, desk, moved_to
-from pages.shared.elements import button, draw, el, row
+from pages.shared.elements import Element, button, draw, el, row
 from pages.shared.wording import counted, escaped, share
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from attribution.audit import Audit
     from attribution.debugger import Debugger
 
+FLAGGED = "flagged"  # the order that is no signal's
 KEYED = 10  # classes that have a key of their own
 BEHIND, AHEAD = 6, 42  # cards that come along with the one that is asked for
 BUDGET = 3_000_000  # bytes of pictures in a window; fewer cards come along where pictures are large
@@ -70,8 +72,12 @@ def main() -> None:
         kept, (debugger.train, debugger.test), audits.why_of(debugger, audit, sort=asked.sort), database=database
     )
     with state.drawn_errors():
-        desk(laid_out(debugger, audit, asked, events, database))
-    below(asked)
+        ids = queue(debugger, audit, asked, events)
+        if ids or asked.item:
+            desk(laid_out(debugger, audit, asked, ids, events, database))
+        else:
+            draw(nothing_flagged(), key="nothing")
+    below(asked, len(ids))
     chrome.footer(debugger)
 
 
@@ -79,7 +85,7 @@ def read(address: Mapping[str, str], signals: Sequence[str], ids: Mapping[str, i
     """What the address asks for, and a sentence for each part of it that is not there."""
     notes = []
     sort = address.get("sort", "doubt")
-    if sort not in ("doubt", *signals):
+    if sort not in ("doubt", FLAGGED, *signals):
         notes.append(f"Suspects cannot be sorted by {sort[:80]}. They are sorted by doubt.")
         sort = "doubt"
     top = address.get("top", "100")
@@ -113,8 +119,20 @@ def _blind_to_address() -> None:
         st.query_params.pop("blind", None)
 
 
-def below(asked: Asked) -> None:
-    words = f"The queue: the first {counted(asked.top, 'training label')} by {asked.sort.replace('_', ' ')}."
+def nothing_flagged() -> Element:
+    return el(
+        "div", el("h2", "Nothing is flagged yet"),
+        el("p", "On Evidence, ⚑ or the key f flags a training example; then it waits here for a judgement."),
+        row(button("Look at the mistakes", links.mistakes(), main=True)), cls="card state", role="status",
+    )  # fmt: skip
+
+
+def below(asked: Asked, n: int) -> None:
+    words = (
+        f"The queue: {counted(n, 'training example')} that somebody has flagged, first flagged first."
+        if asked.sort == FLAGGED
+        else f"The queue: the first {counted(asked.top, 'training label')} by {asked.sort.replace('_', ' ')}."
+    )
     to_decisions = button("What was decided", links.decisions(by=asked.who))
     draw(row(el("span", words, cls="muted"), to_decisions, cls="between"), key="below")
 
@@ -122,9 +140,10 @@ def below(asked: Asked) -> None:
 # ── the queue and its cards ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def laid_out(debugger: Debugger, audit: Audit, asked: Asked, events: Sequence[Event], database: str) -> Desk:
+def laid_out(
+    debugger: Debugger, audit: Audit, asked: Asked, ids: tuple[str, ...], events: Sequence[Event], database: str
+) -> Desk:
     """Everything the desk needs for the window around what is asked for."""
-    ids = queue(debugger, audit, asked)
     outside = asked.item if asked.item and asked.item not in ids else ""
     others, mine = opinions(events, asked.who)
     start = asked.item or next((id_ for id_ in ids if id_ not in mine), ids[0])
@@ -136,7 +155,7 @@ def laid_out(debugger: Debugger, audit: Audit, asked: Asked, events: Sequence[Ev
     pictures = {id_: state.thumb_src(debugger, id_) for id_ in sorted(near)}
     before, recent = acts.own(events, asked.who, (*ids, start))
     return Desk(
-        queue=f"{audit.id}/{asked.sort}/{asked.top}",
+        queue=f"{audit.id}/{asked.sort}/{len(ids) if asked.sort == FLAGGED else asked.top}",
         ids=ids,
         outside=outside,
         linked=asked.item,
@@ -163,7 +182,9 @@ def _to_item(asked: Asked) -> str:
     return href + ("&" if "?" in href else "?") + "item="
 
 
-def queue(debugger: Debugger, audit: Audit, asked: Asked) -> tuple[str, ...]:
+def queue(debugger: Debugger, audit: Audit, asked: Asked, events: Sequence[Event]) -> tuple[str, ...]:
+    if asked.sort == FLAGGED:
+        return flagging.flagged(events, debugger.train.positions)[: asked.top]
     return _queue(audit, audit.id, asked.sort, asked.top, debugger.train.ids)
 
 

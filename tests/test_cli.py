@@ -23,7 +23,8 @@ from attribution.workspace import Workspace
 from tests import disk
 
 VERBS = ["init", "demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score",
-         "suspects", "report", "app", "flag", "unflag", "flags", "retrain", "compare", "export", "import"]  # fmt: skip
+         "suspects", "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "export",
+         "import"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

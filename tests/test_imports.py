@@ -46,7 +46,7 @@ ORDER = (
     "effect",
     "status doctor debugger jobs",
     "audit",
-    "exchange report",
+    "exchange report story",
     "cli",
     "__main__",
     "pages",

@@ -6,13 +6,8 @@ left out.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +19,7 @@ import pytest
 import streamlit as st
 from hypothesis import example, given
 from hypothesis import strategies as some
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from streamlit.testing.v1 import AppTest
 
 from attribution import comparing, effect, jobs, pipeline
@@ -40,9 +35,9 @@ from attribution.workspace import Workspace
 from pages.shared import compare_figures, links, state
 from pages.shared.figures import signed
 from tests import disk
+from tests.browsing import new_tab, served
 
 APP = str(disk.ROOT / "app.py")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 
 
 @dataclass(frozen=True)
@@ -563,35 +558,10 @@ def test_any_ids_come_back_from_an_address(ids: list[str]) -> None:
 # ── in a browser ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@contextlib.contextmanager
-def served(workspace: Path) -> Iterator[str]:
-    """The app on a workspace, in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "attribution", "app", "--workspace", str(workspace), "--port", str(port)]
-    server = subprocess.Popen(command, cwd=disk.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            time.sleep(0.1)
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
 @pytest.fixture
 def tab() -> Iterator[Page]:
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium here")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-quic"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(60_000)
+    with new_tab() as page:
         yield page
-        browser.close()
 
 
 @pytest.mark.browser

@@ -1,4 +1,4 @@
-"""Verbs that measure what decisions change: retrain, compare."""
+"""Verbs that measure what decisions change: retrain, compare, story."""
 
 from __future__ import annotations
 
@@ -63,6 +63,27 @@ def compare(project: ProjectFile = None, workspace: WorkspaceOption = None, as_j
     from attribution.workspace import Workspace
 
     _print_comparison(Workspace(workspace_of(project, workspace)), as_json)
+
+
+@verbs.command()
+def story(
+    project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False, job: JobOption = None
+) -> None:
+    """Prepare the walk of three minutes that /?demo=1 leads through: rank the labels, correct the first, retrain.
+
+    It needs wrong labels that were planted. They are corrected as by somebody who is never wrong; no decision is
+    recorded.
+    """
+    from attribution import story as stories
+    from attribution.debugger import Debugger
+
+    folder = workspace_of(project, workspace)
+    with reported(folder, "story", job) as progress:
+        opened, target = project_and_workspace(None, folder)
+        stories.prepare(target, opened, progress=progress)
+    told = stories.tell(Debugger.open(folder), target)
+    rows = [{"at": f"{step.second // 60}:{step.second % 60:02}", "say": step.sentence} for step in told.steps]
+    print_rows(rows, as_json)
 
 
 def _checkpoint(start: str) -> int | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from attribution.answers import DistancePlot, Evidence, EvidenceRow, Item
 from attribution.debugger import Debugger
+from attribution.examples import nouns
 from attribution.report.charts import influence_against_distance
 from attribution.report.faces import face
 from attribution.report.markup import Element, Part, el, said
@@ -18,7 +19,6 @@ BESIDE_A_MISTAKE = 3  # supporters, and as many opposers
 IN_FULL = 8
 _CLASSES_IN_A_MATRIX = 24
 _CONFUSIONS = 20
-_NOUNS = {"image": ("picture", "pictures"), "text": ("text", "texts"), "tabular": ("row", "rows")}
 _DISTANCES = {
     "pixel": "distance between the pictures (pixels)",
     "feature": "distance in the model's last hidden features",
@@ -29,7 +29,7 @@ _DISTANCES = {
 def heading(material: Material, when: str, short: Sequence[tuple[str, str]]) -> Element:
     """What this is about, in a sentence and four numbers; `short`: what there is to say of it, by name."""
     debugger = material.debugger
-    noun = nouns(debugger)[debugger.n_test != 1]
+    noun = nouns(debugger.modality, debugger.n_test)
     planted = [el("p", f"⚑ {debugger.planted.sentence}", cls="notice")] if debugger.planted else []
     facts = (
         ("test accuracy", f"{100 * debugger.accuracy:.1f} %", f"of {debugger.n_test:,} {noun}"),
@@ -49,11 +49,6 @@ def heading(material: Material, when: str, short: Sequence[tuple[str, str]]) -> 
 
 def _fact(name: str, value: str, note: str) -> Element:
     return el("div", el("span", name, cls="small"), el("b", value), el("span", note, cls="small muted"), cls="fact")
-
-
-def nouns(debugger: Debugger) -> tuple[str, str]:
-    """What this project's examples are called, one and many."""
-    return _NOUNS.get(debugger.modality, ("example", "examples"))
 
 
 # --- which labels are confused ----------------------------------------------------------------------------------------

@@ -51,11 +51,11 @@ def audit_or_none(debugger: Debugger) -> Audit | None:
     return None
 
 
-def why_of(debugger: Debugger, audit: Audit | None, *, sort: str) -> Why:
+def why_of(debugger: Debugger, audit: Audit | None, *, sort: str, page: str = "review") -> Why:
     """What goes with a decision: the signals, the rank, and which data, run and index they are of."""
 
     def why(act: Act) -> Mapping[str, Any]:
-        found: dict[str, Any] = {"page": "review", "at": act.at, "blind": act.blind, "sort": sort}
+        found: dict[str, Any] = {"page": page, "at": act.at, "blind": act.blind, "sort": sort}
         found |= {"data": debugger.data_hash, "run": debugger.run_id, "index": debugger.index_id}
         if audit is None or act.example not in debugger.train.positions:
             return found

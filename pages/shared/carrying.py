@@ -10,7 +10,7 @@ from __future__ import annotations
 from attribution.errors import AttributionError
 from pages.shared import audits, outbox, recorded, state
 
-_OF_THEIR_OWN = ("review", "decisions")
+_OF_THEIR_OWN = ("evidence", "review", "decisions")
 
 
 def carry(page: str) -> None:

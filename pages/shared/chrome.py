@@ -26,6 +26,7 @@ KEYS = (
     ("Arrows, Home, End", "move through a gallery; arrows also through the matrix"),
     ("Enter", "open the evidence of the picture in focus"),
     ("n, p", "next and previous mistake"),
+    ("f", "Evidence: flag the training example in focus for review, and take the flag back"),
     ("1 to 9, 0", "Review: relabel to the class of that number, likely ones first"),
     ("Space, s, b", "Review: keep the label, skip, bad item (no label is right)"),
     ("u", "Review: take back your last decision, also after a reload"),

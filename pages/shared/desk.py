@@ -166,9 +166,6 @@ function el(tag, cls, ...children) {
 function pressed(button, chosen) {
   button.setAttribute('aria-pressed', String(chosen)); button.classList.toggle('chosen', chosen);
 }
-function newKey() {                                            // randomUUID is not there on a plain http address
-  return [...crypto.getRandomValues(new Uint8Array(16))].map(b => b.toString(16).padStart(2, '0')).join('');
-}
 const escaped = id => encodeURIComponent(id).replaceAll('%3A', ':');
 function sharp(img) {                                          // a small picture is shown in its own pixels
   const set = () => img.classList.toggle('pixels', Math.max(img.naturalWidth, img.naturalHeight) < 128);

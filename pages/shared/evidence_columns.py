@@ -17,6 +17,7 @@ import streamlit as st
 from pages.shared import wording
 from pages.shared.elements import CSS
 from pages.shared.figures import shown_classes, signed
+from pages.shared.flagging import FLAG_CSS, FLAG_JS, Flagging
 from pages.shared.links import FOLLOW_JS, MOST_WITHOUT, token
 from pages.shared.theme import OPPOSES_GLYPH, RIGHT_GLYPH, SUPPORTS_GLYPH, WRONG_GLYPH
 
@@ -92,10 +93,12 @@ li.out>a.card{opacity:.55;border-style:dotted}
 .copies{display:flex;flex-wrap:wrap;gap:6px}
 .copies a{display:block;min-width:40px;min-height:40px;overflow-wrap:anywhere}.copies img{width:40px;height:40px}
 """
+    + FLAG_CSS
 )
 
 _JS = (
     FOLLOW_JS
+    + FLAG_JS
     + """
 const el = (tag, name, ...inside) => {
   const made = document.createElement(tag);
@@ -141,12 +144,18 @@ const tick = c => {
   box.type = 'checkbox'; box.value = c.token; box.setAttribute('aria-label', 'leave out ' + c.alt);
   return el('label', 'tick', box, 'leave out');
 };
+const flag = c => {
+  const made = el('button', 'flag');
+  made.type = 'button'; made.dataset.id = c.id;
+  return made;
+};
 const card = c => {
   const percentile = el('div', 'percentile', el('b', '', c.glyph), ' ', c.percentile);
   const a = link(c.href, 'card', face(c.face, ''), percentile, track(c.share), ...c.chips.map(chip));
   a.title = c.tooltip;
   a.setAttribute('aria-label', c.alt);
-  return el('li', c.planted ? 'planted' : '', a, tick(c), c.copies ? copies(c.copies) : null);
+  a.dataset.id = c.id;
+  return el('li', c.planted ? 'planted' : '', a, flag(c), tick(c), c.copies ? copies(c.copies) : null);
 };
 const column = c => el('section', 'column ' + c.kind,
   el('h2', '', el('b', '', c.glyph), ' ', c.title), el('div', 'grey', c.sentence),
@@ -224,11 +233,17 @@ export default function ({ parentElement, data }) {
     root.dataset.page = data.page;
   }
   update(root, data);
+  const flags = flagging(root, data);
   root.onchange = e => { if (e.target.matches('.tick input')) leaveOut(e.target, data); };
-  root.onclick = follow;
+  root.onclick = e => {
+    const button = e.target.closest('button.flag');
+    if (button) flags.toggle(button.dataset.id); else follow(e);
+  };
   root.onkeydown = e => {
     if (e.ctrlKey || e.metaKey || e.altKey) return;
-    if (move(e, root)) { e.preventDefault(); e.stopPropagation(); }
+    const at = e.target.closest('a.card');
+    if (e.key === 'f' && at) { if (!e.repeat) flags.toggle(at.dataset.id); e.preventDefault(); e.stopPropagation(); }
+    else if (move(e, root)) { e.preventDefault(); e.stopPropagation(); }
     else if (e.key === 'r' || e.key === 'c') e.stopPropagation();   // Streamlit's rerun and clear cache
   };
 }
@@ -253,15 +268,18 @@ def view(
     methods: Sequence[Choice],
     without: Sequence[str] = (),
     left_out: str = "",
+    flags: Flagging | None = None,
 ) -> dict[str, Any]:
     """All that the component draws; `show` gives an example's face, `link` the address of its evidence, `without` the
-    training examples that are ticked to be left out and `left_out` what that is predicted to do."""
+    training examples that are ticked to be left out and `left_out` what that is predicted to do. Without `flags`
+    nothing can be flagged."""
     largest = max((abs(row.score) for row in (*evidence.proponents, *evidence.opponents)), default=1.0) or 1.0
     target = classes[evidence.target_label]
     columns = [
         column("supports", evidence.proponents, evidence, classes, largest=largest, show=show, link=link),
         column("opposes", evidence.opponents, evidence, classes, largest=largest, show=show, link=link),
     ]
+    listed = [row.item.id for row in (*evidence.proponents, *evidence.opponents)]
     return {
         "page": " ".join([evidence.query.id, evidence.target, evidence.method, evidence.index_id, link("")]),
         "query": query_card(evidence.query, classes, show(evidence.query.id)),
@@ -271,6 +289,7 @@ def view(
         "without": [token(id) for id in without],
         "most": MOST_WITHOUT,
         "left_out": left_out,
+        "flags": flags.of(listed) if flags else None,
         "sentence": question_sentence(evidence, target),
         "notes": notes(evidence, link),
         "columns": [] if evidence.is_zero else columns,
@@ -411,6 +430,7 @@ def card(
 ) -> dict[str, Any]:
     item = row.item
     return {
+        "id": item.id,
         "href": link(item.id),
         "token": token(item.id),
         "face": brief(show(item.id)),

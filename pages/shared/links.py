@@ -82,11 +82,12 @@ def evidence(
     sort: str = "loss",
     of: str | None = None,
     without: Sequence[str] = (),
+    by: str = "",
 ) -> str:
     """What pushed the model on one example, or on the worst mistake where `id` is "".
 
     `true`, `pred` and `sort` name the list that n and p walk through; `of` the example whose evidence led here;
-    `without` training examples to imagine away.
+    `without` training examples to imagine away; `by` who flags.
     """
     return _address(
         "evidence",
@@ -100,6 +101,7 @@ def evidence(
             ("sort", None if sort == "loss" else sort),
             ("of", of),
             ("without", joined(without) or None),
+            ("by", by or None),
         ],
     )
 
@@ -176,6 +178,15 @@ def compare(
             ("from", None if start is None else str(start)),
         ],
     )
+
+
+def on_the_walk(href: str, step: int) -> str:
+    """An address as a step of the walk of three minutes, counted from 1."""
+    return f"{href}{'&' if '?' in href else '?'}demo=1&step={step}"
+
+
+def off_the_walk() -> str:
+    return "./?demo=0"
 
 
 def token(id: str) -> str:

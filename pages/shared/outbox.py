@@ -26,6 +26,9 @@ from pages.shared.recorded import Recorded
 
 # outbox(name): one a tab and database. `pending` are unanswered acts; `numbers` and `refused` are the answers by key.
 OUTBOX_JS = """
+function newKey() {                                            // randomUUID is not there on a plain http address
+  return [...crypto.getRandomValues(new Uint8Array(16))].map(b => b.toString(16).padStart(2, '0')).join('');
+}
 function outbox(name) {
   const all = window.__whenceOutboxes ??= {}, place = 'whence:unrecorded:' + name;
   if (all[name]) return all[name];

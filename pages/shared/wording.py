@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attribution.examples import nouns
+
 if TYPE_CHECKING:
     from attribution.debugger import Debugger
-
-_NOUNS = {"image": ("picture", "pictures"), "text": ("text", "texts"), "tabular": ("row", "rows")}
 
 
 def noun(debugger: Debugger, n: int = 2) -> str:
     """What this project's examples are called: "pictures"."""
-    one, many = _NOUNS.get(debugger.modality, ("example", "examples"))
-    return one if n == 1 else many
+    return nouns(debugger.modality, n)
 
 
 def escaped(words: str) -> str:
