@@ -104,11 +104,11 @@ def test_a_torchvision_resnet_on_a_folder_of_pictures(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = models.resnet18(num_classes=3)
     data = images_in(tmp_path / "pictures/train", transform=Compose([Resize((32, 32)), ToTensor()]))
-    for epoch, optimiser in steps_of(data.train, torch.stack, model, 0.002, 3):
+    for epoch, optimiser in steps_of(data.train, torch.stack, model, 0.002, 2):
         saved = {"epoch": epoch, "model_state_dict": model.state_dict(), "optimizer_state_dict": optimiser.state_dict()}
         torch.save(saved, tmp_path / "runs" / f"{epoch}.pt")
     debugger = to_evidence(example)
-    assert [c.learning_rate for c in debugger.checkpoints] == [0.002, 0.001, 0.0005]
+    assert [c.learning_rate for c in debugger.checkpoints] == [0.002, 0.001]
     assert debugger.classes == ("T-shirt", "sandal", "trouser")
     assert debugger.test.ids[0].startswith("test:T-shirt/")
     assert debugger.accuracy > 0.6
