@@ -268,6 +268,50 @@ class Breakdown:
 
 
 @dataclass(frozen=True, eq=False)
+class ColumnInfluence:
+    """Which columns make influential rows of a table influential, beside what the model itself makes of them.
+
+    n rows, P columns, all in standard deviations of the column over the training set.
+
+    ids       (n,) the rows, of the strongest influence first.
+    gradient  (n, P) how much the strength of a row's influence, whatever its sign, would grow if the column of that row
+              were one standard deviation higher, to first order.
+    unusual   (n, P) how far the column of that row is from its mean.
+    log_odds  (P,) how much the model's log-odds of the class asked about would grow if the column of the query were one
+              standard deviation higher; of a linear model and two classes its coefficients, whatever the query.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[str, ...]
+    gradient: NDArray[np.float64]
+    unusual: NDArray[np.float64]
+    log_odds: NDArray[np.float64]
+
+    def higher(self, rows: slice) -> NDArray[np.float64]:
+        """(P,) growth of the summed strengths of some rows, were the column in each one standard deviation higher."""
+        return self.gradient[rows].sum(0)
+
+    def as_it_is(self, rows: slice) -> NDArray[np.float64]:
+        """(P,) share of the summed strengths that hangs on the column being what it is and not its mean."""
+        return (self.gradient[rows] * self.unusual[rows]).sum(0)
+
+    def sentence(self, of: NDArray[np.float64]) -> str:
+        """The first column by one of the two, and where it stands by the model's own log-odds."""
+        first = int(np.argmax(np.abs(of)))
+        place = 1 + int(np.sum(np.abs(self.log_odds) > abs(self.log_odds[first])))
+        which = "the strongest" if place == 1 else f"only the {_ordinal(place)} strongest"
+        return (
+            f"their influence hangs most on “{self.names[first]}”. In the model's own answer about the row asked about "
+            f"that column is {which} of {len(self.names)}."
+        )
+
+
+def _ordinal(n: int) -> str:
+    ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{ending}"
+
+
+@dataclass(frozen=True, eq=False)
 class PredictedChange:
     """How the loss of one example is predicted to change if the training data were changed: positive, it rises.
 

@@ -27,6 +27,7 @@ from attribution import pipeline
 from attribution.answers import (
     Breakdown,
     Cluster,
+    ColumnInfluence,
     DistancePlot,
     Evidence,
     EvidenceRow,
@@ -37,8 +38,9 @@ from attribution.answers import (
     PredictedChange,
 )
 from attribution.changes import Changes
+from attribution.columns import Columns
 from attribution.distances import Distances
-from attribution.errors import InvalidInput
+from attribution.errors import InvalidInput, Unsuited
 from attribution.evidence import describe_distance, plotted_rows
 from attribution.examples import Examples, Preview
 from attribution.index import open_index
@@ -164,6 +166,17 @@ class Debugger:
             f"purpose, {to}; the truth was kept."
         )
         return Planted(noise["share"], noise["kind"], count, sentence)
+
+    @cached_property
+    def columns(self) -> Columns | None:
+        """The columns of a table; None for pictures, texts, and rows that are no vectors of numbers."""
+        return Columns.of(self._splits, self._project.feature_names) if self.modality == "tabular" else None
+
+    @property
+    def disclosed(self) -> tuple[str, ...]:
+        """A sentence for each thing that was done to the training data on purpose."""
+        planted = (self.planted.sentence,) if self.planted else ()
+        return (*planted, self._project.disclosed) if self._project.disclosed else planted
 
     @property
     def training_recipe(self) -> TrainingRecipe | None:
@@ -410,6 +423,13 @@ class Debugger:
             self._pixels(query_id, query_map),
             found.why_no_maps,
         )
+
+    def column_influence(self, evidence: Evidence) -> ColumnInfluence:
+        """Which columns of the listed rows make them influential; raises `Unsuited` where there are no columns."""
+        if self.columns is None:
+            raise Unsuited("The examples are not rows of numbers, so there are no columns to compare.")
+        weights = self._scorer(evidence.method).weights.tolist()
+        return self.columns.influence(evidence, self._source, weights)
 
     def score_test_set(
         self, *, target: str = "label", method: str = "tracin", measure: Measure = "loss"

@@ -23,7 +23,7 @@ from attribution.examples import Examples
 from attribution.files import require_room
 from attribution.gradients import GradientEngine
 from attribution.modalities import preview
-from attribution.pipeline import project_folder, recorded_project, require_weights
+from attribution.pipeline import checkpoint_models, project_folder, recorded_project, require_weights
 from attribution.project import Project
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
@@ -133,11 +133,11 @@ def _order(project: Project) -> str:
 def _model(project: Project, folder: Path) -> tuple[str, nn.Module]:
     require_weights(project)
     task = Task(project)
-    model = task.model()
-    for checkpoint in project.checkpoints:
-        model = task.model(checkpoint.within(folder))
+    untrained = task.model()
+    models = checkpoint_models(task, project.checkpoints, folder)
+    model = models[-1] if models else untrained
     count = sum(p.numel() for p in model.parameters())
-    fits = f"; all {len(project.checkpoints)} checkpoints fit" if project.checkpoints else ""
+    fits = {0: "", 1: "; its checkpoint fits"}.get(len(models), f"; all {len(models)} checkpoints fit, and differ")
     return f"{type(model).__name__} with {count:,} parameters{fits}.", model
 
 

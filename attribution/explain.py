@@ -3,7 +3,7 @@
     I = Σ_c w_c · ⟨∇_θ ℓ(θ_c, x_i), ∇_θ f(θ_c, x_q)⟩            exact: whole gradients, nothing projected
 
 by_layer and by_checkpoint split the sum I; the maps are its derivatives ∂I/∂x_i and ∂I/∂x_q by double backward: how
-the influence would change if a pixel of the training (or query) picture were brighter.
+the influence would change if a pixel of the training (or query) picture were brighter, or a column of its row higher.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attribution.answers import Share
+from attribution.errors import Unsuited
 from attribution.task import Functional, Inputs
 
 
@@ -89,6 +90,34 @@ def pair_influence(
         of_query,
         why_no_maps,
     )
+
+
+def influence_gradients(
+    models: Sequence[nn.Module], weights: Sequence[float], tracked: Sequence[str], train: Point, query: Point
+) -> NDArray[np.float32]:
+    """∂I_i/∂x_i for every row x_i of the batch `train`, of its shape (n, …), in one pass: no row has a part in another.
+
+    query  a batch of one. Raises `Unsuited` where the inputs are no float tensor and where a layer has no second
+    derivative.
+    """
+    inputs = _differentiable(train.inputs)
+    if not _is_float(inputs):
+        raise Unsuited("The inputs are not one tensor of floats, so influence has no gradient by them.")
+    found = torch.zeros_like(inputs)
+    for model, weight in zip(models, weights, strict=True):
+        products = _products(model, tracked, Point(_copied(inputs), train.label, train.functional), query)
+        why_not = _add_derivatives(weight * torch.stack(list(products.values())).sum(), [inputs], [found])
+        if why_not:
+            raise Unsuited(why_not)
+    return found.float().cpu().numpy()
+
+
+def input_gradient(model: nn.Module, point: Point) -> NDArray[np.float32]:
+    """∂f/∂x of the functional of one point, a batch of one, of the shape of x."""
+    inputs = _differentiable(point.inputs)
+    value = point.functional(model, _copied(inputs), point.label).sum()
+    (found,) = torch.autograd.grad(value, inputs)
+    return found[0].float().cpu().numpy()
 
 
 def _add_derivatives(total: Tensor, wanted: Sequence[Tensor | None], maps: Sequence[Tensor | None]) -> str:

@@ -14,7 +14,8 @@ each side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -78,21 +79,29 @@ class Dense:
 
     def rotated(self, left: Tensor, right: Tensor) -> Tensor:
         if left.shape[1] * right.shape[0] < left.shape[0] * right.shape[1]:  # the side that shrinks more goes first
-            return (left.T @ self.values) @ right
-        return left.T @ (self.values @ right)
+            return _from_the_left(left, self.values) @ right
+        return _from_the_left(left, self.values @ right)
 
     def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         if left.shape[1] * right.shape[1] < _SPARSE * len(rows):
             return _entries(self.rotated(left, right), rows, columns)
-        return _picked(left.T @ self.values, right, rows, columns)
+        return _picked(_from_the_left(left, self.values), right, rows, columns)
 
     def left_moment(self, sketch: Tensor | None = None) -> Tensor:
-        rows = self.values.transpose(0, 1).flatten(1)  # (R, B·C)
-        return rows @ (rows.T if sketch is None else rows.T @ sketch)
+        return _moment(self.values.transpose(1, 2).flatten(0, 1), sketch)
 
     def right_moment(self, sketch: Tensor | None = None) -> Tensor:
-        columns = self.values.flatten(0, 1)  # (B·R, C)
-        return columns.T @ (columns if sketch is None else columns @ sketch)
+        return _moment(self.values.flatten(0, 1), sketch)
+
+
+def _moment(rows: Tensor, sketch: Tensor | None) -> Tensor:
+    """Σ x xᵀ over rows x, or its product with a sketch."""
+    return rows.T @ (rows if sketch is None else rows @ sketch)
+
+
+def _from_the_left(left: Tensor, values: Tensor) -> Tensor:
+    """leftᵀ G of each example, (B, r, C). `left.T @ values` would turn all of G around, to multiply it at once."""
+    return torch.bmm(left.T.expand(len(values), -1, -1), values)
 
 
 # Picking coordinates row by row takes that many times fewer multiplications before it pays for its small products.
@@ -120,41 +129,53 @@ def _widths(left: Tensor, right: Tensor) -> tuple[int, int]:
 
 
 class Outer:
-    """One outer product per example, G = δ aᵀ: a Linear applied once. inputs (B, C), deltas (B, R)."""
+    """One outer product per example, G = δ aᵀ: a Linear applied once. inputs (B, C), deltas (B, R).
 
-    def __init__(self, inputs: Tensor, deltas: Tensor) -> None:
-        self.inputs, self.deltas = inputs, deltas
+    With `bias`, a last column that is δ: every input is taken for one longer, by a 1 that is not stored.
+    """
+
+    def __init__(self, inputs: Tensor, deltas: Tensor, *, bias: bool = False) -> None:
+        self.inputs, self.deltas, self.bias = inputs, deltas, bias
         self.device, self.dtype, self.n_values = inputs.device, inputs.dtype, inputs.numel() + deltas.numel()
 
+    def _in_full(self) -> Tensor:
+        """The inputs with their 1, (B, C)."""
+        return F.pad(self.inputs, (0, 1), value=1.0) if self.bias else self.inputs
+
+    def _times(self, right: Tensor) -> Tensor:
+        """Inputs times a right side (C, c), (B, c)."""
+        return torch.addmm(right[-1], self.inputs, right[:-1]) if self.bias else self.inputs @ right
+
+    def _squares(self) -> Tensor:
+        """‖a‖² of each example, (B,)."""
+        return self.inputs.square().sum(1) + float(self.bias)
+
     def dense(self) -> Tensor:
-        return self.deltas[:, :, None] * self.inputs[:, None, :]
+        return self.deltas[:, :, None] * self._in_full()[:, None, :]
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        return (self.deltas * weights[:, None]).T @ self.inputs
+        return (self.deltas * weights[:, None]).T @ self._in_full()
 
     def inner(self, matrix: Tensor) -> Tensor:
-        return ((self.inputs @ matrix.T) * self.deltas).sum(1)
+        return (self._times(matrix.T) * self.deltas).sum(1)
 
     def squared_norms(self) -> Tensor:
-        return self.inputs.square().sum(1) * self.deltas.square().sum(1)
+        return self._squares() * self.deltas.square().sum(1)
 
     def rotated(self, left: Tensor, right: Tensor) -> Tensor:
-        return (self.deltas @ left)[:, :, None] * (self.inputs @ right)[:, None, :]
+        return (self.deltas @ left)[:, :, None] * self._times(right)[:, None, :]
 
     def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        return (self.deltas @ left).index_select(1, rows) * (self.inputs @ right).index_select(1, columns)
+        return (self.deltas @ left).index_select(1, rows) * self._times(right).index_select(1, columns)
 
     def left_moment(self, sketch: Tensor | None = None) -> Tensor:
-        weighted = self.deltas * self.inputs.square().sum(1, keepdim=True)
+        weighted = self.deltas * self._squares()[:, None]
         return weighted.T @ (self.deltas if sketch is None else self.deltas @ sketch)
 
     def right_moment(self, sketch: Tensor | None = None) -> Tensor:
-        weighted = self.inputs * self.deltas.square().sum(1, keepdim=True)
-        return weighted.T @ (self.inputs if sketch is None else self.inputs @ sketch)
-
-
-_ALL = slice(None)
-_NEAR = 2**18  # numbers of laid-out windows that stay near the processor until they are multiplied
+        inputs = self._in_full()
+        weighted = inputs * self.deltas.square().sum(1, keepdim=True)
+        return weighted.T @ (inputs if sketch is None else inputs @ sketch)
 
 
 class Factor(Protocol):
@@ -164,8 +185,11 @@ class Factor(Protocol):
     columns: int
     products_cost: int  # multiplications of `products`, per example
 
-    def matrix(self, rows: slice = _ALL) -> Tensor:
-        """(B, T, C) of some examples, columns in an order of its own."""
+    def matrix(self) -> Tensor:
+        """(B, T, C), columns in an order of its own."""
+
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """`matrix` of some examples at a time, and which; the next part may take the memory of the last."""
 
     def inside(self, right: Tensor) -> Tensor:
         """Rows of a right side (C, c) in the order of `matrix`."""
@@ -188,8 +212,11 @@ class Rows:
         _, self.positions, self.columns = values.shape
         self.products_cost = self.positions**2 * self.columns
 
-    def matrix(self, rows: slice = _ALL) -> Tensor:
-        return self.values[rows]
+    def matrix(self) -> Tensor:
+        return self.values
+
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        yield slice(None), self.values
 
     def inside(self, right: Tensor) -> Tensor:
         return right
@@ -216,11 +243,10 @@ class Positions:
         B, T, R = deltas.shape
         self._is_formed_for_norms = T * R * inputs.columns <= inputs.products_cost + T * T * R
         self.n_values = deltas.numel() + B * (R * inputs.columns if self._is_formed_for_norms else 2 * T * T)
-        self._formed: Tensor | None = None
 
     def dense(self) -> Tensor:
-        values = self.inputs.outside(self._form().transpose(1, 2))
-        return torch.cat([values, self._bias_column()[:, :, None]], 2) if self.bias else values
+        values = self.inputs.outside(self._form.transpose(1, 2))
+        return torch.cat([values, self._bias_column[:, :, None]], 2) if self.bias else values
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         deltas = self.deltas * weights[:, None, None]
@@ -231,25 +257,27 @@ class Positions:
         outputs = self.inputs.times(matrix[:, : self.inputs.columns].T)  # (B, T, R)
         return ((outputs + matrix[:, -1] if self.bias else outputs) * self.deltas).sum((1, 2))
 
+    @cached_property
     def _form(self) -> Tensor:
         """Gᵀ without the bias column, in the order of the inputs, (B, C, R): with few columns, far faster than G."""
-        if self._formed is None:
-            B, T, R = self.deltas.shape
-            self._formed = self.deltas.new_empty(B, self.inputs.columns, R)
-            step = max(1, _NEAR // (T * self.inputs.columns))
-            for start in range(0, B, step):
-                rows = slice(start, start + step)
-                inputs = self.inputs.matrix(rows).transpose(1, 2)
-                torch.bmm(inputs, self.deltas[rows], out=self._formed[rows])
-        return self._formed
+        B, _, R = self.deltas.shape
+        form = self.deltas.new_empty(B, self.inputs.columns, R)
+        for rows, inputs in self.inputs.parts():
+            torch.bmm(inputs.transpose(1, 2), self.deltas[rows], out=form[rows])
+        return form
 
+    @property
+    def _is_formed(self) -> bool:
+        return "_form" in self.__dict__
+
+    @cached_property
     def _bias_column(self) -> Tensor:
         return self.deltas.sum(1)
 
     def squared_norms(self) -> Tensor:
-        if self._formed is not None or self._is_formed_for_norms:
-            norms = torch.linalg.vector_norm(self._form().flatten(1), dim=1).square()
-            return norms + self._bias_column().square().sum(1) if self.bias else norms
+        if self._is_formed or self._is_formed_for_norms:
+            norms = torch.linalg.vector_norm(self._form.flatten(1), dim=1).square()
+            return norms + self._bias_column.square().sum(1) if self.bias else norms
         return (self._input_products() * _products(self.deltas)).sum((1, 2))
 
     def _input_products(self) -> Tensor:
@@ -263,25 +291,29 @@ class Positions:
             if self.bias:
                 inputs = inputs + right[-1]
             return torch.bmm((self.deltas @ left).transpose(1, 2), inputs)
-        rotated = Dense(self._form()).rotated(self.inputs.inside(weights), left).transpose(1, 2)
-        return rotated + (self._bias_column() @ left)[:, :, None] * right[-1] if self.bias else rotated
+        rotated = Dense(self._form).rotated(self.inputs.inside(weights), left).transpose(1, 2)
+        return rotated + (self._bias_column @ left)[:, :, None] * right[-1] if self.bias else rotated
 
     def coordinates(self, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        if left.shape[1] * right.shape[1] < _SPARSE * len(rows) or self._is_cheaper_factored(*_widths(left, right)):
+        if self._is_cheaper_factored(*_widths(left, right)):
             return _entries(self.rotated(left, right), rows, columns)
         inside = self.inputs.inside(right[:-1] if self.bias else right)
-        found = _picked((self._form() @ left).transpose(1, 2), inside, rows, columns)
-        return found + (self._bias_column() @ left)[:, rows] * right[-1, columns] if self.bias else found
+        if left.shape[1] * right.shape[1] < _SPARSE * len(rows):
+            found = _entries(Dense(self._form).rotated(inside, left), columns, rows)
+        else:
+            found = _picked((self._form @ left).transpose(1, 2), inside, rows, columns)
+        return found + (self._bias_column @ left)[:, rows] * right[-1, columns] if self.bias else found
 
     def _is_cheaper_factored(self, r: int, c: int) -> bool:
         """Multiplications an example of rotating the factors, against rotating G and forming it where it is not yet."""
         (_, T, R), C = self.deltas.shape, self.inputs.columns
-        form = 0 if self._formed is not None else T * R * C
+        form = 0 if self._is_formed else T * R * C
         return T * (R * r + C * c + r * c) < form + min(R * c * (C + r), C * r * (R + c))
 
     def left_moment(self, sketch: Tensor | None = None) -> Tensor:
         if self._is_formed_for_norms:
-            return Dense(self.dense()).left_moment(sketch)
+            moment = _moment(self._form.flatten(0, 1), sketch)
+            return moment + _moment(self._bias_column, sketch) if self.bias else moment
         deltas = self.deltas if sketch is None else self.deltas @ sketch
         return self.deltas.flatten(0, 1).T @ torch.bmm(self._input_products(), deltas).flatten(0, 1)
 
@@ -370,6 +402,5 @@ def summed(parts: Sequence[MatrixGradient]) -> MatrixGradient:
         return Dense(torch.stack([part.dense() for part in parts]).sum(0))
     (only,) = parts
     if isinstance(only, Positions) and only.deltas.shape[1] == 1:
-        inputs = only.inputs.outside(only.inputs.matrix())[:, 0]
-        return Outer(F.pad(inputs, (0, 1), value=1.0) if only.bias else inputs, only.deltas[:, 0])
+        return Outer(only.inputs.outside(only.inputs.matrix())[:, 0], only.deltas[:, 0], bias=only.bias)
     return only

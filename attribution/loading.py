@@ -11,7 +11,8 @@ The data itself is not copied: it stays where the project reads it, and each row
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +37,8 @@ _EVERY = 1000  # examples between two reports of progress
 def read_split(project: Project, split: str, *, progress: Progress = silent) -> Examples:
     """Identity of every example of "train" or "test", labels as the data gives them.
 
-    Raises `InvalidInput` for labels that are missing or outside the classes, ids that repeat, empty texts, and inputs
-    that are not finite.
+    Raises `InvalidInput` for labels that are missing or outside the classes, ids that repeat, empty texts, rows of other
+    columns than are named, and inputs that are not finite.
     """
     dataset, ids = (project.train, project.train_ids) if split == "train" else (project.test, project.test_ids)
     n = _length(dataset, split)
@@ -54,7 +55,8 @@ def read_split(project: Project, split: str, *, progress: Progress = silent) -> 
         if i % _EVERY == 0:
             progress(i, n, f"reading the {split} set")
         value, labels[i] = _read_item(dataset, i, split)
-        _check_finite(value, ids[i], i, split)
+        _check_columns(value, project, i, split)
+        _check_finite(value, project.feature_names, ids[i], i, split)
         if isinstance(value, str) and not value.strip():
             raise InvalidInput(f"The {split} example {ids[i]} (row {i}) is an empty text.", "Leave it out.")
         hashes.append(input_hash(value))
@@ -105,12 +107,31 @@ def _check_label(label: Any, i: int, split: str) -> None:
         )
 
 
-def _check_finite(value: Any, id_: str, i: int, split: str) -> None:
-    if not _is_finite(value):
+def _check_columns(value: Any, project: Project, i: int, split: str) -> None:
+    """A vector is a row of the columns that feature_names=… names, if it names any."""
+    names = project.feature_names
+    if names is not None and _is_vector(value) and len(value) != len(names):
         raise InvalidInput(
-            f"The {split} example {id_} (row {i}) holds NaN or infinite values.",
+            f"Row {i} of the {split} set has {len(value)} columns, and feature_names=… names {len(names)}.",
+            "Name every column that the data set gives, in its order.",
+        )
+
+
+def _check_finite(value: Any, names: Sequence[str] | None, id_: str, i: int, split: str) -> None:
+    if not _is_finite(value):
+        where = f" in the column “{names[_first_not_finite(value)]}”" if names and _is_vector(value) else ""
+        raise InvalidInput(
+            f"The {split} example {id_} (row {i}) holds NaN or infinite values{where}.",
             "Leave it out of the data set, or mend it.",
         )
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 1
+
+
+def _first_not_finite(value: Any) -> int:
+    return next(j for j, number in enumerate(value.tolist()) if not math.isfinite(number))
 
 
 def _is_finite(value: Any) -> bool:

@@ -7,7 +7,7 @@ jobs that pages start call nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,10 @@ from attribution.loading import LoadedExamples
 from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
 from attribution.progress import Progress, silent
-from attribution.project import Project, read_project
+from attribution.project import Checkpoint, Project, read_project
 from attribution.scan import Scan, scan
 from attribution.source import IndexedRun
-from attribution.store import GradientStore
+from attribution.store import GradientStore, engine_of
 from attribution.task import Split, Task
 from attribution.training import TrainingRecipe, save_checkpoint
 from attribution.training import train as train_model
@@ -52,6 +52,7 @@ __all__ = [
     "OpenGradients",
     "OpenIndex",
     "checkpoint_files",
+    "checkpoint_models",
     "choose_recipe",
     "chosen_recipe",
     "current",
@@ -180,7 +181,7 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
         recipe = _training_recipe(task, training)
 
         def make_run(folder: Path) -> Mapping[str, Any]:
-            task.check(task.model(), train_split)
+            _refuse_untraceable(task, project, train_split)
             return train_model(task, train_split, test_split, training, folder, progress=progress).facts()
 
     def make(folder: Path) -> Mapping[str, Any]:
@@ -190,6 +191,12 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
     parents = {"examples": examples}
     asked = revisions.of_this_code(workspace, recipe, parents, task, train_split)
     return find_or_make(workspace, "runs", asked, parents, make)
+
+
+def _refuse_untraceable(task: Task, project: Project, train_split: Split) -> None:
+    """Refuse on a few rows what would else be found when the training is done: there is nothing to embed then."""
+    task.check(task.model(), train_split)
+    engine_of(task, None, train_split, tuple(project.layers) if project.layers else None)
 
 
 def require_weights(project: Project) -> None:
@@ -210,17 +217,8 @@ def _import_checkpoints(
 ) -> tuple[dict[str, Any], Make]:
     """Checkpoints made elsewhere: identified by their bytes, kept as safetensors."""
     folder = project_folder(workspace)
-    weights = [checkpoint.within(folder) for checkpoint in project.checkpoints]
-    models = [task.model(one) for one in weights]  # refuses what is absent or does not fit, before anything is written
-    for c, model in enumerate(models):
-        for earlier in range(c):
-            if _equal(model, models[earlier]):
-                names = f"{project.checkpoints[earlier].name}, {project.checkpoints[c].name}"
-                raise InvalidInput(
-                    f"Checkpoints {earlier} and {c} ({names}) hold the same weights.",
-                    "Name each checkpoint once.",
-                )
-    hashes = [sha256_of(one) for one in weights]
+    models = checkpoint_models(task, project.checkpoints, folder)  # refuses what is wrong before anything is written
+    hashes = [sha256_of(checkpoint.within(folder)) for checkpoint in project.checkpoints]
     steps = [c.step for c in project.checkpoints]
     rates = [c.learning_rate for c in project.checkpoints]
     imported = [[h, r, s] for h, r, s in zip(hashes, rates, steps, strict=True)]
@@ -233,6 +231,20 @@ def _import_checkpoints(
         return {"checkpoints": [asdict(c) for c in saved], "history": []}
 
     return recipe, make
+
+
+def checkpoint_models(task: Task, checkpoints: Sequence[Checkpoint], folder: Path) -> list[nn.Module]:
+    """The models of a project's checkpoints. Raises where one is absent, does not fit, or equals an earlier one."""
+    models = [task.model(checkpoint.within(folder)) for checkpoint in checkpoints]
+    for c, model in enumerate(models):
+        for earlier in range(c):
+            if _equal(model, models[earlier]):
+                raise InvalidInput(
+                    f"Checkpoints {earlier} and {c} ({checkpoints[earlier].name}, {checkpoints[c].name}) hold the same "
+                    "weights.",
+                    "Name each checkpoint once.",
+                )
+    return models
 
 
 def _equal(a: nn.Module, b: nn.Module) -> bool:

@@ -98,6 +98,7 @@ def find_usage(
 
     Raises `InvalidInput` for an unknown layer, `Unsuited` when examples of a batch influence each other.
     """
+    _refuse_script(model)
     tracked = _tracked(model, layers)
     _refuse_coupling(task, model, batch)
     channels_last = _runs_channels_last(task, model, batch)
@@ -352,6 +353,15 @@ def _refuse_complex(model: nn.Module, names: Sequence[str]) -> None:
             )
 
 
+def _refuse_script(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise Unsuited(
+                f"{name or 'The model'} is TorchScript, whose calls cannot be followed.",
+                "Use the module that it was made from; the weights are the same.",
+            )
+
+
 _NO_COUPLING = "Use layers that treat every example by itself in eval mode, such as BatchNorm with running statistics."
 
 
@@ -381,15 +391,21 @@ def _autograd_sum(
     try:
         with torch.enable_grad():
             total = (task.losses(model, copied_inputs(inputs), labels) * weights).sum()
+            if not total.requires_grad:
+                raise Unsuited("The losses do not depend on any tracked parameter that autograd can see.", _TO_AUTOGRAD)
             found = torch.autograd.grad(total, [parameters[name] for name in tracked], allow_unused=True)
     except RuntimeError as error:
-        if "modified by an inplace operation" not in str(error):
-            raise
-        found_by_torch = str(error).split("; ")[0]
-        raise Unsuited(
-            f"The model changes a tensor in place after a layer has read it: {found_by_torch}.", OUT_OF_PLACE
-        ) from error
-    return {name: in_full(g) for name, g in zip(tracked, found, strict=True) if g is not None}
+        found_by_torch = next(iter(str(error).splitlines()), "").split("; ")[0].split(". ")[0]
+        if "modified by an inplace operation" in str(error):
+            raise Unsuited(
+                f"The model changes a tensor in place after a layer has read it: {found_by_torch}.", OUT_OF_PLACE
+            ) from error
+        raise Unsuited(f"The model cannot be differentiated: {found_by_torch}.", _TO_AUTOGRAD) from error
+    dense = (g.to_dense() if g is not None and g.is_sparse else g for g in found)
+    return {name: in_full(g) for name, g in zip(tracked, dense, strict=True) if g is not None}
+
+
+_TO_AUTOGRAD = "Leave out no_grad(), detach(), numpy() and the like between the weights and the outputs."
 
 
 @torch.no_grad()

@@ -81,6 +81,7 @@ class Project:
     layers          names of the modules to track; all trained parameters when absent.
     noise           label noise to plant in the training labels, with the truth kept.
     retrain         how this model is trained.
+    disclosed       a sentence about whatever else was done to the data on purpose; every page that profits says it.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Project:
     test_ids: Sequence[str] | None = None
     retrain: TrainingRecipe | None = None
     noise: LabelNoise | None = None
+    disclosed: str = ""
 
     def __post_init__(self) -> None:
         self._check_kinds()

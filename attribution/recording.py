@@ -109,7 +109,7 @@ def record(
     parameters = dict(model.named_parameters())
     leaves = {name: _copies(parameters[name], len(labels), k) for name, k in (copied or {}).items()}
     followed = Shared({name: parameters[name].detach().requires_grad_() for name in shared})
-    recorder = _Recorder({id(parameters[name]): name for name in called}, followed)
+    recorder = _Recorder({id(parameters[name]): name for name in called}, followed, leaves.values())
     run = _with_others(model, leaves | followed.leaves)
     with torch.enable_grad(), recorder:
         values = functional(run, inputs, labels)  # type: ignore[arg-type]
@@ -183,18 +183,25 @@ def copied_inputs(inputs: Inputs, channels_last: bool = False) -> Inputs:
     return tree_map(copy, inputs)
 
 
+# Given a parameter with a dimension more, these read and write beyond its end instead of refusing it.
+_UNCHECKED = (torch._weight_norm, torch._weight_norm_interface)
+
+
 class _Recorder(TorchFunctionMode):
     """Sees every call of a torch function while it is active."""
 
-    def __init__(self, parameters: Mapping[int, str], shared: Shared) -> None:
+    def __init__(self, parameters: Mapping[int, str], shared: Shared, leaves: Iterable[Tensor]) -> None:
         super().__init__()
         self.shared = shared
+        self._leaves = {id(leaf) for leaf in leaves}
         self.seen: list[_Seen] = []
         self.anchor = torch.zeros((), requires_grad=True)  # what the backward pass runs to
         self._parameters = parameters
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in _UNCHECKED and any(id(value) in self._leaves for value in (*args, *kwargs.values())):
+            raise RuntimeError(f"{func.__name__} does not look at the sizes of what it is given")
         if func is F.multi_head_attention_forward:
             arguments = attention.bound(args, kwargs)
             if attention.can_attend(arguments):

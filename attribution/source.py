@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from attribution.errors import StoreError
-from attribution.explain import PairInfluence, Point, pair_influence
+from attribution.explain import PairInfluence, Point, influence_gradients, input_gradient, pair_influence
 from attribution.gradients import Batch, GradientEngine
 from attribution.methods.protocol import Queries, QueryGradients
 from attribution.projection import Projection
@@ -165,3 +165,23 @@ class IndexedRun:
             ]
             models = [engine.model for engine in engines]
             return pair_influence(models, weights, names, list(layer_of), layer_of.__getitem__, *sides)
+
+    def influence_gradients(
+        self, rows: NDArray[np.int64], query: tuple[Inputs, int], measure: Measure, weights: Sequence[float]
+    ) -> NDArray[np.float32]:
+        """∂(influence of a training row on a query)/∂(that row's input) for some rows, (n, …)."""
+        with self._lock:
+            engines = [engine for engine, _ in self._opened]
+            tracked = [p for block in engines[0].blocks for p in block.parameters]
+            train = Point(self._train.inputs(rows), self._train.labels(rows), self._task.losses)
+            models = [engine.model for engine in engines]
+            return influence_gradients(models, weights, tracked, train, self._point(query, measure))
+
+    def input_gradient(self, query: tuple[Inputs, int], measure: Measure) -> NDArray[np.float32]:
+        """∂(measurement of a query)/∂(its input) of the last checkpoint."""
+        with self._lock:
+            return input_gradient(self._opened[-1][0].model, self._point(query, measure))
+
+    def _point(self, query: tuple[Inputs, int], measure: Measure) -> Point:
+        inputs, label = query
+        return Point(inputs, torch.tensor([label], device=self._task.device), self._task.measure(measure))

@@ -158,8 +158,8 @@ def prepare(
     return engine, recipe.projection.restore(engine.shapes, load_file(saved)).to(task.device)
 
 
-def engine_of(task: Task, weights: Path, probe: Split, layers: tuple[str, ...] | None = None) -> GradientEngine:
-    """An engine at a checkpoint, checked on the first rows of a split."""
+def engine_of(task: Task, weights: Path | None, probe: Split, layers: tuple[str, ...] | None = None) -> GradientEngine:
+    """An engine at a checkpoint, or of the untrained model, checked on the first rows of a split."""
     return GradientEngine(task, task.model(weights), _rows(probe, slice(0, _PROBE)), layers)
 
 

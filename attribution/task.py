@@ -32,6 +32,7 @@ Functional = Callable[[nn.Module, Inputs, Tensor], Tensor]  # (model, inputs, la
 Measure = Literal["loss", "margin"]
 
 _HELD_IN_MEMORY = 2**30  # bytes: a split of plain tensors up to this size is stacked once
+_MANY = 64  # rows among which a loss has to be what it is among few
 _FEW = 16  # rows that are read by themselves: one question does not read the whole split
 _made: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # every model that some project's model() has returned
 
@@ -89,7 +90,11 @@ class Task:
 
     @torch.no_grad()
     def check(self, model: nn.Module, split: Split) -> None:
-        """Raise `InvalidInput` unless there is one output per class, and an example's loss is the same among others."""
+        """Raise `InvalidInput` unless there is one output per class, and an example's loss is the same among others.
+
+        Found here: layers in training mode, random numbers, statistics of the batch, a hidden mean, and whatever else
+        makes scores change with the batch size.
+        """
         rows = range(min(4, len(split)))
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InvalidInput("No parameter of the model is trainable.", "Leave requires_grad on what was trained.")
@@ -101,16 +106,31 @@ class Task:
                 f"{len(split.examples.classes)} classes are named.",
                 "Give one output per class, and pass classes=… with every class.",
             )
+        _refuse_training_mode(model)
         with running("loss()"):
-            together = self.losses(model, split.inputs(rows), split.labels(rows))
-        for i in rows:
-            alone = self.losses(model, split.inputs([i]), split.labels([i]))[0]
-            if not torch.isclose(alone, together[i], rtol=1e-2, atol=1e-4, equal_nan=True):
-                raise InvalidInput(
-                    f"The loss of {split.examples.ids[i]} is {float(alone):.4g} alone and {float(together[i]):.4g} "
-                    f"among {len(rows)} examples.",
-                    "Use reduction='none' and divide by nothing that other examples change.",
-                )
+            together, again = (self.losses(model, split.inputs(rows), split.labels(rows)) for _ in range(2))
+        if (i := _first_difference(again, together)) is not None:
+            raise InvalidInput(
+                f"The loss of {split.examples.ids[i]} is {float(together[i]):.4g} and, in the same batch once more, "
+                f"{float(again[i]):.4g}: the model draws random numbers, or remembers what it has seen.",
+                "Leave out what is random, such as F.dropout without training=self.training.",
+            )
+        with running("The model or the loss, given a single example,", _ALONE):
+            alone = torch.cat([self.losses(model, split.inputs([i]), split.labels([i])) for i in rows])
+        self._refuse_difference(split, alone, "alone", together, len(rows))
+        many = range(min(_MANY, len(split)))
+        with running("The model or the loss, given more examples,"):
+            among_many = self.losses(model, split.inputs(many), split.labels(many))
+        self._refuse_difference(split, together, f"among {len(rows)} examples", among_many, len(many))
+
+    @staticmethod
+    def _refuse_difference(split: Split, few: Tensor, how: str, more: Tensor, n: int) -> None:
+        if (i := _first_difference(few, more[: len(few)])) is not None:
+            raise InvalidInput(
+                f"The loss of {split.examples.ids[i]} is {float(few[i]):.4g} {how} and {float(more[i]):.4g} among {n} "
+                "examples.",
+                _ALONE,
+            )
 
     def measure(self, kind: Measure = "loss") -> Functional:
         """What a query asks about: "loss" of the label asked for (or the project's own measurement), or "margin".
@@ -182,8 +202,29 @@ def require_device(name: str) -> torch.device:
     return device
 
 
+_ALONE = (
+    "Use reduction='none', divide by nothing that other examples change, and let layers treat every example by itself, "
+    "as BatchNorm does with running statistics."
+)
+
+
+def _first_difference(one: Tensor, other: Tensor) -> int | None:
+    """The first place at which two lists of losses (B,) are not the same but for rounding."""
+    same = torch.isclose(one, other, rtol=1e-2, atol=1e-4, equal_nan=True)
+    return None if bool(same.all()) else int((~same).nonzero()[0])
+
+
+def _refuse_training_mode(model: nn.Module) -> None:
+    """After a batch: a model may put itself, or a part, back into training mode while it runs."""
+    names = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    if names:
+        raise InvalidInput(
+            f"The model puts {names[0]} into training mode while it predicts.", "Leave out train() in forward()."
+        )
+
+
 @contextmanager
-def running(what: str) -> Iterator[None]:
+def running(what: str, hint: str = "Try it on one batch by itself.") -> Iterator[None]:
     """Say in one sentence what the user's own code raised."""
     try:
         yield
@@ -191,9 +232,7 @@ def running(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")
-        raise InvalidInput(
-            f"{what} raised {type(error).__name__}: {first}.", "Try it on one batch by itself."
-        ) from error
+        raise InvalidInput(f"{what} raised {type(error).__name__}: {first}.", hint) from error
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -199,7 +199,7 @@ def _sgd_step(model: nn.Module, momenta: dict[str, Tensor], recipe: TrainingReci
     for name, weight in model.named_parameters():
         if weight.grad is None:
             continue
-        step = weight.grad.add(weight, alpha=recipe.weight_decay)
+        step = weight.grad.to_dense().add(weight, alpha=recipe.weight_decay)
         momenta[name] = step.clone() if name not in momenta else momenta[name].mul_(recipe.momentum).add_(step)
         weight.sub_(momenta[name], alpha=rate)
 

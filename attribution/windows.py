@@ -10,7 +10,7 @@ N pictures (sequences, volumes) of C channels, T windows of K offsets each.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from torch import Tensor
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _FEW_CHANNELS = 8  # below it windows are laid out pixel by pixel: runs of channels would be too short to copy
 _A_SUM = 32  # multiplications in a product of matrices that take the time of one addition over a strided view
-_ALL = slice(None)
+_NEAR = 2**18  # numbers of laid-out windows that stay near the processor until they are multiplied
 
 
 class Windows:
@@ -51,16 +51,27 @@ class Windows:
         """Every window by itself, offset by offset, (N, T, K, C)."""
         return self._view(by_offset=True).reshape(len(self.inputs), self.positions, self._offsets, self._channels)
 
-    def matrix(self, rows: slice = _ALL) -> Tensor:
-        """(N, T, K·C) of some pictures, offset by offset; with few channels channel by channel."""
-        view = self._view(self._by_offset, rows)
+    def matrix(self) -> Tensor:
+        """(N, T, K·C), offset by offset; with few channels channel by channel."""
+        return self._as_matrix(self._view(self._by_offset))
+
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """`matrix` of a few pictures at a time, all laid out in the same memory."""
+        view = self._view(self._by_offset)
+        step = max(1, _NEAR // (self.positions * self.columns))
+        laid_out = torch.empty_like(view[:step], memory_format=torch.contiguous_format)
+        for start in range(0, len(view), step):
+            some = view[start : start + step]
+            yield slice(start, start + step), self._as_matrix(laid_out[: len(some)].copy_(some))
+
+    def _as_matrix(self, view: Tensor) -> Tensor:
         if self._by_offset:
             return view.reshape(len(view), self.positions, self.columns)
         return view.reshape(len(view), self.columns, self.positions).transpose(1, 2)
 
-    def _view(self, by_offset: bool, rows: slice = _ALL) -> Tensor:
+    def _view(self, by_offset: bool) -> Tensor:
         """Overlapping windows as a view of the padded input: (N, T…, K…, C), or (N, C, K…, T…)."""
-        padded = F.pad(self.inputs[rows], self._around)
+        padded = F.pad(self.inputs, self._around)
         if by_offset:
             padded = padded.movedim(1, -1).contiguous()
             batch, *along, channel = padded.stride()

@@ -12,6 +12,7 @@ from benchmarks import (
     demo_from_nothing,
     embed_cost,
     fidelity,
+    hospital,
     index_million,
     loop,
     page_time,
@@ -33,6 +34,7 @@ ALL = {
     "suspects": suspects.main,
     "review_keys": review_keys.main,
     "loop": loop.main,
+    "hospital": hospital.main,
 }
 
 for name in sys.argv[1:] or ALL:

@@ -19,7 +19,18 @@ import pandas as pd
 import streamlit as st
 
 from attribution.errors import InvalidInput
-from pages.shared import chrome, elements, figures, flagging, links, state, theme, what_if
+from pages.shared import (
+    chrome,
+    column_charts,
+    elements,
+    figures,
+    flagging,
+    links,
+    row_faces,
+    state,
+    theme,
+    what_if,
+)
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
 
@@ -31,7 +42,7 @@ TARGETS = ("predicted", "label")
 SIZES = (6, 12, 24, 48)
 TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Table")
 NOTHING_LISTED = "No training example supports or opposes this, so there is nothing to look into."
-DEFAULTS = (None, TABS[0], "pixel")  # of tab and by: left out of the address
+DEFAULTS = (None, TABS[0], "pixel", column_charts.HIGHER)  # of tab, distance and measure: left out of the address
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ class Selection:
         """The same view with something changed; the open tab stays open, and the distance it shows stays chosen."""
         at = replace(self, **changes)
         href = links.evidence(**vars(at))
-        kept = {name: st.query_params.get(name) for name in ("tab", "distance")}
+        kept = {name: st.query_params.get(name) for name in ("tab", "distance", "measure")}
         return href + "".join(f"&{name}={quote(value)}" for name, value in kept.items() if value not in DEFAULTS)
 
     def evidence_of(self, id: str) -> str:
@@ -167,6 +178,8 @@ def _walk_button(words: str, key: str, href: str | None) -> Element:
 
 
 def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    if debugger.preview(evidence.query.id).kind == "row":
+        st.caption(row_faces.LEGEND)
     with state.drawn_errors():
         left_out = what_if.in_short(debugger, evidence, at.without)
     flags, sentence = flagging.open_for(debugger, at.by)
@@ -174,7 +187,7 @@ def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
         columns.view(
             evidence,
             debugger.classes,
-            show=lambda id: _face(debugger, id),
+            show=_faces(debugger, evidence.query),
             link=lambda id: at.evidence_of(id),
             questions=_questions(debugger, at, evidence.query),
             sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
@@ -201,14 +214,18 @@ def _choice(text: str, href: str, current: bool) -> dict[str, Any]:
     return {"text": text, "href": href, "current": current}
 
 
+def _faces(debugger: Debugger, query: Item) -> columns.Show:
+    """What shows an example beside the one that is asked about."""
+    if debugger.preview(query.id).kind == "row":
+        return row_faces.shower(debugger, query)
+    return lambda id: _face(debugger, id)
+
+
 def _face(debugger: Debugger, id: str) -> columns.Face:
     src = state.preview_src(debugger, id)
     if src:
         return {"src": src}
-    preview = debugger.preview(id)
-    if preview.row:
-        return {"row": [[name, str(value)] for name, value in preview.row.items()]}
-    return {"text": preview.text}
+    return {"text": debugger.preview(id).text}
 
 
 # ── the tabs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,6 +316,8 @@ def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
     if not listed:
         st.caption(NOTHING_LISTED)
         return
+    if debugger.columns is not None:
+        column_charts.draw(debugger, evidence)
     names = {row.item.id: _listed_name(debugger, side, rank, row) for side, rank, row in listed}
     id = st.selectbox("Training example", list(names), format_func=names.__getitem__, key=f"of {evidence.query.id}")
     with state.drawn_errors():

@@ -172,7 +172,8 @@ def results(debugger: Debugger, filters: Filters, items: Sequence[Item], page: i
     with state.drawn_errors():
         tiles = [tile(debugger, item, filters) for item in shown]
     name = f"{debugger.index_id}/{filters.href(page=page)}"
-    gallery(tiles, page=name, label=f"{counted(len(shown), 'mistake')}, sorted by {filters.sort}", key="gallery")
+    label = f"{counted(len(shown), 'mistake')}, sorted by {filters.sort}"
+    gallery(tiles, page=name, label=label, key="gallery", as_list=debugger.modality == "tabular")
     if pages > 1:
         draw(pager(filters, page, pages), key="pager")
 

@@ -70,6 +70,7 @@ class FakeDebugger:
     index_id: str = "0f1e2d3c4b5a"
     data_hash: str = "9c8b7a6d5e4f"
     method_names: tuple[str, ...] = ("tracin",)
+    columns: None = None  # pictures have none
     distance_kinds: tuple[str, ...] = ("pixel", "feature", "gradient")
     checkpoints: tuple[NamedCheckpoint, ...] = field(
         default_factory=lambda: tuple(
@@ -114,6 +115,10 @@ class FakeDebugger:
     def _inputs(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         flat = pixels.reshape(len(pixels), -1) / 255 - 0.286
         return np.hstack([flat, np.ones((len(pixels), 1))])
+
+    @property
+    def disclosed(self) -> tuple[str, ...]:
+        return (self.planted.sentence,)
 
     @cached_property
     def accuracy(self) -> float:

@@ -78,7 +78,7 @@ def refused_project(tmp_path: Path, said: str, *changes: str) -> None:
     """The project is refused by the doctor and by the step itself, in the same words; no run is published."""
     project = disk.write_project(tmp_path / "project", *changes)
     looked_at = disk.whence("check", project, "--workspace", tmp_path / "check")
-    assert_refused(looked_at, r"^1 of \d checks failed, the first on (data|model|loss): " + said, out="table")
+    assert_refused(looked_at, r"^1 of \d checks failed, the first on (data|model|loss|gradients): " + said, out="table")
     assert not (tmp_path / "check").exists()  # looking at a project records nothing
     assert_refused(disk.whence("train", project, "--workspace", tmp_path / "train"), "^" + said)
     assert not (tmp_path / "train" / "runs").exists()
@@ -592,6 +592,15 @@ _DATA_FAULTS = {
         "import numpy\nOPTIONS['test'] = [(numpy.full((1, 6, 6), numpy.nan, 'f'), 0)]",
         r"^The test example test:0 \(row 0\) holds NaN",
     ),
+    "NaN in a column": (
+        "OPTIONS['feature_names'] = ['age', 'income']\n"
+        "OPTIONS['test'] = [(torch.tensor([3.0, 4.0]), 0), (torch.tensor([3.0, float('inf')]), 0)]",
+        r"^The test example test:1 \(row 1\) holds NaN or infinite values in the column “income”\. Leave it out",
+    ),
+    "more columns than names": (
+        "OPTIONS['feature_names'] = ['age', 'income']\nOPTIONS['train'] = [(torch.zeros(3), 0)]",
+        r"^Row 0 of the train set has 3 columns, and feature_names=… names 2\. Name every column that the data set giv",
+    ),
     "NaN in a mapping": (
         "OPTIONS['test'] = [({'x': torch.zeros(3), 'y': torch.tensor([float('nan')])}, 0)]",
         r"^The test example test:0 \(row 0\) holds NaN",
@@ -653,6 +662,22 @@ def test_pictures_that_cannot_be_shown(tmp_path: Path) -> None:
 
 # --- the model and the loss -------------------------------------------------------------------------------------------
 
+_OWN = """
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.norm, self.outer = nn.Linear(36, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def between(self, h):
+        return h
+
+    def forward(self, x):
+        return self.outer(self.between(torch.relu(self.inner(x.flatten(1)))))
+
+OPTIONS["model"] = Own
+"""
+
 _MODEL_FAULTS = {
     "a loss with a hidden mean": (
         "OPTIONS['loss'] = nn.functional.cross_entropy",
@@ -669,6 +694,42 @@ _MODEL_FAULTS = {
     "a loss that raises": (
         "OPTIONS['loss'] = lambda x, y: x[:, 7]",
         r"loss\(\) raised IndexError: index 7 is out of bounds for dimension 1 with size 3\.",
+    ),
+    "random numbers in eval mode": (
+        f"{_OWN}\nOwn.between = lambda self, h: nn.functional.dropout(h + 5, 0.5, training=True)",
+        r"The loss of train:\d is [\d.]+ and, in the same batch once more, [\d.]+: the model draws random numbers",
+    ),
+    "a model that remembers": (
+        f"{_OWN}\nOwn.between = lambda self, h: h + 5 * self.seen.add_(1)",
+        r"The loss of train:\d is .* once more, [\d.]+: the model draws random numbers, or remembers",
+    ),
+    "training mode while it predicts": (
+        f"{_OWN}\nOwn.between = lambda self, h: self.norm.train()(h)",
+        r"The model puts norm into training mode while it predicts\. Leave out train\(\) in forward\(\)\.",
+    ),
+    "statistics of the batch": (
+        f"{_OWN}\nOwn.between = lambda self, h: nn.functional.batch_norm(h, None, None, training=True)",
+        r"The model or the loss, given a single example, raised ValueError: Expected more than 1 value",
+    ),
+    "a layer that mixes the batch": (
+        f"{_OWN}\nOwn.between = lambda self, h: h + 5 * h.sum(0)",
+        r"The loss of train:\d is [\d.]+ alone and [\d.]+ among 4 examples\. Use reduction='none', divide by nothing",
+    ),
+    "another way for large batches": (
+        f"{_OWN}\nOwn.between = lambda self, h: h + (5 if len(h) < 20 else 10)",
+        r"The loss of train:\d is [\d.]+ among 4 examples and [\d.]+ among 48 examples\.",
+    ),
+    "outputs that are detached": (
+        f"{_OWN}\nOwn.forward = torch.no_grad()(Own.forward)",
+        r"The losses do not depend on any tracked parameter that autograd can see\. Leave out no_grad\(\), detach",
+    ),
+    "outputs by way of numpy": (
+        f"{_OWN}\nOwn.between = lambda self, h: torch.from_numpy(h.numpy())",
+        r"The model cannot be differentiated: Can't call numpy\(\) on Tensor that requires grad\. .*Leave out no_grad",
+    ),
+    "a layer's input changed in place": (
+        f"{_OWN}\nOwn.forward = lambda self, x: (h := self.inner(x.flatten(1)).sigmoid(), self.outer(h), h.mul_(2))[1]",
+        r"The model changes a tensor in place after a layer has read it: .*Use the out-of-place form of the operation",
     ),
     "more outputs than classes": (
         "OPTIONS['model'] = lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 5))",
@@ -744,6 +805,8 @@ def refused_checkpoints(tmp_path: Path, said: str, *names: str) -> None:
     answer = disk.whence("train", project, "--workspace", tmp_path / "work")
     assert_refused(answer, said)
     assert not (tmp_path / "work" / "runs").exists()
+    looked_at = disk.whence("check", project)
+    assert_refused(looked_at, r"^1 of \d checks failed, the first on model: .*" + said.removeprefix("^"), out="table")
 
 
 def test_a_checkpoint_that_does_not_exist(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attribution.explain import PairInfluence, Point, pair_influence
+from attribution.errors import Unsuited
+from attribution.explain import PairInfluence, Point, influence_gradients, input_gradient, pair_influence
 from attribution.task import Task
 from tests.worlds import (
     assert_central_differences,
@@ -239,3 +240,36 @@ def test_explaining_leaves_the_models_as_they_were() -> None:
     assert not any(p.requires_grad or p.grad is not None for p in models[0].parameters())
     assert_close(flat({str(i): p[None] for i, p in enumerate(models[0].parameters())}),
                  flat({str(i): p[None] for i, p in enumerate(networks(dense_net)[0].parameters())}), 0.0)  # fmt: skip
+
+
+# --- many training rows at once ---------------------------------------------------------------------------------------
+
+
+@every_world
+def test_each_row_of_a_batch_has_the_training_map_it_has_alone(make: Any, shape: tuple[int, ...]) -> None:
+    models, z = networks(make), random(*shape, seed=2)
+    rows = random(4, *shape[1:], seed=3)
+    labels = torch.tensor([0, 1, 2, 1])
+    task = task_of(models[0])
+    query = Point(z, torch.tensor([2]), task.losses)
+    found = influence_gradients(models, WEIGHTS, parameters(models[0]), Point(rows, labels, task.losses), query)
+    for i, row in enumerate(rows):
+        alone = breakdown(models, row[None], z, labels=(int(labels[i]), 2)).train_gradient
+        assert_close(found[i], alone, 1e-6)
+
+
+def test_a_gradient_by_inputs_that_are_no_numbers_is_refused() -> None:
+    model = shuffled_weights(nn.Sequential(nn.EmbeddingBag(7, 4), nn.Linear(4, 3)))
+    task = task_of(model)
+    point = Point(torch.tensor([[1, 2]]), torch.tensor([1]), task.losses)
+    with pytest.raises(Unsuited, match="not one tensor of floats"):
+        influence_gradients([model], [1.0], parameters(model), point, point)
+
+
+@every_world
+def test_the_gradient_of_a_measurement_is_its_central_difference(make: Any, shape: tuple[int, ...]) -> None:
+    (model,), x = networks(make, 1), random(*shape, seed=1)
+    margin = task_of(model).measure("margin")
+    found = input_gradient(model, Point(x, torch.tensor([1]), margin))
+    label = torch.tensor([1])
+    assert_central_differences(lambda moved: float(margin(model, moved[None], label).detach()), x[0], found)

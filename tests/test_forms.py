@@ -25,8 +25,9 @@ def forms(draw: Any) -> Form:
         values = random(batch, rows, columns)
         return Dense(values), values
     if kind == "outer":
-        inputs, deltas = random(batch, columns), random(batch, rows, seed=1)
-        return Outer(inputs, deltas), torch.einsum("br,bc->brc", deltas, inputs)
+        inputs, deltas, bias = random(batch, columns), random(batch, rows, seed=1), draw(st.booleans())
+        written = torch.cat([inputs, torch.ones(batch, 1, dtype=torch.float64)], 1) if bias else inputs
+        return Outer(inputs, deltas, bias=bias), torch.einsum("br,bc->brc", deltas, written)
     if kind == "lookup":
         return _lookup(batch, positions, rows, columns)
     gradient, written = _positions(draw, batch, positions, rows, columns)

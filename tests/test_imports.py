@@ -37,7 +37,7 @@ ORDER = (
     "store scan retraining crossvalidation",
     "fidelity whatif",
     "index nearest suspects methods explain standout source distances mistakes evidence answers",
-    "ranking",
+    "ranking columns",
     "workspace estimate",
     "artefacts continuing",
     "revisions",

@@ -632,6 +632,30 @@ def test_a_loss_divided_by_the_size_of_the_batch_is_refused() -> None:
         engine_of(shuffled_weights(nn.Linear(4, 3)), random(B, 4), labels_for(B), loss=mean_like)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+def test_torchscript_is_refused_by_the_name_of_the_part() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), torch.jit.script(nn.Linear(4, 2)))
+    with pytest.raises(Unsuited, match=r"^1 is TorchScript, whose calls cannot be followed\. Use the module"):
+        engine_of(model, random(B, 3), labels_for(B))
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_a_weight_made_from_other_parameters_has_the_gradients_of_a_loop(norm: Any) -> None:
+    """Torch's kernel of weight_norm writes beyond the end of a parameter that is given once an example."""
+    check(Headed(nn.Sequential(norm(nn.Linear(5, 6)), nn.Tanh())), random(B, 5))
+
+
+def test_an_embedding_with_sparse_gradients_has_those_of_a_dense_one() -> None:
+    def model(is_sparse: bool) -> nn.Module:
+        return nn.Sequential(nn.Embedding(7, 4, sparse=is_sparse), nn.Flatten(), nn.Linear(12, 3)).double()
+
+    dense, sparse = shuffled_weights(model(False)), model(True)
+    sparse.load_state_dict(dense.state_dict())
+    tokens, labels = torch.randint(0, 7, (B, 3), generator=torch.Generator().manual_seed(0)), labels_for(B)
+    expected, found = (engine_gradients(engine_of(m, tokens, labels), tokens, labels) for m in (dense, sparse))
+    assert_gradients(found, expected)
+
+
 def test_a_model_that_draws_random_numbers_is_refused() -> None:
     class Noisy(nn.Module):
         def __init__(self) -> None:

@@ -224,6 +224,13 @@ def test_the_address_decides_what_the_filters_show(app: AppTest) -> None:
     assert {t["id"].split(":")[0] for t in tiles(app)} == {"train"}
 
 
+def test_everything_done_to_the_data_on_purpose_is_disclosed(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fakes.FakeDebugger, "disclosed", ("Labels were flipped.", "Children were <b>taken out</b>."))
+    said = words(app.run())
+    assert "⚑ Labels were flipped." in said
+    assert "⚑ Children were <b>taken out</b>." in said
+
+
 def test_a_planted_label_is_marked_with_the_label_it_had(app: AppTest, debugger: fakes.FakeDebugger) -> None:
     for tile in tiles(mistakes_page(app, split="train")):
         truth = debugger.item(tile["id"]).truth

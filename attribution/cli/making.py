@@ -32,15 +32,19 @@ verbs = typer.Typer()
 
 @verbs.command()
 def demo(
-    name: Annotated[str, typer.Argument(help="fashion")],
+    name: Annotated[str, typer.Argument(help="fashion or hospital")],
     workspace: WorkspaceOption = None,
     full: Annotated[bool, typer.Option("--full", help="All 70,000 pictures, where they are found.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Let --full download them.")] = False,
-    noise: Annotated[float, typer.Option(help="Share of training labels to flip on purpose; 0 for none.")] = 0.05,
+    noise: Annotated[
+        float | None,
+        typer.Option(help="Share of training labels to flip on purpose; unless told 0.05 of fashion, 0 of hospital."),
+    ] = None,
     noise_kind: Annotated[str, typer.Option(help="uniform or hardest (most likely wrong class).")] = "uniform",
     noise_seed: Annotated[int, typer.Option(min=0, help="Which labels are flipped.")] = 0,
     epochs: Annotated[int, typer.Option(min=5, help="Passes over the training data.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Initial weights and order of the data.")] = 0,
+    model: Annotated[str, typer.Option(help="hospital: logistic (unless told) or mlp.")] = "",
     as_json: JsonOption = False,
     job: JobOption = None,
 ) -> None:
@@ -50,7 +54,7 @@ def demo(
     from attribution.workspace import Workspace
 
     folder = workspace or Path("work") / name
-    options = DemoOptions(full, download, noise, noise_kind, noise_seed, epochs, seed)
+    options = DemoOptions(full, download, noise, noise_kind, noise_seed, epochs, seed, model)
     with reported(folder, "demo", job) as progress:
         target = Workspace(folder)
         project = pipeline.record_demo(target, name, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attribution.datasets import FASHION_CLASSES, LabelNoise, Pictures, fashion
+from attribution.datasets import FASHION_CLASSES, Pictures, fashion
 from attribution.demos.options import DemoOptions
 from attribution.project import Project
 from attribution.training import TrainingRecipe
@@ -31,8 +31,8 @@ class SmallCNN(nn.Module):
 
 def project(options: DemoOptions) -> Project:
     """The demo as a project."""
+    options.refuse_others("fashion", {"full", "download"})
     data = fashion(full=options.full, download=options.download)
-    noise = LabelNoise(options.noise_share, options.noise_kind, options.noise_seed) if options.noise_share else None  # type: ignore[arg-type]
     return Project(
         name="fashion",
         model=SmallCNN,
@@ -43,6 +43,6 @@ def project(options: DemoOptions) -> Project:
         preview=Pictures.picture,
         train_ids=data.train_ids,
         test_ids=data.test_ids,
-        noise=noise,
+        noise=options.noise(usual=0.05),
         retrain=TrainingRecipe(epochs=options.epochs, seed=options.seed),
     )

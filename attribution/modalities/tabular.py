@@ -1,4 +1,4 @@
-"""Table rows: columns by name, values with four significant digits."""
+"""Table rows: columns by name, numbers with four significant digits, or whole where they have more."""
 
 from __future__ import annotations
 
@@ -21,4 +21,9 @@ def preview(value: Any, project: Project) -> Preview:
         if array.ndim != 1 or len(names) != array.size:
             raise ValueError(f"a row of shape {array.shape} does not fit {len(names)} feature names")
         value = dict(zip(names, array.tolist(), strict=True))
-    return Preview("row", row={str(k): f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in value.items()})
+    return Preview("row", row={str(k): _number(v) if isinstance(v, float) else str(v) for k, v in value.items()})
+
+
+def _number(value: float) -> str:
+    """0.0312, 8.45, 13,749, 1.2e+09."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"

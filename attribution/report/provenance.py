@@ -107,7 +107,7 @@ def _demo_options(options: dict[str, Any]) -> list[object]:
         option = f"--{names.get(key, key).replace('_', '-')}"
         if isinstance(value, bool):
             found += [option] if value else []
-        else:
+        elif value not in (None, ""):
             found += [option, value]
     return found
 

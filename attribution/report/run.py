@@ -30,7 +30,7 @@ def heading(material: Material, when: str, short: Sequence[tuple[str, str]]) -> 
     """What this is about, in a sentence and four numbers; `short`: what there is to say of it, by name."""
     debugger = material.debugger
     noun = nouns(debugger.modality, debugger.n_test)
-    planted = [el("p", f"⚑ {debugger.planted.sentence}", cls="notice")] if debugger.planted else []
+    disclosed = [el("p", "⚑ ", said(sentence), cls="notice") for sentence in debugger.disclosed]
     facts = (
         ("test accuracy", f"{100 * debugger.accuracy:.1f} %", f"of {debugger.n_test:,} {noun}"),
         ("mistakes", f"{debugger.n_mistakes:,}", "wrong test predictions"),
@@ -41,7 +41,7 @@ def heading(material: Material, when: str, short: Sequence[tuple[str, str]]) -> 
         "header",
         el("p", "Whence report on ", el("b", said(debugger.name)), " · ", el("time", when, datetime=when), cls="muted"),
         el("h1", f"{debugger.n_mistakes:,} of {debugger.n_test:,} test {noun} are wrong"),
-        *planted,
+        *disclosed,
         el("div", *[_fact(*fact) for fact in facts], cls="facts"),
         el("ul", *[el("li", el("b", f"{name}: "), words) for name, words in short]),
     )

@@ -168,9 +168,10 @@ def _places() -> dict[str, str]:
 
 
 def planted_banner(debugger: Debugger) -> None:
-    """Says that labels were flipped on purpose, where they were."""
-    if debugger.planted is not None:
-        draw(el("p", f"{theme.FLAG_GLYPH} {debugger.planted.sentence}", cls="chip planted"), key="planted")
+    """Says what was done to the training data on purpose, where something was."""
+    if debugger.disclosed:
+        said = [el("p", f"{theme.FLAG_GLYPH} {sentence}", cls="chip planted") for sentence in debugger.disclosed]
+        draw(el("div", *said, cls="stack"), key="planted")
 
 
 def footer(debugger: Debugger) -> None:

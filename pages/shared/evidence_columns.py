@@ -28,7 +28,8 @@ SHOWN_COPIES = 12
 SNIPPET = 160  # characters of a text on a card
 SHOWN_CELLS = 6  # of a table row, on a card
 
-Face = dict[str, Any]  # what a person sees of an example: {"src": …} or {"text": …} or {"row": [[name, value], …]}
+# What a person sees of an example: {"src": …} or {"text": …} or {"row": [[name, value, mark], …], "note": …}.
+Face = dict[str, Any]
 Choice = Mapping[str, Any]  # {"text", "href", "current"}: one of several views of the same item
 Show = Callable[[str], Face]
 Link = Callable[[str], str]
@@ -41,7 +42,7 @@ _CSS = (
 .columns{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:24px}
 @container (max-width:760px){
   .frame,.columns{grid-template-columns:minmax(0,1fr)}
-  .query{display:grid;grid-template-columns:224px minmax(0,1fr);gap:0 20px;align-items:start}
+  .query{display:grid;grid-template:auto auto auto 1fr/224px minmax(0,1fr);gap:0 20px;align-items:start}
   .query>h1{grid-column:1 / -1}
   .query>h1+*{grid-row:2 / span 3}
 }
@@ -52,8 +53,9 @@ h1,h2{font-size:1.125rem;line-height:1.3;font-weight:600;margin:0;overflow-wrap:
 .query>img{width:224px;height:224px}
 .query .text{max-height:20em;overflow:auto;border:1px solid var(--border);border-radius:6px;padding:8px}
 .text{overflow-wrap:anywhere}
-dl{display:grid;grid-template-columns:auto 1fr;gap:2px 10px;margin:0}
+dl{display:grid;grid-template-columns:fit-content(64%) minmax(0,1fr);gap:2px 10px;margin:0}
 dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
+dd.apart{font-weight:600}dd .mark{display:inline-block;width:1.2em}
 .card dl,.card .text{font-size:.875rem}
 .chips{display:flex;flex-direction:column;gap:6px;margin:10px 0;align-items:flex-start}
 .grey{color:var(--muted);font-size:.875rem}
@@ -111,8 +113,11 @@ const link = (href, name, ...inside) => {
   a.setAttribute('href', href);
   return a;
 };
+const cell = ([name, value, mark]) => [el('dt', '', name),   // mark: how the value stands beside the one asked about
+  el('dd', mark && mark !== '=' ? 'apart' : '', mark ? el('span', 'mark', mark) : null, value)];
 const face = (shown, alt) => {
-  if (shown.row) return el('dl', '', ...shown.row.flatMap(([k, v]) => [el('dt', '', k), el('dd', '', v)]));
+  const cells = shown.row && el('dl', '', ...shown.row.flatMap(cell));
+  if (cells) return el('div', '', cells, shown.note && el('div', 'grey', shown.note));
   if (!shown.src) return el('div', 'text', shown.text || '');
   const img = el('img');
   img.alt = alt; img.decoding = 'async'; img.src = shown.src;
@@ -448,7 +453,7 @@ def card(
 def brief(face: Face) -> Face:
     """As much of it as a card holds."""
     if "row" in face:
-        return {"row": face["row"][:SHOWN_CELLS]}
+        return {**face, "row": face["row"][:SHOWN_CELLS]}
     if "text" in face and len(face["text"]) > SNIPPET:
         return {"text": face["text"][:SNIPPET] + "…"}
     return face

@@ -288,6 +288,34 @@ def _glyph(value: float) -> str:
     return SUPPORTS_GLYPH if value > 0 else OPPOSES_GLYPH if value < 0 else "·"
 
 
+# ── columns of a table ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def column_bars(names: Sequence[str], values: Sequence[float], axis: str, tokens: Tokens) -> go.Figure:
+    """One signed bar a column of a table, the first on top and picked out; `axis` says what its two sides mean."""
+    limit = symmetric_limit(values, room=1.45)
+    said = [f"<b>{_words(name)}</b>" if i == 0 else _words(name) for i, name in enumerate(names)]
+    figure = go.Figure(
+        go.Bar(
+            x=values,
+            y=said,
+            orientation="h",
+            marker={"color": [tokens.text if i == 0 else tokens.muted for i in range(len(values))]},
+            text=[signed(value) for value in values],
+            textposition="outside",
+            textfont={"color": tokens.text},
+            cliponaxis=False,
+            hovertemplate="%{y}: %{x:+.3~g}<extra></extra>",
+        )
+    )
+    figure.add_vline(x=0, line={"color": tokens.text, "width": 1.5})
+    height = 74 + 28 * len(names)
+    figure.update_layout(**_layout(tokens, height=height, margin={"l": 8, "r": 12, "t": 4, "b": 56}, bargap=0.3))
+    figure.update_xaxes(title_text=axis, range=[-limit, limit], tickformat="~g", nticks=5)
+    figure.update_yaxes(autorange="reversed", automargin=True, type="category")
+    return figure
+
+
 # ── maps over the input ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -56,6 +56,12 @@ _CSS = (
 .grid.texts{grid-template-columns:repeat(auto-fill,minmax(220px,1fr))}
 .tile .words{height:92px;width:100%;overflow:hidden;white-space:pre-line;overflow-wrap:anywhere;
              display:-webkit-box;-webkit-line-clamp:4;-webkit-box-orient:vertical}
+.grid.list{grid-template-columns:minmax(0,1fr);gap:4px}
+.grid.list .tile{display:grid;grid-template-columns:minmax(0,1fr) fit-content(28%) fit-content(28%);gap:0 12px;
+                 align-items:center}
+.grid.list .picture{height:auto;margin:0;grid-template-columns:minmax(0,1fr) 3.5rem;gap:8px}
+.grid.list .words{height:auto;white-space:normal;-webkit-line-clamp:2}
+.grid.list .percent{position:static;text-align:right}
 .tile .percent{position:absolute;right:0;bottom:0;background:var(--background);border-radius:4px 0 0 0;padding:0 4px}
 .tile .picture{margin-bottom:4px}
 .tile .line{display:block;unicode-bidi:isolate;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
@@ -87,15 +93,15 @@ function el(tag, cls, ...children) {
   made.className = cls; made.append(...children);            // strings become text nodes: labels are data, never markup
   return made;
 }
-function picture(tile, eager) {
-  if (!tile.src) return el('div', 'words', tile.text);
+function picture(tile, eager, inLine = false) {
+  if (!tile.src) return el('div', 'words', inLine ? tile.text.replaceAll('\\n', ' · ') : tile.text);
   const img = el('img', '');
   img.alt = tile.alt; img.decoding = 'async'; img.loading = eager ? 'eager' : 'lazy'; img.src = tile.src;
   return img;
 }
-function tileElement(tile, n) {
+function tileElement(tile, n, inLine) {
   const a = el('a', tile.planted ? 'tile planted' : 'tile',
-    el('span', 'picture', picture(tile, false), el('span', 'percent', tile.percent)),
+    el('span', 'picture', picture(tile, false, inLine), el('span', 'percent', tile.percent)),
     el('span', 'line', tile.given), el('span', 'line said', tile.predicted));
   a.href = tile.href; a.dataset.id = tile.id; a.dataset.n = n;
   a.setAttribute('role', 'option'); a.setAttribute('aria-label', tile.alt);
@@ -121,11 +127,12 @@ function fill(aside, tile) {
 export default function({ parentElement, data }) {
   const [root, grid, aside] = ['.root', '.grid', 'aside'].map(name => parentElement.querySelector(name));
   grid.setAttribute('aria-label', data.label);
-  grid.classList.toggle('texts', data.tiles.some(tile => !tile.src));
+  grid.classList.toggle('list', data.list);
+  grid.classList.toggle('texts', !data.list && data.tiles.some(tile => !tile.src));
   const remembered = 'whence:' + data.page;
   const built = root.dataset.page !== data.page;
   if (built) {
-    grid.replaceChildren(...data.tiles.map(tileElement));
+    grid.replaceChildren(...data.tiles.map((tile, n) => tileElement(tile, n, data.list)));
     root.dataset.page = data.page; root.dataset.here = 0;
   }
   const tiles = [...grid.children];
@@ -173,7 +180,7 @@ _HTML = """<div class="root"><div class="split"><div class="grid" role="listbox"
 _gallery = st.components.v2.component("whence_gallery", html=_HTML, css=_CSS, js=_JS)
 
 
-def gallery(tiles: Sequence[Tile], *, page: str, label: str, key: str) -> None:
-    """Draw the tiles; `page` names what they are, and has to change when they do."""
-    data = {"tiles": [asdict(tile) for tile in tiles], "page": page, "label": label}
+def gallery(tiles: Sequence[Tile], *, page: str, label: str, key: str, as_list: bool = False) -> None:
+    """Draw the tiles; `page` names what they are, and has to change when they do. As a list: a tile a line."""
+    data = {"tiles": [asdict(tile) for tile in tiles], "page": page, "label": label, "list": as_list}
     _gallery(key=key, data=data)

@@ -21,7 +21,7 @@ from PIL import Image
 from attribution import jobs, status
 from attribution.errors import AttributionError, Damaged, Missing
 from attribution.workspace import Workspace
-from pages.shared import chrome, links
+from pages.shared import chrome, links, row_faces
 from pages.shared.elements import button, draw, el, prose, row
 from pages.shared.jobs import time_left
 from pages.shared.pipeline_strip import pipeline_strip
@@ -185,6 +185,6 @@ def _small_url(_debugger: Debugger, index_id: str, id: str) -> str:
 
 
 def preview_words(debugger: Debugger, id: str, *, between: str = ", ") -> str:
-    """What one example says, where it is a text, or its columns, where it is a row."""
+    """What one example says, where it is a text, or its columns, the most unusual first, where it is a row."""
     preview = debugger.preview(id)
-    return preview.text or between.join(f"{name}: {value}" for name, value in (preview.row or {}).items())
+    return preview.text or between.join(f"{name}: {value}" for name, value in row_faces.ordered(debugger, id).items())

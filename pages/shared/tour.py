@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from attribution.debugger import Debugger
     from attribution.story import Step, Story
 
-_SHOWN_AT = {"distance": ".stTabs", "checked": ".st-key-foreseen"}  # what is looked at further down on a page
+_SHOWN_AT = {"distance": ".stTabs", "checked": ".st-key-foreseen", "report": ".st-key-report"}  # further down a page
 _PREPARED = ("compare", "checked")
 
 _STYLE = (
