@@ -37,8 +37,8 @@ _EVERY = 1000  # examples between two reports of progress
 def read_split(project: Project, split: str, *, progress: Progress = silent) -> Examples:
     """Identity of every example of "train" or "test", labels as the data gives them.
 
-    Raises `InvalidInput` for labels that are missing or outside the classes, ids that repeat, empty texts, rows of other
-    columns than are named, and inputs that are not finite.
+    Raises `InvalidInput` for labels that are missing or outside the classes, ids that repeat, empty texts, rows of
+    other columns than are named, and inputs that are not finite.
     """
     dataset, ids = (project.train, project.train_ids) if split == "train" else (project.test, project.test_ids)
     n = _length(dataset, split)
