@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attribution.errors import InvalidInput, StoreError
+from attribution.data import refuse_repeated
+from attribution.errors import AttributionError, InvalidInput, StoreError
 from attribution.examples import Examples, Preview, check_labels
 from attribution.files import UNREADABLE, write_array, write_json
 from attribution.modalities import picture_vector, preview
@@ -36,19 +37,19 @@ _EVERY = 1000  # examples between two reports of progress
 def read_split(project: Project, split: str, *, progress: Progress = silent) -> Examples:
     """Identity of every example of "train" or "test", labels as the data gives them.
 
-    Raises `InvalidInput` for labels outside the classes, ids that repeat, rows of other columns than are named, and
-    inputs that are not finite.
+    Raises `InvalidInput` for labels that are missing or outside the classes, ids that repeat, empty texts, rows of
+    other columns than are named, and inputs that are not finite.
     """
     dataset, ids = (project.train, project.train_ids) if split == "train" else (project.test, project.test_ids)
     n = _length(dataset, split)
     ids = tuple(ids) if ids is not None else tuple(f"{split}:{i}" for i in range(n))
     if not all(map(is_text, ids)):
         raise InvalidInput(f"Ids of the {split} set are not all texts.", "Pass strings, such as str(number).")
-    if len(ids) != n or len(set(ids)) != n:
+    if len(ids) != n:
         raise InvalidInput(
-            f"The {split} set has {n:,} examples and {len(ids):,} ids, of which {len(set(ids)):,} differ.",
-            "Give every example an id of its own.",
+            f"The {split} set has {n:,} examples and {len(ids):,} ids.", "Give every example an id of its own."
         )
+    refuse_repeated(ids, f"the {split} set")
     labels, hashes = np.empty(n, np.int64), []
     for i in range(n):
         if i % _EVERY == 0:
@@ -56,6 +57,8 @@ def read_split(project: Project, split: str, *, progress: Progress = silent) -> 
         value, labels[i] = _read_item(dataset, i, split)
         _check_columns(value, project, i, split)
         _check_finite(value, project.feature_names, ids[i], i, split)
+        if isinstance(value, str) and not value.strip():
+            raise InvalidInput(f"The {split} example {ids[i]} (row {i}) is an empty text.", "Leave it out.")
         hashes.append(input_hash(value))
     progress(n, n, f"reading the {split} set")
     check_labels(labels, project.classes, split)
@@ -74,12 +77,15 @@ def _length(dataset: Any, split: str) -> int:
 def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
     try:
         item = dataset[i]
+    except AttributionError:
+        raise
     except Exception as error:  # the user's code runs in here: say what it raised
         raise InvalidInput(
             f"Row {i} of the {split} set cannot be read: {type(error).__name__}: {error}.", "Mend the data set."
         ) from error
     try:
         value, label = item
+        _check_label(label, i, split)
         if int(label) != label:
             raise ValueError(f"the label is {label}")
         return value, int(label)
@@ -88,6 +94,17 @@ def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
             f"Row {i} of the {split} set is not an (input, label) pair with a whole-number label: {error}.",
             "Wrap the data set so that it gives (input, label).",
         ) from error
+
+
+def _check_label(label: Any, i: int, split: str) -> None:
+    """Raise `InvalidInput` for a label that is missing, or a name where its number should be."""
+    if label is None or label != label:  # NaN, which differs from itself
+        raise InvalidInput(f"Row {i} of the {split} set has no label.", "Leave it out of the data set, or label it.")
+    if isinstance(label, str):
+        raise InvalidInput(
+            f"The label in row {i} of the {split} set is the text “{label[:40]}”, not a whole number.",
+            "Give its position in classes=[…], or let texts_in, rows_in or images_in read the data: they do.",
+        )
 
 
 def _check_columns(value: Any, project: Project, i: int, split: str) -> None:

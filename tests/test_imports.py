@@ -21,7 +21,10 @@ ORDER = (
     "flags",
     "changes",
     "comparing",
-    "project",
+    "project data",
+    "starting",
+    "weights frames",
+    "folders tables estimators",
     "given",
     "words task modalities attention recurrence windows datasets",
     "forms",
@@ -60,7 +63,7 @@ ALONE = {
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
     "errors", "progress", "files", "examples", "scores", "uploads", "edits", "decisions", "flags", "changes",
-    "comparing", "project", "given", "answers",
+    "comparing", "project", "data", "given", "answers",
 }  # fmt: skip
 
 

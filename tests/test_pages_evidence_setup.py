@@ -5,6 +5,7 @@ What a person reads is checked in the data that the components are given, since 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from dataclasses import replace
@@ -458,6 +459,23 @@ def test_every_step_and_every_check_is_listed(app: AppTest, monkeypatch: pytest.
     for said in ("1. load", "2. train", "3. embed", "4. index", "✓ passes", "✗ fails", "Pass layers=..."):
         assert said in text
     assert "2 of 3 pass." in [caption.value for caption in app.caption]
+
+
+def test_what_the_work_takes_stands_out_in_figures(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = (("time", "3 minutes"), ("disk", "61.0 MB"), ("memory", "1,200 MB"))
+    cost = attribution.doctor.Check("cost", False, "It takes 3 minutes.", "Free some space.", figures)
+    monkeypatch.setattr(attribution.doctor, "workspace_checks", lambda _: (cost,))
+    text = words(setup_page(app, monkeypatch, ""))
+    for said in (*itertools.chain(*figures), "Free some space."):
+        assert f'"{said}"' in text
+
+
+def test_setup_shows_what_init_writes_for_each_kind_of_data(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [block.value for block in setup_page(app, monkeypatch, "").code]
+    assert "attribution init pets.py" in shown[0]
+    for reader, block in zip(("images_in", "texts_in", "rows_in"), shown[1:], strict=True):
+        compile(block, "pets.py", "exec")
+        assert f"data = {reader}(" in block
 
 
 def test_a_refused_start_is_a_sentence(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,12 +87,14 @@ def check(
     given = chosen_options(projection, dimension, fidelity, dtype)
     if project is not None:  # only looked at: nothing is recorded
         opened, folder = read_project(project), project.parent
+        disk: Path | None = workspace or Path("work")
         recipe = pipeline.embed_recipe(opened, **given)
     else:
         target = Workspace(workspace or DEFAULT_WORKSPACE)
         opened, folder = pipeline.recorded_project(target), pipeline.project_folder(target)
+        disk = target.path if target.current("gradients") is None else None
         recipe = pipeline.embed_recipe(opened, **given) if given else pipeline.chosen_recipe(target, opened)
-    found = doctor.checks(opened, recipe, folder)
+    found = doctor.checks(opened, recipe, folder, disk)
     rows = [{"check": c.name, "ok": c.ok, "finding": c.sentence, "fix": c.fix} for c in found]
     print_rows(rows, as_json)
     failed = [c for c in found if not c.ok]
