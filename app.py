@@ -16,6 +16,7 @@ ICON = (
 st.set_page_config(page_title="Whence", page_icon=ICON, layout="wide", initial_sidebar_state=220)
 
 # A page's address is the name of its file: until the first session has run this, Streamlit knows pages by their files.
+# Hidden are those that one comes to from what they are about: from Evidence and Retrain, and from Review.
 PAGES = {
     "Look": [
         st.Page("pages/overview.py", title="Overview", icon=":material/grid_on:", default=True),
@@ -23,12 +24,12 @@ PAGES = {
         st.Page("pages/evidence.py", title="Evidence", icon=":material/account_tree:", url_path="evidence"),
         st.Page("pages/ask.py", title="Ask", icon=":material/edit_note:", url_path="ask"),
         st.Page("pages/map.py", title="Landscape", icon=":material/bubble_chart:", url_path="map"),
-        st.Page("pages/versus.py", title="Two models", icon=":material/balance:", url_path="versus"),
+        st.Page("pages/versus.py", title="Two models", url_path="versus", visibility="hidden"),
     ],
     "Fix": [
         st.Page("pages/suspects.py", title="Suspects", icon=":material/flag:", url_path="suspects"),
         st.Page("pages/review.py", title="Review", icon=":material/rule:", url_path="review"),
-        st.Page("pages/decisions.py", title="Decisions", icon=":material/how_to_vote:", url_path="decisions"),
+        st.Page("pages/decisions.py", title="Decisions", url_path="decisions", visibility="hidden"),
         st.Page("pages/compare.py", title="Retrain & compare", icon=":material/compare_arrows:", url_path="compare"),
     ],
     "Run": [

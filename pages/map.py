@@ -18,7 +18,7 @@ from attribution import jobs
 from attribution.errors import AttributionError, InvalidInput, Missing
 from pages.shared import audits, chrome, links, state, theme
 from pages.shared import landscape_figures as figures
-from pages.shared.elements import Element, draw, el, prose, row
+from pages.shared.elements import Element, button, draw, el, prose, row
 from pages.shared.jobs import draw_job, draw_start
 from pages.shared.wording import counted, noun
 
@@ -124,7 +124,7 @@ def draw_chosen(debugger: Debugger, found: Landscape, rows: list[int]) -> None:
     if not rows:
         st.caption("Brush the map with lasso or box to see what is there.")
         return
-    draw(row(*summary(debugger, found, rows)), key="chosen")
+    draw(row(*summary(debugger, found, rows), *explain(found, rows)), key="chosen")
     shown = rows[:STRIP]
     with state.drawn_errors():
         tiles = [tile(debugger, found, i) for i in shown]
@@ -147,6 +147,14 @@ def summary(debugger: Debugger, found: Landscape, rows: list[int]) -> list[Eleme
         el("span", f"{len(rows) - tests:,} training, {tests:,} test, {counted(missed, 'mistake')}"),
         el("span", f"labelled {', '.join(named)}", cls="muted"),
     ]
+
+
+def explain(found: Landscape, rows: list[int]) -> list[Element]:
+    """The way to the evidence of the brushed mistakes as one question: of the test set, as many as an address holds."""
+    wrong = [found.ids[i] for i in rows if found.is_test[i] and found.predicted[i] != found.labels[i]]
+    few = wrong[: links.MOST_GROUPED]
+    more = f" (of {len(wrong):,})" if len(few) < len(wrong) else ""
+    return [button(f"Explain {counted(len(few), 'mistake')} together{more}", links.group(few))] if few else []
 
 
 def tile(debugger: Debugger, found: Landscape, i: int) -> Element:

@@ -93,7 +93,11 @@ def test_the_distance_to_what_the_training_set_holds_is_zero(debugger: Debugger)
     evidence = debugger.ask(asked, k=48, target=int(debugger.train.labels[7]))
     for kind in debugger.distance_kinds:
         plot = debugger.distance_plot(evidence, kind, asked)
-        assert plot.distance[list(plot.positions).index(7)] == pytest.approx(0, abs=2e-3)
+        at = list(plot.positions).index(7)
+        if kind == "words":  # BM25 knows no zero: nothing is as near as what it is
+            assert plot.distance[at] == plot.distance.min()
+        else:
+            assert plot.distance[at] == pytest.approx(0, abs=2e-3)
 
 
 def test_a_preview_of_something_new_is_of_the_datas_kind(debugger: Debugger) -> None:
@@ -188,7 +192,7 @@ def test_check_forgives_what_bytes_lose(tmp_path: Path) -> None:
     """These pixels are no multiples of 1/255."""
     project = disk.write_project(tmp_path, PICTURES, "for data in (TRAIN, TEST):\n    data.pictures /= 1.5",
                                  "OPTIONS.update(train=TRAIN, test=TEST)")  # fmt: skip
-    (check,) = disk.whence("check", project, "--json").json()[2:3]
+    (check,) = [each for each in disk.whence("check", project, "--json").json() if each["check"] == "read"]
     assert (check["check"], check["ok"]) == ("read", True)
     assert "% of its range." in check["finding"]
 
