@@ -134,8 +134,7 @@ const cell = ([name, value, mark]) => [el('dt', '', name),   // mark: how the va
 const face = (shown, alt) => {
   if (shown.faces) return el('div', shown.faces.some(m => !m.face.src) ? 'faces wide' : 'faces',
     ...shown.faces.map(member));
-  const cells = shown.row && el('dl', '', ...shown.row.flatMap(cell));
-  if (cells) return el('div', '', cells, shown.note && el('div', 'grey', shown.note));
+  if (shown.row) return el('dl', '', ...shown.row.flatMap(cell));
   if (!shown.src) return el('div', 'text', ...(shown.runs ? shown.runs.map(run) : [shown.text || '']));
   const img = el('img');
   img.alt = alt; img.decoding = 'async'; img.src = shown.src;
