@@ -15,16 +15,21 @@ ICON = (
 
 st.set_page_config(page_title="Whence", page_icon=ICON, layout="wide", initial_sidebar_state=220)
 
+# A page's address is the name of its file: until the first session has run this, Streamlit knows pages by their files.
+# Hidden are those that one comes to from what they are about: from Evidence and Retrain, and from Review.
 PAGES = {
     "Look": [
         st.Page("pages/overview.py", title="Overview", icon=":material/grid_on:", default=True),
         st.Page("pages/mistakes.py", title="Mistakes", icon=":material/photo_library:", url_path="mistakes"),
         st.Page("pages/evidence.py", title="Evidence", icon=":material/account_tree:", url_path="evidence"),
+        st.Page("pages/ask.py", title="Ask", icon=":material/edit_note:", url_path="ask"),
+        st.Page("pages/map.py", title="Landscape", icon=":material/bubble_chart:", url_path="map"),
+        st.Page("pages/versus.py", title="Two models", url_path="versus", visibility="hidden"),
     ],
     "Fix": [
         st.Page("pages/suspects.py", title="Suspects", icon=":material/flag:", url_path="suspects"),
         st.Page("pages/review.py", title="Review", icon=":material/rule:", url_path="review"),
-        st.Page("pages/decisions.py", title="Decisions", icon=":material/how_to_vote:", url_path="decisions"),
+        st.Page("pages/decisions.py", title="Decisions", url_path="decisions", visibility="hidden"),
         st.Page("pages/compare.py", title="Retrain & compare", icon=":material/compare_arrows:", url_path="compare"),
     ],
     "Run": [
@@ -37,6 +42,7 @@ PAGES = {
 st.html(
     "<style>.stMainBlockContainer{padding:3rem 2.5rem 4rem}.stMainBlockContainer h1{font-size:2rem;padding:.25rem 0}"
     ".stMainBlockContainer h2{font-size:1.375rem;padding:.25rem 0}.stMetric{font-variant-numeric:tabular-nums}"
+    ".stTextArea textarea{unicode-bidi:plaintext;text-align:start}"  # a text begins where its script does
     ".st-key-outbox{position:absolute}"  # it has no face, and shall take no room
     "@media (max-width:1000px){.st-key-one-column .stColumn{min-width:100%}"
     ".st-key-two-columns .stColumn{min-width:calc(50% - 1rem)}}</style>"

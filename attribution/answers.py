@@ -41,6 +41,8 @@ class Share:
 class Item:
     """One example and what the final model says of it.
 
+    split          "train", "test", or "new" for what is in neither: then `position` is −1, and `label`, which it has
+                   not, is what it is predicted as.
     label          as the data gives it, planted noise included; `truth` is the label before noise was planted on this
                    row, None where nothing was.
     probabilities  (K,); loss of `label`; margin: logit of `label` less the best other logit, negative for a mistake.
@@ -55,6 +57,11 @@ class Item:
     probabilities: NDArray[np.float32]
     loss: float
     margin: float
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is in neither data set, so that it has no label."""
+        return self.split == "new"
 
     @property
     def is_mistake(self) -> bool:
@@ -119,7 +126,8 @@ class EvidenceRow:
     score       > 0 supports what the query asks about, < 0 opposes it.
     estimate    what the index gives, where the score is another: from whole gradients. None: it is the same.
     percentile  share of the training set, in per cent, whose score is weaker in the same direction.
-    distances   to the query: "pixel" and "feature" Euclidean, "gradient" 1 − cosine; absent where not defined.
+    distances   to the query: "pixel" and "feature" Euclidean, "words" by BM25, "gradient" 1 − cosine; absent where not
+                defined.
     copies      ids of near-identical training examples further down the list that this row stands for.
     """
 
@@ -136,11 +144,26 @@ class EvidenceRow:
         return self.score if self.estimate is None else self.estimate
 
 
+@dataclass(frozen=True, eq=False)
+class Near:
+    """A training example among the nearest to a query, and what it scores there.
+
+    percentile  share of the training set, in per cent, whose score is weaker in the same direction; None, with the
+                score, where an approximate index has none for it.
+    """
+
+    item: Item
+    distance: float
+    score: float | None
+    percentile: float | None
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Lists:
     """What the training set says, to one query or to several: both lists, and how far they can be trusted.
 
-    target      "predicted" or "label": which label's loss the question is about.
+    target      "predicted", "label" or "class": the loss of which label the question is about; "class" is another one
+                that was named.
     scores      by the index: (N,) of the whole training set in row order, or of the rows of `sample`.
     kept_share  share of the query gradient's norm that the projection keeps, 0 to 1.
     is_zero     the gradient vanishes, so there is nothing to rank and both lists are empty.
@@ -344,6 +367,25 @@ class PredictedChange:
 
 
 @dataclass(frozen=True)
+class ClassEffect:
+    """The training examples of one class and what they do together to what is asked about.
+
+    count          how many there are, without the queries themselves.
+    supports       sum of their positive scores, ≥ 0;  opposes: of the negative ones, ≤ 0.
+    """
+
+    label: int
+    count: int
+    supports: float
+    opposes: float
+
+    @property
+    def total(self) -> float:
+        """The sum of all their scores."""
+        return self.supports + self.opposes
+
+
+@dataclass(frozen=True)
 class Cluster:
     """A group of alike mistakes: one cell of the confusion matrix, its ids with the largest loss first."""
 
@@ -372,3 +414,46 @@ class NamedCheckpoint:
     step: int | None
     learning_rate: float
     sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A text with a value for each word that the model reads.
+
+    spans   (T,): where each stands in the text, (start, stop); None for what does not stand there.
+    values  (T,): positive supports what is asked about.
+    """
+
+    text: str
+    spans: tuple[tuple[int, int] | None, ...]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SharedWord:
+    """A word that both texts hold, and what it adds to the influence through the word embeddings.
+
+    word          in lower case; "" for all that share one row of the table, as words do that the model does not know.
+    train, query  its positions among the words of either text.
+    """
+
+    word: str
+    value: float
+    train: tuple[int, ...]
+    query: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class WordBreakdown:
+    """The influence of one training text on one query, by word.
+
+    train, query  values of the words of either: gradient × input, `by_scaling` together: how fast the influence grows
+                  when all word vectors of that text are made longer.
+    shared        the words that both hold, the strongest first; together they are `through_words`, the exact influence
+                  through the word embeddings; None where those are not among the layers that count.
+    """
+
+    train: Reading
+    query: Reading
+    shared: tuple[SharedWord, ...]
+    through_words: float | None

@@ -69,8 +69,11 @@ class Columns:
         ways = np.where(np.abs(apart) > ALIKE, np.sign(apart), 0).astype(int)
         return dict(zip(self.names, ways.tolist(), strict=True))
 
-    def influence(self, evidence: Evidence, source: IndexedRun, weights: Sequence[float]) -> ColumnInfluence:
-        """Which columns make the listed rows influential; `weights` (C,) are the method's of the checkpoints.
+    def influence(
+        self, evidence: Evidence, source: IndexedRun, weights: Sequence[float], counted: NDArray[np.bool_]
+    ) -> ColumnInfluence:
+        """Which columns make the listed rows influential; `weights` (C,) are the method's of the checkpoints, and
+        `counted` (layers,) the layers it sums over.
 
         Raises `Unsuited` where the model has no second derivative.
         """
@@ -79,7 +82,7 @@ class Columns:
         query = self._splits[item.split].inputs([item.position]), evidence.target_label
         rows = np.array([row.item.position for row in listed], np.int64)
         signs = np.sign([row.score for row in listed])
-        gradient = source.influence_gradients(rows, query, "loss", weights) * signs[:, None] * self.deviation
+        gradient = source.influence_gradients(rows, query, "loss", weights, counted) * signs[:, None] * self.deviation
         against = source.input_gradient(query, "margin") * self.deviation
         ids = tuple(row.item.id for row in listed)
         return ColumnInfluence(self.names, ids, gradient, self.unusual("train", rows), -against)

@@ -79,8 +79,11 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return len(self.labels)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        scaled = torch.tensor(self.pixels[i], dtype=torch.float32).div_(255).sub_(self._mean).div_(self._deviation)
-        return scaled[None], int(self.labels[i])
+        return self.normalised(self.pixels[i]), int(self.labels[i])
+
+    def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """A picture (H, W) of bytes as the model is given it, (1, H, W)."""
+        return torch.tensor(pixels, dtype=torch.float32).div_(255).sub_(self._mean).div_(self._deviation)[None]
 
     def picture(self, i: int) -> NDArray[np.uint8]:
         """The picture as a person sees it, (H, W) bytes."""

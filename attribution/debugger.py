@@ -26,6 +26,7 @@ from PIL import Image
 from attribution import pipeline
 from attribution.answers import (
     Breakdown,
+    ClassEffect,
     Cluster,
     ColumnInfluence,
     DistancePlot,
@@ -33,21 +34,28 @@ from attribution.answers import (
     EvidenceRow,
     GroupEvidence,
     Item,
+    Lists,
     NamedCheckpoint,
+    Near,
     Planted,
     PredictedChange,
+    Reading,
+    WordBreakdown,
 )
+from attribution.asking import Asked, Reader
 from attribution.changes import Changes
 from attribution.columns import Columns
 from attribution.distances import Distances
 from attribution.errors import InvalidInput, Unsuited
-from attribution.evidence import describe_distance, plotted_rows
+from attribution.evidence import describe_distance, effect_by_class, percentile, plotted_rows
 from attribution.examples import Examples, Preview
+from attribution.given import Column, Given
 from attribution.index import open_index
-from attribution.methods import METHODS
+from attribution.methods import METHODS, named, over_layers
 from attribution.methods.protocol import Queries, VectorScorer
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.ranking import Listed, Ranker, Ranking
+from attribution.readings import Readings
 from attribution.scan import Extremes
 from attribution.scores import Scores
 from attribution.standout import verdict
@@ -58,6 +66,7 @@ from attribution.workspace import Workspace
 
 TARGETS = ("predicted", "label")
 _QUERIES_AT_ONCE = 256
+_OFFERED_LAYERS = 8
 
 
 class Debugger:
@@ -80,7 +89,9 @@ class Debugger:
         self._store, self._source = gradients.store, gradients.source
         self._index = open_index(opened.folder, self._manifest["facts"], self._store)
         self._distances = Distances(self._loaded, self._predictions)
+        self._reader = Reader(gradients.task, self._source, self._loaded, self._distances)
         self._ranker = Ranker(self._index, self._store, self._source, self._distances.near_identical)
+        self._readings = Readings(gradients.task, self._splits, self._source, self._loaded.preview)
         self._scorers: dict[str, VectorScorer] = {}
         self._project = gradients.task.project
         self._what_if: tuple[Changes, Schedule, WhatIf] | None = None
@@ -131,15 +142,36 @@ class Debugger:
     def method_names(self) -> tuple[str, ...]:
         return tuple(METHODS)
 
-    @property
+    @cached_property
     def method_choices(self) -> Mapping[str, str]:
-        """Methods by name, and what to call each."""
-        return {name: method.title for name, method in METHODS.items()}
+        """What can be asked by, and what to call each: every method, then TracIn over single layers."""
+        found = {name: method.title for name, method in METHODS.items()}
+        return found | {name: f"TracIn, {of}" for name, of in self.layer_choices.items() if name not in found}
+
+    @cached_property
+    def layer_choices(self) -> Mapping[str, str]:
+        """TracIn by name, over all layers and over single ones, and what to call the layers; nothing to choose where
+        layers cannot be told apart.
+
+        Of a model with many layers only the word embeddings and the last are offered.
+        """
+        words, layers = self._source.word_layer, list(self.layers)
+        if len(layers) == 1 or (self._source.coordinate_layers(0) < 0).any():
+            return {}
+        if len(layers) > _OFFERED_LAYERS:
+            layers = [layer for layer in layers if layer in (words, layers[-1])]
+        single = {over_layers(each): "word embeddings" if each == words else each for each in layers}
+        return {over_layers(): "all layers", **single}
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:
         """Distances that are defined for this data."""
         return (*self._distances.kinds, "gradient")
+
+    @property
+    def nearest_kinds(self) -> tuple[str, ...]:
+        """What training examples can be nearest by: what needs no gradient."""
+        return self._distances.kinds
 
     @property
     def layers(self) -> Sequence[str]:
@@ -198,6 +230,10 @@ class Debugger:
         """Share of test examples that the final model predicts as labelled."""
         return 1.0 - self.n_mistakes / self.n_test
 
+    def predicted(self, split: str) -> NDArray[np.int64]:
+        """What the final model says of every example of "train" or "test", (n,) numbers of classes."""
+        return self._predictions[split].predicted
+
     # --- examples and mistakes ----------------------------------------------------------------------------------
 
     def item(self, id_: str) -> Item:
@@ -216,6 +252,10 @@ class Debugger:
     def preview(self, id_: str) -> Preview:
         """What a person sees of an example."""
         return self._loaded.preview(*self._locate(id_))
+
+    def note(self, id_: str) -> str:
+        """What the project says of an example beside its label, in a sentence; "" where it says nothing."""
+        return self._loaded.note(*self._locate(id_))
 
     def confusion(self) -> NDArray[np.int64]:
         """(K, K) counts of test examples: rows the given label, columns the prediction."""
@@ -256,24 +296,61 @@ class Debugger:
         at = ids.index(id_)
         return ids[at - 1] if at else None, ids[at + 1] if at + 1 < len(ids) else None
 
+    # --- something new ------------------------------------------------------------------------------------------
+
+    @property
+    def why_not_ask(self) -> str:
+        """Why nothing outside the data can be asked about, with what to add to the project; "" where it can."""
+        return self._reader.why_not
+
+    @property
+    def fields(self) -> tuple[Column, ...]:
+        """What a row that is asked about has a value for; nothing for texts and pictures."""
+        return self._reader.columns
+
+    def given(self, id_: str) -> Given:
+        """What a person would have given for an example: the text, the picture in its own size, or the row."""
+        return self._reader.given(*self._locate(id_))
+
+    def read(self, given: Given) -> Asked:
+        """A text, a PIL picture or a mapping of column to value as the model is given it, and what it says of it.
+
+        Raises `InvalidInput` for what cannot be read, with the sentence to show. Nothing of it is kept.
+        """
+        return self._reader.read(given)
+
+    def ask(
+        self, given: Given | Asked, *, target: str | int = "predicted", k: int = 12, method: str = "tracin"
+    ) -> Evidence:
+        """`evidence` of something that is in neither data set.
+
+        target "predicted", or the number of any class. The answer's query has the split "new" and no label.
+        Raises `InvalidInput` for what `read` and `evidence` raise it for.
+        """
+        asked = given if isinstance(given, Asked) else self.read(given)
+        return self._evidence(asked.item, target, k, method, asked)
+
     # --- evidence -----------------------------------------------------------------------------------------------
 
-    def evidence(self, id_: str, *, target: str = "predicted", k: int = 12, method: str = "tracin") -> Evidence:
+    def evidence(self, id_: str, *, target: str | int = "predicted", k: int = 12, method: str = "tracin") -> Evidence:
         """The k training examples that support, and the k that oppose, what the query asks about.
 
         target "predicted": why does the model say this? (loss of the predicted label); "label": what speaks for the
-        label the data gives? (loss of that label). A training example is never its own evidence. The first question
-        to a method may take it some seconds, for what it computes of the whole training set.
-        Raises `InvalidInput` for an unknown id, target or method, `Unsuited` for a method that does not fit.
+        label the data gives? (loss of that label); or the number of any class. A training example is never its own
+        evidence. The first question to a method may take it some seconds, for what it computes of the whole training
+        set. Raises `InvalidInput` for an unknown id, target or method, `Unsuited` for a method that does not fit.
         """
-        item = self.item(id_)
-        asked = self._asked(item, target)
-        shared, found = self._answered([item], [asked], target, k, method, alone=item)
+        return self._evidence(self.item(id_), target, k, method)
+
+    def _evidence(self, item: Item, target: str | int, k: int, method: str, new: Asked | None = None) -> Evidence:
+        """new: what was read, where the item is in neither data set."""
+        label = self._asked(item, target)
+        shared, found = self._answered([item], [label], _target_name(item, target), k, method, alone=item, new=new)
         return Evidence(
             query=item,
-            target_label=asked,
+            target_label=label,
             standout=verdict(found.scores, self._reference(method), found.strongest),
-            exact_copies=self._exact_copies(item),
+            exact_copies=new.copies if new else self._exact_copies(item),
             **shared,
         )
 
@@ -300,12 +377,13 @@ class Debugger:
         method: str,
         *,
         alone: Item | None = None,
+        new: Asked | None = None,
     ) -> tuple[dict[str, Any], Ranking]:
         """The fields of `Lists` for the sum of some queries, and the ranking they are from.
 
-        alone: the only query, which rows then have all their distances to.
+        alone: the only query, which rows then have all their distances to; new: what was read of it.
         """
-        scorer, queries = self._scorer(method), self._queries(items, asked, "loss")
+        scorer, queries = self._scorer(method), self._queries(items, asked, "loss", new)
         start = time.perf_counter()
         gradients = self._source.group_gradients(queries)
         seconds_gradient, start = time.perf_counter() - start, time.perf_counter()
@@ -313,7 +391,7 @@ class Debugger:
         seconds_search = time.perf_counter() - start
         listed = (*found.proponents, *found.opponents)
         distances = self._ranker.gradient_distance(_rows(listed), gradients, scorer)
-        rows = [self._row(each, float(gradient), alone) for each, gradient in zip(listed, distances, strict=True)]
+        rows = [self._row(each, float(gradient), alone, new) for each, gradient in zip(listed, distances, strict=True)]
         shared = {
             "target": target,
             "method": method,
@@ -372,15 +450,13 @@ class Debugger:
         """Both ends of the ranking of a query vector, by inner product with the rows as they are stored."""
         return self._index.extremes(vector, k)
 
-    def _row(self, listed: Listed, gradient_distance: float, query: Item | None = None) -> EvidenceRow:
+    def _row(
+        self, listed: Listed, gradient_distance: float, query: Item | None = None, new: Asked | None = None
+    ) -> EvidenceRow:
         """A row of a list; without a single query there is no distance but that of the gradients."""
-        kinds = self._distances.kinds if query else ()
+        kinds = new.places if new else self._distances.kinds if query else ()
         row = np.array([listed.row])
-        distances = {
-            kind: float(self._distances.between(kind, query.split, query.position, row)[0])
-            for kind in kinds
-            if query is not None
-        }
+        distances = {kind: float(self._distance(kind, query, row, new)[0]) for kind in kinds if query is not None}
         return EvidenceRow(
             self._item("train", listed.row),
             listed.score,
@@ -390,20 +466,56 @@ class Debugger:
             listed.estimate,
         )
 
-    def distance_plot(self, evidence: Evidence, kind: str) -> DistancePlot:
-        """Influence against one of `distance_kinds`, over at most 20,000 training examples."""
+    def _distance(
+        self, kind: str, query: Item, rows: NDArray[np.int64], new: Asked | None = None
+    ) -> NDArray[np.float32]:
+        """Distance from a query to some training rows, (n,)."""
+        if new is not None:
+            return self._distances.from_place(kind, new.places[kind], rows)
+        return self._distances.between(kind, query.split, query.position, rows)
+
+    def distance_plot(self, evidence: Evidence, kind: str, new: Asked | None = None) -> DistancePlot:
+        """Influence against one of `distance_kinds`, over at most 20,000 training examples.
+
+        new: what was read, for the evidence of something that is in neither data set.
+        """
         if kind not in self.distance_kinds:
             raise InvalidInput(f"The distance “{kind}” is not defined here.", f"Use {', '.join(self.distance_kinds)}.")
         query, rows = evidence.query, plotted_rows(evidence)
         scores = evidence.scores_at(rows)
         if kind == "gradient":
             scorer = self._scorer(evidence.method)
-            gradients = self._source.query_gradients(self._queries([query], [evidence.target_label], "loss"))
+            gradients = self._source.query_gradients(self._queries([query], [evidence.target_label], "loss", new))
             distance = self._ranker.gradient_distance(rows, gradients, scorer)
         else:
-            distance = self._distances.between(kind, query.split, query.position, rows)
+            distance = self._distance(kind, query, rows, new)
         correlation, caption = describe_distance(kind, rows, distance, scores, evidence)
         return DistancePlot(kind, rows, distance, scores, self.train.labels[rows], correlation, caption)
+
+    def nearest(self, evidence: Evidence, kind: str, k: int = 12) -> tuple[Near, ...]:
+        """The k training examples nearest to a query by one of `nearest_kinds`, nearest first, with their scores.
+
+        What a search without gradients would show: the baseline that evidence is read against.
+        """
+        if kind not in self.nearest_kinds:
+            raise InvalidInput(f"Nothing is nearest by “{kind}” here.", f"Use {', '.join(self.nearest_kinds)}.")
+        query, rows = evidence.query, np.arange(self.n_train)
+        if query.split == "train":
+            rows = np.delete(rows, query.position)
+        distance = self._distances.between(kind, query.split, query.position, rows)
+        first = np.argsort(distance, kind="stable")[:k]
+        return tuple(self._near(evidence, int(rows[i]), float(distance[i])) for i in first)
+
+    def _near(self, evidence: Evidence, row: int, distance: float) -> Near:
+        item = self._item("train", row)
+        if evidence.sample is not None and row not in evidence.sample.positions:
+            return Near(item, distance, None, None)
+        score = float(evidence.scores_at(np.array([row]))[0])
+        return Near(item, distance, score, percentile(evidence.scores, score))
+
+    def by_class(self, evidence: Lists) -> tuple[ClassEffect, ...]:
+        """The scores of an answer summed over the training examples of each class; see `evidence.effect_by_class`."""
+        return effect_by_class(evidence, self.train)
 
     def breakdown(
         self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"
@@ -412,7 +524,7 @@ class Debugger:
 
         Raises `Unsuited` for a method that `splits` not.
         """
-        self._require_split(method)
+        scorer = self._split_scorer(method)
         train, query = self.item(train_id), self.item(query_id)
         if train.split != "train":
             raise InvalidInput(f"{train_id} is a test example and taught the model nothing.", "Name a training id.")
@@ -420,8 +532,9 @@ class Debugger:
             (self._inputs(train), train.label),
             (self._inputs(query), self._asked(query, target)),
             "loss",
-            self._scorer(method).weights.tolist(),
+            scorer.weights.tolist(),
             [c.name for c in self.checkpoints],
+            scorer.counted,
         )
         train_map, query_map = _as_map(found.train_gradient), _as_map(found.query_gradient)
         return Breakdown(
@@ -435,16 +548,34 @@ class Debugger:
             found.why_no_maps,
         )
 
+    def words(self, evidence: Evidence) -> dict[str, Reading]:
+        """The texts of some evidence by id, the query's too, with the part that each word has in it.
+
+        Raises `Unsuited` where an influence cannot be split by word, and for a method that `splits` not;
+        `InvalidInput` where tokens=… does not fit.
+        """
+        scorer = self._split_scorer(evidence.method)
+        return self._readings.of_evidence(evidence, scorer.weights, scorer.counted)
+
+    def word_breakdown(
+        self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"
+    ) -> WordBreakdown:
+        """The influence of one training text on one query, by word of either and by the words both hold.
+
+        Raises what `words` raises.
+        """
+        train, query, scorer = self.item(train_id), self.item(query_id), self._split_scorer(method)
+        return self._readings.of_pair(train, query, self._asked(query, target), scorer.weights, scorer.counted)
+
     def column_influence(self, evidence: Evidence) -> ColumnInfluence:
         """Which columns of the listed rows make them influential.
 
         Raises `Unsuited` where there are no columns, and for a method that `splits` not.
         """
-        self._require_split(evidence.method)
+        scorer = self._split_scorer(evidence.method)
         if self.columns is None:
             raise Unsuited("The examples are not rows of numbers, so there are no columns to compare.")
-        weights = self._scorer(evidence.method).weights.tolist()
-        return self.columns.influence(evidence, self._source, weights)
+        return self.columns.influence(evidence, self._source, scorer.weights.tolist(), scorer.counted)
 
     def is_ready(self, method: str) -> bool:
         """Whether a method has what it needs of the whole training set: its first question computes that."""
@@ -521,35 +652,47 @@ class Debugger:
             margin=float(found.logits[i, label] - others.max()),
         )
 
-    def _asked(self, item: Item, target: str) -> int:
+    def _asked(self, item: Item, target: str | int) -> int:
+        """The class that is asked about."""
+        if isinstance(target, int):
+            if not 0 <= target < len(self.classes):
+                raise InvalidInput(f"There is no class number {target}.", f"Use 0 to {len(self.classes) - 1}.")
+            return target
         if target not in TARGETS:
             raise InvalidInput(f"The target “{target}” is not known.", f"Use {' or '.join(TARGETS)}.")
+        if target == "label" and item.is_new:
+            raise InvalidInput("Something new has no label to ask about.", "Ask about predicted, or about a class.")
         return item.predicted if target == "predicted" else item.label
 
-    def _require_split(self, method: str) -> None:
-        if not self.splits(method):
+    def _split_scorer(self, method: str) -> VectorScorer:
+        """The scorer of a method that `splits`; raises `Unsuited` for another."""
+        scorer = self._scorer(method)
+        if not scorer.is_gradient_product:
             raise Unsuited(
                 f"An influence by {self.method_choices[method]} is no sum of products of gradients, so it cannot be "
                 "split.",
                 "Ask by tracin.",
             )
+        return scorer
 
     def _reference(self, method: str) -> Sequence[float]:
-        """The ratios that a verdict compares with: they were measured by TracIn when the index was built."""
-        return self._manifest["facts"]["reference_ratios"] if self._scorer(method).is_gradient_product else ()
+        """The ratios that a verdict compares with: measured by TracIn over all layers when the index was built."""
+        scorer = self._scorer(method)
+        whole = scorer.is_gradient_product and scorer.counted.all()
+        return self._manifest["facts"]["reference_ratios"] if whole else ()
 
     def _scorer(self, method: str) -> VectorScorer:
-        if method not in METHODS:
-            raise InvalidInput(f"The method “{method}” is not known.", f"Use {', '.join(METHODS)}.")
         if method not in self._scorers:
-            self._scorers[method] = METHODS[method]().fit(self._source)
+            self._scorers[method] = named(method).fit(self._source)
         return self._scorers[method]
 
     def _inputs(self, item: Item) -> Any:
         return self._splits[item.split].inputs([item.position])
 
-    def _queries(self, items: Sequence[Item], labels: Sequence[int], measure: Measure) -> Queries:
-        inputs = self._splits[items[0].split].inputs([item.position for item in items])
+    def _queries(
+        self, items: Sequence[Item], labels: Sequence[int], measure: Measure, new: Asked | None = None
+    ) -> Queries:
+        inputs = new.inputs if new else self._splits[items[0].split].inputs([item.position for item in items])
         return Queries(tuple(item.id for item in items), inputs, np.array(labels, np.int64), measure)
 
     def _exact_copies(self, item: Item) -> tuple[str, ...]:
@@ -563,6 +706,13 @@ class Debugger:
         if shape_of is None or shown.kind != "image":
             return None
         return np.asarray(Image.open(io.BytesIO(shown.image)).resize(shape_of.shape[::-1]), np.uint8)
+
+
+def _target_name(item: Item, target: str | int) -> str:
+    """What a target is called: a class that is also the prediction is the prediction."""
+    if isinstance(target, str):
+        return target
+    return "predicted" if target == item.predicted else "label" if target == item.label else "class"
 
 
 def _train_rows(items: Sequence[Item]) -> list[int]:

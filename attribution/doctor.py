@@ -5,6 +5,7 @@ Each check is one sentence; a failed one says what to do. The same checks are pr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attribution import estimate, loading
+from attribution import asking, estimate, loading
 from attribution.embedding import chosen_recipe
-from attribution.errors import AttributionError, InvalidInput
+from attribution.errors import AttributionError, InvalidInput, StoreError
 from attribution.examples import Examples
+from attribution.explain import Point
+from attribution.files import require_room
 from attribution.gradients import GradientEngine
+from attribution.modalities import preview
 from attribution.pipeline import checkpoint_models, project_folder, recorded_project, require_weights
 from attribution.project import Project
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
+from attribution.tokens import saliency
 from attribution.workspace import Workspace
 
 _SAMPLE = 64
@@ -31,17 +36,24 @@ _SAMPLE = 64
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. `fix` says what to do where it is not ok."""
+    """One finding. `fix` says what to do where it is not ok; `figures` are what it found, name and value."""
 
     name: str
     ok: bool
     sentence: str
     fix: str = ""
+    figures: tuple[tuple[str, str], ...] = ()
 
 
-def checks(project: Project, recipe: EmbedRecipe, folder: Path = Path()) -> tuple[Check, ...]:
-    """All checks, in the order in which one depends on another; what follows a failure it rests on is left out."""
-    return tuple(_run(project, recipe, folder))
+def checks(
+    project: Project, recipe: EmbedRecipe, folder: Path = Path(), disk: Path | None = Path()
+) -> tuple[Check, ...]:
+    """All checks, in the order in which one depends on another; what follows a failure it rests on is left out.
+
+    folder  that checkpoint paths are relative to.
+    disk    where the gradients will be kept; None where they are already.
+    """
+    return tuple(_run(project, recipe, folder, disk))
 
 
 def workspace_checks(path: str | Path) -> tuple[Check, ...]:
@@ -49,16 +61,22 @@ def workspace_checks(path: str | Path) -> tuple[Check, ...]:
     workspace = Workspace(path)
     if not workspace.record().get("project"):
         return ()
-    project = recorded_project(workspace)
-    return checks(project, chosen_recipe(workspace, project), project_folder(workspace))
+    try:
+        project = recorded_project(workspace)
+    except InvalidInput as error:
+        return (Check("project file", False, error.message, error.hint),)
+    disk = workspace.path if workspace.current("gradients") is None else None
+    return checks(project, chosen_recipe(workspace, project), project_folder(workspace), disk)
 
 
-def _run(project: Project, recipe: EmbedRecipe, folder: Path) -> Iterator[Check]:
+def _run(project: Project, recipe: EmbedRecipe, folder: Path, disk: Path | None) -> Iterator[Check]:
     data, train = _attempt("data", lambda: _read(project))
     yield data
     if train is not None:
         order, stable = _attempt("order", lambda: (_order(project), True))
         yield order
+        yield _attempt("preview", lambda: (_preview(project), True))[0]
+        yield from _asking(project)
     built, model = _attempt("model", lambda: _model(project, folder))
     yield built
     if train is None or model is None or not stable:
@@ -73,9 +91,12 @@ def _run(project: Project, recipe: EmbedRecipe, folder: Path) -> Iterator[Check]
     yield _modes(model)
     gradients, engine = _attempt("gradients", lambda: _engine(task, model, split, recipe))
     yield gradients
+    if project.tokens is not None:
+        yield _attempt("words", lambda: (_words(task, model, split), True))[0]
     if engine is not None:
         checkpoints = len(project.checkpoints) or _retrained(project)
-        yield _attempt("cost", lambda: (estimate.cost(engine, split, recipe, checkpoints).sentence, True))[0]
+        measured, cost = _attempt("cost", lambda: _cost(engine, split, recipe, checkpoints))
+        yield measured if cost is None else _room(cost, disk)
 
 
 T = TypeVar("T")
@@ -114,11 +135,25 @@ def _order(project: Project) -> str:
     return "The same row gives the same example twice."
 
 
+def _asking(project: Project) -> Iterator[Check]:
+    """Whether something new would be read as the data is; nothing to check where nothing new is read."""
+    try:
+        if asking.reader(project) is None:
+            return
+        sentence, same = asking.compare_reading(project)
+    except AttributionError as error:
+        yield Check("read", False, error.message, error.hint)
+    except Exception as error:  # the user's code runs in here
+        yield Check("read", False, f"{type(error).__name__}: {error}", "Run the project file by itself.")
+    else:
+        yield Check("read", same, sentence, "" if same else "Let read= do exactly what the data set does to an input.")
+
+
 def _model(project: Project, folder: Path) -> tuple[str, nn.Module]:
     require_weights(project)
     task = Task(project)
     untrained = task.model()
-    models = checkpoint_models(task, [folder / checkpoint.path for checkpoint in project.checkpoints])
+    models = checkpoint_models(task, project.checkpoints, folder)
     model = models[-1] if models else untrained
     count = sum(p.numel() for p in model.parameters())
     fits = {0: "", 1: "; its checkpoint fits"}.get(len(models), f"; all {len(models)} checkpoints fit, and differ")
@@ -154,6 +189,50 @@ def _engine(task: Task, model: nn.Module, split: Split, recipe: EmbedRecipe) -> 
     slower = f"; {len(others)} parameters through torch.func (slower): {', '.join(others[:6])}" if others else ""
     more = " …" if len(others) > 6 else ""
     return f"{len(hooked)} layers read off their calls, equal to autograd{slower}{more}.", engine
+
+
+def _words(task: Task, model: nn.Module, split: Split) -> str:
+    assert task.project.tokens is not None
+    for i in range(min(4, len(split))):
+        read = saliency(model, Point(split.inputs([i]), split.labels([i]), task.losses)).shape[1]
+        named = len(task.project.tokens(split.value(i)))
+        if named != read:
+            raise InvalidInput(
+                f"tokens() names {named} words of {split.examples.ids[i]}, and the model reads {read} positions.",
+                "Name one word for each position, and an empty one where none stands.",
+            )
+    return "tokens() names a word for each position that the model reads."
+
+
+def _cost(engine: GradientEngine, split: Split, recipe: EmbedRecipe, checkpoints: int) -> tuple[str, estimate.Cost]:
+    cost = estimate.cost(engine, split, recipe, checkpoints)
+    return cost.sentence, cost
+
+
+def _room(cost: estimate.Cost, disk: Path | None) -> Check:
+    """What the work takes, held against what this machine has."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if cost.memory_bytes > memory:
+        has = f"This machine has {memory / 2**20:,.0f} MB of memory"
+        fix = f"{has}: keep fewer numbers (--dimension 128), or fewer layers (layers=…)."
+        return Check("cost", False, cost.sentence, fix, cost.figures)
+    if disk is not None:
+        try:
+            require_room(disk, cost.disk_bytes, "the gradients and their index")
+        except StoreError as error:
+            fix = f"{error.message} Free some space, or keep fewer numbers (--dimension 128, --dtype float16)."
+            return Check("cost", False, cost.sentence, fix, cost.figures)
+    return Check("cost", True, cost.sentence, figures=cost.figures)
+
+
+def _preview(project: Project) -> str:
+    kinds = {preview(project, data, 0).kind for data in (project.train, project.test)}
+    if len(kinds) > 1:
+        raise InvalidInput(f"Previews are of several kinds: {', '.join(sorted(kinds))}.", "Return one kind.")
+    return f"An example is shown as {_SHOWN[kinds.pop()]}."
+
+
+_SHOWN = {"image": "a picture", "text": "a text", "row": "a table row"}
 
 
 def _retrained(project: Project) -> int:

@@ -82,6 +82,15 @@ class Cost:
         return _index_bytes(self.examples, self.checkpoints * self.dimension)
 
     @property
+    def figures(self) -> tuple[tuple[str, str], ...]:
+        """Time, disk and memory in words, each with its name."""
+        return (
+            ("time", _duration(self.seconds)),
+            ("disk", _size(self.disk_bytes)),
+            ("memory", _size(self.memory_bytes)),
+        )
+
+    @property
     def sentence(self) -> str:
         """All of it, with the two numbers it follows from."""
         whose = f"{self.examples:,} examples at {_counted(self.checkpoints, 'checkpoint')}"

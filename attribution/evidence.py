@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from attribution.answers import Evidence
+from attribution.answers import ClassEffect, Evidence, GroupEvidence, Lists
+from attribution.examples import Examples
 
 PLOTTED = 20_000  # training examples in an influence-versus-distance plot: more freeze a browser
 _STRONGEST = 10
@@ -49,6 +50,54 @@ def plotted_rows(evidence: Evidence) -> NDArray[np.int64]:
     return np.union1d(rows, listed)
 
 
+def effect_by_class(evidence: Lists, train: Examples) -> tuple[ClassEffect, ...]:
+    """For each class the scores of its training examples, as labelled, summed by their sign; in the order of classes.
+
+    Scores are the index's, of all N rows; where those of a sample are known, their sums are scaled to all rows of the
+    class, which estimates them. The queries themselves are left out: no example is its own evidence.
+    """
+    rows = np.arange(len(train)) if evidence.sample is None else evidence.sample.positions
+    asked = _asked_rows(evidence)
+    kept = ~np.isin(rows, asked)
+    labels, scores = train.labels[rows[kept]], evidence.scores[kept].astype(np.float64)
+    n = len(train.classes)
+    whole = np.bincount(np.delete(train.labels, asked), minlength=n)
+    seen = np.bincount(labels, minlength=n)
+    scale = whole / np.maximum(seen, 1)
+    supports = scale * np.bincount(labels, np.maximum(scores, 0), minlength=n)
+    opposes = scale * np.bincount(labels, np.minimum(scores, 0), minlength=n)
+    return tuple(ClassEffect(c, int(whole[c]), float(supports[c]), float(opposes[c])) for c in range(n))
+
+
+def largest_changes(
+    before: Evidence, after: Evidence, k: int
+) -> tuple[list[tuple[int, float, float]], list[tuple[int, float, float]]]:
+    """The k training rows whose influence rose most between two answers, and the k whose influence fell most.
+
+    Each as (row, before, after), the largest change first, in units of what is typical of the answer: scores by the
+    index over their root mean square. A surer prediction has a smaller gradient, which shrinks all scores alike and
+    says nothing of single rows. Both answers are of one index and about one class.
+    """
+    rows = np.arange(len(before.scores)) if before.sample is None else before.sample.positions
+    was, now = _over_typical(before.scores), _over_typical(after.scores)
+    order = np.argsort(was - now, kind="stable")
+    ends = ([i for i in order[:k] if now[i] > was[i]], [i for i in order[::-1][:k] if now[i] < was[i]])
+    rose, fell = ([(int(rows[i]), float(was[i]), float(now[i])) for i in end] for end in ends)
+    return rose, fell
+
+
+def _over_typical(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    typical = float(np.square(scores, dtype=np.float64).mean()) ** 0.5
+    return scores.astype(np.float64) / typical if typical > 0 else np.zeros(len(scores))
+
+
+def _asked_rows(evidence: Lists) -> NDArray[np.int64]:
+    """The training rows that are asked about."""
+    queries = evidence.items if isinstance(evidence, GroupEvidence) else ()
+    queries = (evidence.query,) if isinstance(evidence, Evidence) else queries
+    return np.array([item.position for item in queries if item.split == "train"], np.int64)
+
+
 def describe_distance(
     kind: str,
     rows: NDArray[np.int64],
@@ -70,7 +119,7 @@ def describe_distance(
     nearest = set(rows[np.argsort(distance, kind="stable")[:_NEAREST]].tolist())
     among = sum(position in nearest for position in positions)
     verb = "is" if among == 1 else "are"
-    name = {"pixel": "pixel distance", "feature": "feature distance", "gradient": "gradient distance"}[kind]
+    name = "BM25 distance" if kind == "words" else f"{kind} distance"
     judged = (
         "The most influential examples are mostly among the nearest."
         if among > len(positions) / 2

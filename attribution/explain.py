@@ -9,7 +9,7 @@ the influence would change if a pixel of the training (or query) picture were br
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ _ATTENTION = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One side of a pair: a batch of one, its label (1,), and the functional whose gradient counts."""
+    """One side of a pair: a batch, of one example unless told, its labels, and the functional whose gradient counts."""
 
     inputs: Inputs
     label: Tensor
@@ -139,20 +139,33 @@ def _add_derivatives(total: Tensor, wanted: Sequence[Tensor | None], maps: Seque
 
 def _products(model: nn.Module, tracked: Sequence[str], train: Point, query: Point) -> dict[str, Tensor]:
     """⟨∇ℓ, ∇f⟩ parameter by parameter, differentiable with respect to both inputs."""
-    copies = {name: p.detach().requires_grad_(name in tracked) for name, p in model.named_parameters()}
-    variables = [copies[name] for name in tracked]
-
-    def gradient(point: Point) -> tuple[Tensor, ...]:
-        def call(*args: Inputs, **kwargs: Inputs) -> Tensor:
-            return torch.func.functional_call(model, copies, args, kwargs)
-
-        with _ATTENTION, sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
-            value = point.functional(call, point.inputs, point.label).sum()  # type: ignore[arg-type]
-        found = torch.autograd.grad(value, variables, create_graph=True, allow_unused=True)
-        return tuple(torch.zeros_like(v) if g is None else g for v, g in zip(variables, found, strict=True))
-
-    pairs = zip(tracked, gradient(train), gradient(query), strict=True)
+    copies = own_copies(model, tracked)
+    pairs = zip(tracked, gradient(model, copies, tracked, train), gradient(model, copies, tracked, query), strict=True)
     return {name: (a * b).sum() for name, a, b in pairs}
+
+
+def own_copies(model: nn.Module, tracked: Collection[str]) -> dict[str, Tensor]:
+    """The model's parameters by name, of which those tracked can be differentiated by."""
+    return {name: p.detach().requires_grad_(name in tracked) for name, p in model.named_parameters()}
+
+
+def gradient(
+    model: nn.Module, copies: Mapping[str, Tensor], tracked: Sequence[str], point: Point
+) -> tuple[Tensor, ...]:
+    """Gradient of a point's functional, summed over its batch, by the tracked parameters; can be differentiated."""
+    variables = [copies[name] for name in tracked]
+    found = torch.autograd.grad(measured(model, copies, point), variables, create_graph=True, allow_unused=True)
+    return tuple(torch.zeros_like(v) if g is None else g for v, g in zip(variables, found, strict=True))
+
+
+def measured(model: nn.Module, copies: Mapping[str, Tensor], point: Point) -> Tensor:
+    """A point's functional with these parameters, summed over its batch."""
+
+    def call(*args: Inputs, **kwargs: Inputs) -> Tensor:
+        return torch.func.functional_call(model, dict(copies), args, kwargs)
+
+    with _ATTENTION, sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+        return point.functional(call, point.inputs, point.label).sum()  # type: ignore[arg-type]
 
 
 def _differentiable(inputs: Inputs) -> Inputs:

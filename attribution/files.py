@@ -96,7 +96,7 @@ def writing(path: Path, hint: str = "Name a --workspace that you may write to.")
 
 def require_room(path: Path, n_bytes: int, what: str) -> None:
     """Raise `StoreError` where the disk of `path`, which need not exist yet, has less than `n_bytes` free."""
-    free = _free(path)
+    free = free_bytes(path)
     if n_bytes > free:
         raise StoreError(
             f"There is no room left to write in {path} ({what} would take {n_bytes / 2**20:,.1f} MB, with "
@@ -105,7 +105,8 @@ def require_room(path: Path, n_bytes: int, what: str) -> None:
         )
 
 
-def _free(path: Path) -> int:
+def free_bytes(path: Path) -> int:
+    """Room on the disk of `path`, which need not exist yet."""
     there = next(p for p in (path, *path.absolute().parents) if p.exists())
     return shutil.disk_usage(there).free
 
@@ -113,7 +114,7 @@ def _free(path: Path) -> int:
 def _limit(error: OSError, path: Path) -> str:
     if error.errno == errno.EFBIG:
         return "a file there has reached the size that is allowed"
-    return f"{_free(path) / 2**20:,.0f} MB free on that disk"
+    return f"{free_bytes(path) / 2**20:,.0f} MB free on that disk"
 
 
 def _is_about(error: OSError, path: Path) -> bool:

@@ -1,6 +1,6 @@
 """The load step: read both splits once, and keep what later steps and people need to see of them.
 
-    examples/<id>/   <split>.json             ids, content hashes, kind of preview
+    examples/<id>/   <split>.json             ids, content hashes, kind of preview, notes where there are any
                      <split>-labels.npy       (N,) as given to training;  <split>-truth.npy before noise was planted
                      <split>-previews.bin     PNG, text or JSON row of every example, end to end; -previews.npy (N+1,)
                      <split>-pixels.npy       (N, ≤ 3072) bytes for the pixel distance, for pictures of one size
@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attribution.errors import InvalidInput, StoreError
+from attribution.data import refuse_repeated
+from attribution.errors import AttributionError, InvalidInput, StoreError
 from attribution.examples import Examples, Preview, check_labels
 from attribution.files import UNREADABLE, write_array, write_json
 from attribution.modalities import picture_vector, preview
@@ -36,19 +37,19 @@ _EVERY = 1000  # examples between two reports of progress
 def read_split(project: Project, split: str, *, progress: Progress = silent) -> Examples:
     """Identity of every example of "train" or "test", labels as the data gives them.
 
-    Raises `InvalidInput` for labels outside the classes, ids that repeat, rows of other columns than are named, and
-    inputs that are not finite.
+    Raises `InvalidInput` for labels that are missing or outside the classes, ids that repeat, empty texts, rows of
+    other columns than are named, and inputs that are not finite.
     """
     dataset, ids = (project.train, project.train_ids) if split == "train" else (project.test, project.test_ids)
     n = _length(dataset, split)
     ids = tuple(ids) if ids is not None else tuple(f"{split}:{i}" for i in range(n))
     if not all(map(is_text, ids)):
         raise InvalidInput(f"Ids of the {split} set are not all texts.", "Pass strings, such as str(number).")
-    if len(ids) != n or len(set(ids)) != n:
+    if len(ids) != n:
         raise InvalidInput(
-            f"The {split} set has {n:,} examples and {len(ids):,} ids, of which {len(set(ids)):,} differ.",
-            "Give every example an id of its own.",
+            f"The {split} set has {n:,} examples and {len(ids):,} ids.", "Give every example an id of its own."
         )
+    refuse_repeated(ids, f"the {split} set")
     labels, hashes = np.empty(n, np.int64), []
     for i in range(n):
         if i % _EVERY == 0:
@@ -56,6 +57,8 @@ def read_split(project: Project, split: str, *, progress: Progress = silent) -> 
         value, labels[i] = _read_item(dataset, i, split)
         _check_columns(value, project, i, split)
         _check_finite(value, project.feature_names, ids[i], i, split)
+        if isinstance(value, str) and not value.strip():
+            raise InvalidInput(f"The {split} example {ids[i]} (row {i}) is an empty text.", "Leave it out.")
         hashes.append(input_hash(value))
     progress(n, n, f"reading the {split} set")
     check_labels(labels, project.classes, split)
@@ -74,12 +77,15 @@ def _length(dataset: Any, split: str) -> int:
 def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
     try:
         item = dataset[i]
+    except AttributionError:
+        raise
     except Exception as error:  # the user's code runs in here: say what it raised
         raise InvalidInput(
             f"Row {i} of the {split} set cannot be read: {type(error).__name__}: {error}.", "Mend the data set."
         ) from error
     try:
         value, label = item
+        _check_label(label, i, split)
         if int(label) != label:
             raise ValueError(f"the label is {label}")
         return value, int(label)
@@ -88,6 +94,17 @@ def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
             f"Row {i} of the {split} set is not an (input, label) pair with a whole-number label: {error}.",
             "Wrap the data set so that it gives (input, label).",
         ) from error
+
+
+def _check_label(label: Any, i: int, split: str) -> None:
+    """Raise `InvalidInput` for a label that is missing, or a name where its number should be."""
+    if label is None or label != label:  # NaN, which differs from itself
+        raise InvalidInput(f"Row {i} of the {split} set has no label.", "Leave it out of the data set, or label it.")
+    if isinstance(label, str):
+        raise InvalidInput(
+            f"The label in row {i} of the {split} set is the text “{label[:40]}”, not a whole number.",
+            "Give its position in classes=[…], or let texts_in, rows_in or images_in read the data: they do.",
+        )
 
 
 def _check_columns(value: Any, project: Project, i: int, split: str) -> None:
@@ -101,7 +118,12 @@ def _check_columns(value: Any, project: Project, i: int, split: str) -> None:
 
 
 def _check_finite(value: Any, names: Sequence[str] | None, id_: str, i: int, split: str) -> None:
-    if not _is_finite(value):
+    if isinstance(value, str) and value and not is_text(value):
+        raise InvalidInput(
+            f"The {split} example {id_} (row {i}) holds half a character, which no file can keep.",
+            "Decode the text anew, with errors='replace'.",
+        )
+    if not is_finite(value):
         where = f" in the column “{names[_first_not_finite(value)]}”" if names and _is_vector(value) else ""
         raise InvalidInput(
             f"The {split} example {id_} (row {i}) holds NaN or infinite values{where}.",
@@ -117,11 +139,12 @@ def _first_not_finite(value: Any) -> int:
     return next(j for j, number in enumerate(value.tolist()) if not math.isfinite(number))
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether no number in an input is NaN or infinite."""
     if isinstance(value, Mapping):
-        return all(map(_is_finite, value.values()))
+        return all(map(is_finite, value.values()))
     if isinstance(value, list | tuple):
-        return all(map(_is_finite, value))
+        return all(map(is_finite, value))
     if isinstance(value, torch.Tensor):
         return not value.is_floating_point() or bool(torch.isfinite(value).all())
     if isinstance(value, float | np.ndarray | np.floating):
@@ -158,12 +181,14 @@ def recipe(project: Project, train: Examples, test: Examples) -> dict[str, Any]:
 
 
 def _shown(project: Project) -> dict[str, Any]:
-    """What the user decides about previews; those of our own code change with the format."""
+    """What the user decides about previews and notes; those of our own code change with the format."""
     shown: dict[str, Any] = {}
     if project.feature_names is not None:
         shown["feature_names"] = list(project.feature_names)
-    if project.preview is not None and not _is_ours(project.preview):
-        shown["preview"] = project.source("preview")
+    for name in ("preview", "notes"):
+        written = getattr(project, name)
+        if written is not None and not _is_ours(written):
+            shown[name] = project.source(name)
     return shown
 
 
@@ -210,8 +235,17 @@ def _write_split(folder: Path, project: Project, part: Examples, dataset: Any, p
     write_array(folder / f"{part.split}-truth.npy", part.truth)
     if len(vectors) == len(part) and len({len(vector) for vector in vectors}) == 1:
         write_array(folder / f"{part.split}-pixels.npy", np.stack(vectors))
-    write_json(folder / f"{part.split}.json", {"ids": part.ids, "hashes": part.hashes, "kind": kind})
+    notes = {"notes": [_note(project, dataset, i) for i in range(len(part))]} if project.notes else {}
+    write_json(folder / f"{part.split}.json", {"ids": part.ids, "hashes": part.hashes, "kind": kind, **notes})
     return kind
+
+
+def _note(project: Project, dataset: Any, i: int) -> str:
+    assert project.notes is not None
+    found = project.notes(dataset, i)
+    if not (found == "" or is_text(found)):
+        raise InvalidInput(f"notes() returned {found!r} for row {i}, not a text.", 'Return a sentence, or "" for none.')
+    return found
 
 
 def _encode(shown: Preview) -> bytes:
@@ -226,6 +260,7 @@ class LoadedExamples:
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         self.folder = folder
         self.facts: Mapping[str, Any] = manifest["facts"]
+        self._notes: dict[str, list[str]] = {}
         self.train = self._read("train")
         self.test = self._read("test")
 
@@ -236,6 +271,7 @@ class LoadedExamples:
             truth = np.load(self.folder / f"{split}-truth.npy")
         except UNREADABLE as error:
             raise StoreError(f"The loaded {split} examples cannot be read: {error}.", self._again) from error
+        self._notes[split] = saved.get("notes", [])
         classes = tuple(self.facts["classes"])
         return Examples(split, tuple(saved["ids"]), labels, truth, tuple(saved["hashes"]), classes)
 
@@ -245,18 +281,23 @@ class LoadedExamples:
         with (self.folder / f"{split}-previews.bin").open("rb") as file:
             file.seek(start)
             raw = file.read(stop - start)
-        if self._kind == "image":
+        if self.kind == "image":
             return Preview("image", image=raw, mime="image/png")
-        if self._kind == "text":
+        if self.kind == "text":
             return Preview("text", text=raw.decode())
         return Preview("row", row=json.loads(raw))
+
+    def note(self, split: str, i: int) -> str:
+        """The sentence to show beside row i of a split; "" where there is none."""
+        return self._notes[split][i] if self._notes[split] else ""
 
     @cached_property
     def _offsets(self) -> dict[str, NDArray[np.int64]]:
         return {split: self._array(f"{split}-previews.npy") for split in ("train", "test")}
 
     @cached_property
-    def _kind(self) -> str:
+    def kind(self) -> str:
+        """What the previews are: "image", "text" or "row"."""
         return str(json.loads((self.folder / "train.json").read_text())["kind"])
 
     def pixels(self, split: str) -> NDArray[np.uint8] | None:

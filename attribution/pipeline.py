@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from attribution import applying, loading, predictions, revisions, standout
 from attribution import index as vector_index
-from attribution import loading, predictions, revisions, standout
 from attribution.artefacts import (
     Make,
     checkpoint_files,
@@ -33,18 +33,18 @@ from attribution.demos import demo_project
 from attribution.demos.options import DemoOptions
 from attribution.embedding import choose_recipe, chosen_recipe, embed, embed_recipe, stored_recipe
 from attribution.errors import InvalidInput, Missing, StoreError
-from attribution.files import file_sha256
 from attribution.loading import LoadedExamples
 from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
 from attribution.progress import Progress, silent
-from attribution.project import Project, read_project
+from attribution.project import Checkpoint, Project, read_project
 from attribution.scan import Scan, scan
 from attribution.source import IndexedRun
 from attribution.store import GradientStore, engine_of
 from attribution.task import Split, Task
 from attribution.training import TrainingRecipe, save_checkpoint
 from attribution.training import train as train_model
+from attribution.weights import sha256_of
 from attribution.workspace import Manifest, Workspace, recipe_id
 
 # Verbs and what they hand on; some are at home in a module of their own.
@@ -114,6 +114,9 @@ def recorded_project(workspace: Workspace) -> Project:
                 f"The options of the demo in {workspace.path}/workspace.json are not known: {error}.",
                 "Run `python -m attribution demo` again.",
             ) from error
+    if "applied" in record:
+        origin = applying.base(workspace, record["applied"])
+        return applying.applied_project(origin, recorded_project(origin), record["applied"])
     return read_project(record["file"])
 
 
@@ -217,9 +220,8 @@ def _import_checkpoints(
 ) -> tuple[dict[str, Any], Make]:
     """Checkpoints made elsewhere: identified by their bytes, kept as safetensors."""
     folder = project_folder(workspace)
-    files = [folder / checkpoint.path for checkpoint in project.checkpoints]
-    models = checkpoint_models(task, files)  # refuses what is wrong before anything is written
-    hashes = [file_sha256(file) for file in files]
+    models = checkpoint_models(task, project.checkpoints, folder)  # refuses what is wrong before anything is written
+    hashes = [sha256_of(checkpoint.within(folder)) for checkpoint in project.checkpoints]
     steps = [c.step for c in project.checkpoints]
     rates = [c.learning_rate for c in project.checkpoints]
     imported = [[h, r, s] for h, r, s in zip(hashes, rates, steps, strict=True)]
@@ -234,14 +236,15 @@ def _import_checkpoints(
     return recipe, make
 
 
-def checkpoint_models(task: Task, files: Sequence[Path]) -> list[nn.Module]:
+def checkpoint_models(task: Task, checkpoints: Sequence[Checkpoint], folder: Path) -> list[nn.Module]:
     """The models of a project's checkpoints. Raises where one is absent, does not fit, or equals an earlier one."""
-    models = [task.model(file) for file in files]
+    models = [task.model(checkpoint.within(folder)) for checkpoint in checkpoints]
     for c, model in enumerate(models):
         for earlier in range(c):
             if _equal(model, models[earlier]):
                 raise InvalidInput(
-                    f"Checkpoints {earlier} and {c} ({files[earlier].name}, {files[c].name}) hold the same weights.",
+                    f"Checkpoints {earlier} and {c} ({checkpoints[earlier].name}, {checkpoints[c].name}) hold the same "
+                    "weights.",
                     "Name each checkpoint once.",
                 )
     return models
@@ -371,10 +374,10 @@ def refuse_other_settings(workspace: Workspace, project: Project, run: str) -> N
     if len(imported) != len(named):
         raise StoreError(f"The project names {len(named)} checkpoints and named {len(imported)} at `build`.", again)
     for (sha256, rate, step), checkpoint in zip(imported, named, strict=True):
-        file = project_folder(workspace) / checkpoint.path
-        if file.exists() and file_sha256(file) != sha256:
-            raise StoreError(f"The checkpoint {file.name} has changed since it was imported.", again)
+        if sha256_of(checkpoint.within(project_folder(workspace))) not in (None, sha256):
+            fit = " A model that the project file fits needs a random_state." if checkpoint.weights is not None else ""
+            raise StoreError(f"The checkpoint {checkpoint.name} has changed since it was imported.", again + fit)
         if rate != checkpoint.learning_rate or checkpoint.step not in (None, step):
-            raise StoreError(f"The learning rate or the step of {file.name} is another than at `build`.", again)
+            raise StoreError(f"The learning rate or the step of {checkpoint.name} is another than at `build`.", again)
     if not named and project.retrain is not None and recipe.get("training") != asdict(project.retrain):
         raise StoreError("The project is trained in another way than at `build`: its retrain=… has changed.", again)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from attribution.errors import StoreError
 from attribution.files import UNREADABLE, write_array
 from attribution.progress import Progress, silent
-from attribution.task import Split, Task
+from attribution.task import Inputs, Split, Task
 
 _BATCH = 512
 
@@ -58,7 +58,7 @@ def predict(task: Task, model: nn.Module, split: Split, *, progress: Progress = 
     for start in range(0, len(split), _BATCH):
         progress(start, len(split), f"predictions, {split.examples.split}")
         rows = slice(start, min(start + _BATCH, len(split)))
-        outputs, inside = _forward(task, model, split, rows)
+        outputs, inside = forward(task, model, split.inputs(rows))
         if not bool(torch.isfinite(outputs).all()):
             i = start + int((~torch.isfinite(outputs)).any(1).nonzero()[0])
             raise StoreError(
@@ -67,23 +67,23 @@ def predict(task: Task, model: nn.Module, split: Split, *, progress: Progress = 
                 "Look at that example, or at the checkpoint.",
             )
         logits.append(outputs.float().cpu().numpy())
-        features.append(inside.flatten(1).float().cpu().numpy())
+        features.append(inside.float().cpu().numpy())
         losses.append(task.losses(model, split.inputs(rows), split.labels(rows)).float().cpu().numpy())
     return Predictions(np.concatenate(logits), np.concatenate(features), np.concatenate(losses))
 
 
-def _forward(task: Task, model: nn.Module, split: Split, rows: slice) -> tuple[Tensor, Tensor]:
-    """Logits, and the input of the last Linear that was called."""
+def forward(task: Task, model: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Logits (B, K), and features (B, F): the input of the last Linear that was called."""
     seen: list[Tensor] = []
     linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
     handles = [m.register_forward_pre_hook(_remember(seen), with_kwargs=True) for m in linears]
     try:
-        outputs = task.logits(model, split.inputs(rows))
+        outputs = task.logits(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
     usable = [s for s in seen if len(s) == len(outputs)]
-    return outputs, usable[-1] if usable else outputs
+    return outputs, (usable[-1] if usable else outputs).flatten(1)
 
 
 def _remember(seen: list[Tensor]) -> Callable[..., None]:

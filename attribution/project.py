@@ -13,9 +13,11 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,17 +39,32 @@ def is_text(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Saved weights (safetensors or a state_dict file) and the learning rate in force when they were saved."""
+    """Saved weights and the learning rate in force when they were saved.
+
+    path     safetensors or a state_dict file; a name for weights that no file holds.
+    step     optimiser steps taken by then, where that is known.
+    weights  a state_dict in memory, in place of the file.
+    """
 
     path: str | Path
     learning_rate: float
     step: int | None = None
+    weights: Mapping[str, torch.Tensor] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.learning_rate < float("inf"):
+        if not isinstance(self.learning_rate, int | float) or not 0 <= self.learning_rate < float("inf"):
             raise InvalidInput(
-                f"The learning rate of {self.path} is {self.learning_rate}.", "Give the rate in force, 0 or more."
+                f"The learning rate of {self.path} is {self.learning_rate!r}.", "Give the rate in force, 0 or more."
             )
+
+    @property
+    def name(self) -> str:
+        """What it is called in sentences."""
+        return Path(self.path).name
+
+    def within(self, folder: Path) -> Path | Mapping[str, torch.Tensor]:
+        """Where the weights are: a file, by its path relative to `folder`, or memory."""
+        return folder / self.path if self.weights is None else self.weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +78,11 @@ class Project:
     measurement     what a query asks about, same signature, lower is better; the loss when absent.
     collate         list of inputs -> what the model is called with; stacking when absent.
     preview         (dataset, i) -> str, picture (PIL or array) or mapping: what a person sees of item i.
+    read            (str, PIL picture or mapping of column to value) -> input as the data sets give it: how something
+                    that is in neither of them is asked about. A picture comes in grey or RGB as the previews are, in
+                    its own size, so the data set's own transform will do. Absent: only what needs no reading.
+    notes           (dataset, i) -> a sentence to show beside item i, "" for none: what is known of it beside its label.
+    tokens          (input) -> the word, or part of one, at each position that the model reads; "" where none stands.
     layers          names of the modules to track; all trained parameters when absent.
     noise           label noise to plant in the training labels, with the truth kept.
     retrain         how this model is trained.
@@ -78,6 +100,9 @@ class Project:
     measurement: Callable[..., torch.Tensor] | None = None
     collate: Callable[[list[Any]], Any] | None = None
     preview: Callable[[Any, int], Any] | None = None
+    read: Callable[[Any], Any] | None = None
+    notes: Callable[[Any, int], str] | None = None
+    tokens: Callable[[Any], Sequence[str]] | None = None
     layers: Sequence[str] | None = None
     feature_names: Sequence[str] | None = None
     train_ids: Sequence[str] | None = None
@@ -87,6 +112,7 @@ class Project:
     disclosed: str = ""
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.modality not in MODALITIES:
             raise InvalidInput(
                 f"The modality “{self.modality}” of project “{self.name}” is not known.",
@@ -120,6 +146,30 @@ class Project:
                 "Give the rate that was in force before each, or 1 for all where it is not known.",
             )
 
+    def _check_kinds(self) -> None:
+        """Raise `InvalidInput` for an option that is of another kind than it should be."""
+        if not isinstance(self.name, str):
+            raise InvalidInput(f"The project's name is {self.name!r}, not a text.", "Pass name=“…”.")
+        if hasattr(self.model, "state_dict") and not isinstance(self.model, type):
+            raise InvalidInput(
+                f"model=… of project “{self.name}” is a network ({type(self.model).__name__}), not a function that "
+                "builds one.",
+                "Pass model=lambda: …, which builds the network anew at each call.",
+            )
+        for option in ("loss", "measurement", "collate", "preview"):
+            self._require(option, callable(getattr(self, option)), "a function")
+        for option in ("classes", "checkpoints", "layers", "feature_names", "train_ids", "test_ids"):
+            value = getattr(self, option)
+            self._require(option, hasattr(value, "__len__") and not isinstance(value, str | bytes), "a list")
+
+    def _require(self, option: str, is_right: bool, what: str) -> None:
+        value = getattr(self, option)
+        if value is not None and not is_right:
+            raise InvalidInput(
+                f"{option}=… of project “{self.name}” is {value!r:.60} ({type(value).__name__}), not {what}.",
+                f"Pass {what}, or leave {option}= away where it is not needed.",
+            )
+
     def source(self, name: str) -> str:
         """The text of a function that the user wrote, for recipes: another text is another result."""
         try:
@@ -128,22 +178,28 @@ class Project:
             return ""
 
 
+_folder: ContextVar[Path | None] = ContextVar("folder of the project file that is being read", default=None)
+
+
+def beside(path: str | Path) -> Path:
+    """A path that a project file names, relative to that file; to the working directory where none is being read."""
+    return (_folder.get() or Path()) / path
+
+
 def read_project(path: str | Path) -> Project:
     """Run the project file and return what its `project()` returns; raises `InvalidInput` with one sentence."""
     path = Path(path)
     if not path.is_file():
-        raise InvalidInput(f"There is no project file at {path}.", "Check the path, or start with `demo fashion`.")
-    function = _run_file(path)
-    try:
-        with redirect_stdout(sys.stderr):  # what a user's file prints is not our answer, which may be JSON
-            project = function()
-    except AttributionError:
-        raise
-    except (Exception, SystemExit) as error:
         raise InvalidInput(
-            f"project() in {path.name} raised {type(error).__name__}: {error}.",
-            "Run the file by itself to see where.",
-        ) from error
+            f"There is no project file at {path}.", "Check the path; `init` writes one to start with, `demo` a demo."
+        )
+    reset = _folder.set(path.resolve().parent)
+    try:
+        function = _run_file(path)
+        with _running(path, f"project() in {path.name} raised"):
+            project = function()
+    finally:
+        _folder.reset(reset)
     if not isinstance(project, Project):
         raise InvalidInput(
             f"project() in {path.name} returned {type(project).__name__}, not a Project.",
@@ -162,18 +218,25 @@ def _run_file(path: Path) -> Callable[[], Any]:
     sys.path.insert(0, folder)
     sys.modules[spec.name] = module  # dataclasses and worker processes look their module up by name
     try:
-        with redirect_stdout(sys.stderr):
+        with _running(path, f"{path.name} cannot be run:"):
             spec.loader.exec_module(module)
-    except AttributionError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise InvalidInput(
-            f"{path.name} cannot be run: {type(error).__name__}: {error}.",
-            "Run the file by itself to see where.",
-        ) from error
     finally:
         sys.path.remove(folder)
     function = getattr(module, "project", None)
     if not callable(function):
         raise InvalidInput(f"{path.name} defines no function project().", "Add `def project() -> Project:`.")
     return function
+
+
+@contextmanager
+def _running(path: Path, what: str) -> Iterator[None]:
+    """Say in one sentence what the user's file raised, and in which of its lines; what it prints is not our answer."""
+    try:
+        with redirect_stdout(sys.stderr):  # our answer may be JSON
+            yield
+    except AttributionError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        hint = f"Look at line {lines[-1]} of {path.name}." if lines else "Run the file by itself to see where."
+        raise InvalidInput(f"{what} {type(error).__name__}: {error}.", hint) from error

@@ -186,7 +186,7 @@ class Ranker:
     def _rescored(self, listed: list[Listed], queries: Queries, scorer: VectorScorer) -> list[Listed]:
         """The same rows with exact scores, Σ_c w_c · ⟨gradient of the query, gradient of the row⟩."""
         rows = np.array([each.row for each in listed], np.int64)
-        exact = scorer.weights @ self._source.products(rows, queries)
+        exact = scorer.weights @ self._source.products(rows, queries, scorer.counted)
         return [
             Listed(each.row, float(score), each.estimate, each.percentile, each.copies)
             for each, score in zip(listed, exact, strict=True)
@@ -204,7 +204,8 @@ class _Ends:
 
 
 def kept_share(gradients: QueryGradients, scorer: VectorScorer) -> float:
-    """Share of the query gradient's norm that the projection keeps, over the checkpoints as they are weighted."""
+    """Share of the query gradient's norm that the projection keeps, over the checkpoints as they are weighted and the
+    layers that count."""
     kept = float((scorer.metric * np.square(gradients.vectors[0], dtype=np.float64)).sum())
-    whole = float(gradients.squared_norms[0] @ scorer.weights)
+    whole = float(scorer.weights @ gradients.squared_norms[0].astype(np.float64) @ scorer.counted)
     return min(1.0, (kept / whole) ** 0.5) if whole > 0 else 1.0

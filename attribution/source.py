@@ -26,6 +26,7 @@ from attribution.methods.protocol import Queries, QueryGradients
 from attribution.projection import Projection
 from attribution.store import EmbedRecipe, GradientStore, prepare, rows_of_a_pass
 from attribution.task import Inputs, Measure, Split, Task
+from attribution.tokens import saliency, token_values, word_pairs, word_table
 
 
 class IndexedRun:
@@ -77,13 +78,13 @@ class IndexedRun:
 
     def query_gradients(self, queries: Queries) -> QueryGradients:
         if len(queries) == 0:
-            shape = 0, len(self._weights)
-            return QueryGradients(np.zeros((*shape, self._store.dimension), np.float32), np.zeros(shape, np.float32))
+            shapes = [(0, len(self._weights), n) for n in (self._store.dimension, len(self.layers))]
+            return QueryGradients(*(np.zeros(shape, np.float32) for shape in shapes))
         with self._lock:
             found = [self._at_checkpoint(engine, projection, queries) for engine, projection in self._opened]
         vectors, norms = zip(*found, strict=True)
         gradients = QueryGradients(np.stack(vectors, 1), np.stack(norms, 1))
-        finite = np.isfinite(gradients.squared_norms).all(1)
+        finite = np.isfinite(gradients.squared_norms).all((1, 2))
         if not finite.all():
             raise StoreError(
                 f"The gradient of {queries.ids[int(np.argmin(finite))]} is not finite.",
@@ -94,11 +95,11 @@ class IndexedRun:
     def _at_checkpoint(
         self, engine: GradientEngine, projection: Projection, queries: Queries
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Projected gradients (Q, D) and squared norms (Q,), in passes that fit in memory."""
+        """Projected gradients (Q, D) and squared norms (Q, layers), in passes that fit in memory."""
         vectors, norms = [], []
         for batch in self._passes(engine, queries):
             vectors.append(projection.project(batch.gradients).cpu().numpy())
-            norms.append(batch.squared_norms().sum(1).float().cpu().numpy())
+            norms.append(batch.squared_norms().float().cpu().numpy())
         return np.concatenate(vectors), np.concatenate(norms)
 
     def _passes(self, engine: GradientEngine, queries: Queries) -> Iterator[Batch]:
@@ -111,30 +112,37 @@ class IndexedRun:
             yield engine.gradients(inputs, labels[part], functional)
 
     def group_gradients(self, queries: Queries) -> QueryGradients:
-        """The gradients of the sum over all queries, as of one query: vectors (1, C, D), squared_norms (1, C)."""
+        """The gradients of the sum over all queries, as of one: vectors (1, C, D), squared_norms (1, C, layers)."""
         each = self.query_gradients(queries)
         if len(queries) == 1:
             return each
         with self._lock:
             norms = [
-                sum(float(block.square().sum()) for block in self._summed(engine, queries))
-                for engine, _ in self._opened
+                [float(block.square().sum()) for block in self._summed(engine, queries)] for engine, _ in self._opened
             ]
         return QueryGradients(each.vectors.sum(0, keepdims=True), np.array([norms], np.float32))
 
-    def products(self, rows: NDArray[np.int64], queries: Queries) -> NDArray[np.float64]:
-        """Exact ⟨Σ_q gradient of q, gradient of a training row⟩ at every checkpoint, (C, n): nothing is projected."""
-        with self._lock:
-            return np.stack([self._products(engine, rows, queries) for engine, _ in self._opened])
+    def products(
+        self, rows: NDArray[np.int64], queries: Queries, counted: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """Exact ⟨Σ_q gradient of q, gradient of a training row⟩ at every checkpoint, (C, n): nothing is projected.
 
-    def _products(self, engine: GradientEngine, rows: NDArray[np.int64], queries: Queries) -> NDArray[np.float64]:
+        counted (layers,): which layers are in the product; all when None.
+        """
+        counted = np.ones(len(self.layers), bool) if counted is None else counted
+        with self._lock:
+            return np.stack([self._products(engine, rows, queries, counted) for engine, _ in self._opened])
+
+    def _products(
+        self, engine: GradientEngine, rows: NDArray[np.int64], queries: Queries, counted: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
         blocks = self._summed(engine, queries)
         step, found = rows_of_a_pass(engine, self._recipe.projection), [np.zeros(0)]
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             batch = engine.gradients(self._train.inputs(part), self._train.labels(part))
-            pairs = zip(batch.gradients, blocks, strict=True)
-            products = [gradient.inner(block).double() for gradient, block in pairs]
+            pairs = zip(batch.gradients, blocks, counted, strict=True)
+            products = [gradient.inner(block).double() for gradient, block, counts in pairs if counts]
             found.append(torch.stack(products).sum(0).cpu().numpy())
         return np.concatenate(found)
 
@@ -154,11 +162,15 @@ class IndexedRun:
         measure: Measure,
         weights: Sequence[float],
         names: Sequence[str],
+        counted: NDArray[np.bool_],
     ) -> PairInfluence:
-        """Exact influence of one training example on one query, each a batch of one with its label."""
+        """Exact influence of one training example on one query, each a batch of one with its label.
+
+        counted (layers,): which layers are in it.
+        """
         with self._lock:
             engines = [engine for engine, _ in self._opened]
-            layer_of = {p: block.name for block in engines[0].blocks for p in block.parameters}
+            layer_of = self._layer_of(counted)
             sides = [
                 Point(inputs, torch.tensor([label], device=self._task.device), functional)
                 for (inputs, label), functional in ((train, self._task.losses), (query, self._task.measure(measure)))
@@ -166,13 +178,72 @@ class IndexedRun:
             models = [engine.model for engine in engines]
             return pair_influence(models, weights, names, list(layer_of), layer_of.__getitem__, *sides)
 
+    @cached_property
+    def word_layer(self) -> str | None:
+        """The layer of the word embeddings; None where the model has none, or they are not tracked."""
+        with self._lock:
+            layer_of = self._layer_of(np.ones(len(self.layers), bool))
+            table = word_table(self._opened[0][0].model, list(layer_of))
+        return None if table is None else layer_of[table]
+
+    def token_values(
+        self,
+        train: tuple[Inputs, Sequence[int]],
+        query: tuple[Inputs, Sequence[int]],
+        weights: Sequence[float],
+        counted: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Gradient × input of the words of some training texts, (B, T), and of the query's, (1, T'); see `tokens`."""
+        with self._lock:
+            models = [engine.model for engine, _ in self._opened]
+            return token_values(models, weights, list(self._layer_of(counted)), *self._points(train, query))
+
+    def word_pairs(
+        self,
+        train: tuple[Inputs, Sequence[int]],
+        query: tuple[Inputs, Sequence[int]],
+        weights: Sequence[float],
+        counted: NDArray[np.bool_],
+    ) -> NDArray[np.float32] | None:
+        """The influence through the word embeddings by pair of positions, (T, T'); None where they do not count."""
+        with self._lock:
+            models = [engine.model for engine, _ in self._opened]
+            return word_pairs(models, weights, list(self._layer_of(counted)), *self._points(train, query))
+
+    def saliency(self, inputs: Inputs, labels: Sequence[int]) -> NDArray[np.float32]:
+        """What each word does for a label, (B, T), by the last checkpoint; see `tokens`."""
+        with self._lock:
+            (point, _) = self._points((inputs, labels), (inputs, labels))
+            return saliency(self._opened[-1][0].model, point)
+
+    def _points(self, train: tuple[Inputs, Sequence[int]], query: tuple[Inputs, Sequence[int]]) -> tuple[Point, Point]:
+        sides = (train, self._task.losses), (query, self._task.measure("loss"))
+        first, second = (
+            Point(inputs, torch.tensor(labels, device=self._task.device), functional)
+            for (inputs, labels), functional in sides
+        )
+        return first, second
+
+    def _layer_of(self, counted: NDArray[np.bool_]) -> dict[str, str]:
+        """The layer of every parameter that counts."""
+        blocks = [block for block, counts in zip(self._opened[0][0].blocks, counted, strict=True) if counts]
+        return {parameter: block.name for block in blocks for parameter in block.parameters}
+
     def influence_gradients(
-        self, rows: NDArray[np.int64], query: tuple[Inputs, int], measure: Measure, weights: Sequence[float]
+        self,
+        rows: NDArray[np.int64],
+        query: tuple[Inputs, int],
+        measure: Measure,
+        weights: Sequence[float],
+        counted: NDArray[np.bool_],
     ) -> NDArray[np.float32]:
-        """∂(influence of a training row on a query)/∂(that row's input) for some rows, (n, …)."""
+        """∂(influence of a training row on a query)/∂(that row's input) for some rows, (n, …).
+
+        counted (layers,): which layers are in it.
+        """
         with self._lock:
             engines = [engine for engine, _ in self._opened]
-            tracked = [p for block in engines[0].blocks for p in block.parameters]
+            tracked = list(self._layer_of(counted))
             train = Point(self._train.inputs(rows), self._train.labels(rows), self._task.losses)
             models = [engine.model for engine in engines]
             return influence_gradients(models, weights, tracked, train, self._point(query, measure))

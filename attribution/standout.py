@@ -27,7 +27,7 @@ def ratio(strongest: float, mean_square: float) -> float:
 def verdict(scores: NDArray[np.float32], reference: Sequence[float], strongest: float | None = None) -> Standout:
     """Compare the scores (N,) of one query with the reference ratios.
 
-    reference: none for a method that no questions were asked with beforehand.
+    reference: none for a method, or a choice of layers, that no questions were asked with beforehand.
     strongest: the largest of all by |score|, where `scores` are a sample of them.
     """
     if strongest is None:

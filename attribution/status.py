@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from attribution.applying import applied_changes
 from attribution.errors import AttributionError, Damaged
 from attribution.workspace import Manifest, Workspace, missing
 
@@ -53,6 +54,9 @@ def _project(workspace: Workspace) -> tuple[str, str]:
         return "", ""
     if "demo" in record:
         return str(record["demo"]), f"demo {record['demo']}"
+    if "applied" in record:
+        applied = record["applied"]
+        return workspace.name, f"{applied.get('of')} with {applied_changes(applied).sentence}"
     return str(record.get("name", "")), str(record["file"])
 
 

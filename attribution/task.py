@@ -8,24 +8,24 @@ loss by default, or minus the margin). Lower is better for both, so one sign ser
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Subset, default_collate
 
 from attribution.errors import AttributionError, InvalidInput, StoreError
 from attribution.examples import Examples, content_hash
 from attribution.project import Project
+from attribution.weights import load_into
 
 Inputs = Any  # a tensor, or a tuple or dict of tensors, whose first dimension is the batch
 Functional = Callable[[nn.Module, Inputs, Tensor], Tensor]  # (model, inputs, labels (B,)) -> (B,)
@@ -45,12 +45,12 @@ class Task:
         self.device = require_device(device)
         self.reading = threading.Lock()  # data sets hold open files and share them: one thread reads at a time
 
-    def model(self, weights: str | Path | None = None) -> nn.Module:
-        """A model in eval mode, with the weights of a file (safetensors, or a state_dict read without pickle).
+    def model(self, weights: str | Path | Mapping[str, Tensor] | None = None) -> nn.Module:
+        """A model in eval mode, with the weights of a file (read without pickle) or a state_dict in memory.
 
         Raises `StoreError` when the weights do not fit the model, naming the first that does not.
         """
-        with running("model()"):
+        with running("model()"), redirect_stdout(sys.stderr):  # our answer may be JSON
             model = self.project.model()
         if not isinstance(model, nn.Module):
             raise InvalidInput(
@@ -64,12 +64,23 @@ class Task:
             )
         _made.add(model)
         if weights is not None:
-            _load_weights(model, Path(weights))
+            load_into(model, Path(weights) if isinstance(weights, str) else weights)
         return model.to(self.device).eval()
 
+    def batch(self, items: list[Any]) -> Inputs:
+        """Inputs as a data set gives them, as what the model is called with, on the task's device."""
+        collate = self.project.collate
+        with running("collate()" if collate else "Stacking the inputs"):
+            return _to_device(collate(items) if collate else default_collate(items), self.device)
+
     def logits(self, model: nn.Module, inputs: Inputs) -> Tensor:
-        """(B, K) outputs of the model."""
-        return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+        """(B, K) outputs of the model; the `logits` of one that returns more beside, as those of transformers do."""
+        try:
+            output = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+        except IndexError as error:
+            _refuse_numbers_beyond_a_table(model, inputs, error)
+            raise
+        return output if isinstance(output, Tensor) else getattr(output, "logits", output)
 
     def losses(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
         """(B,) training loss of each example, without a mean and without weight decay."""
@@ -158,6 +169,31 @@ class Task:
         return torch.logsumexp(others, 1) - asked
 
 
+def _refuse_numbers_beyond_a_table(model: nn.Module, inputs: Inputs, error: IndexError) -> None:
+    """Raise `InvalidInput` where it was a lookup that failed: numbers that an embedding has no row for."""
+
+    def check(name: str, table: nn.Embedding, looked_up: tuple[Tensor, ...]) -> None:
+        low, high = int(looked_up[0].min()), int(looked_up[0].max())
+        if low < 0 or high >= table.num_embeddings:
+            raise InvalidInput(
+                f"The inputs hold the number {high if low >= 0 else low:,}, and the model's embedding table {name} has "
+                f"{table.num_embeddings:,} rows (0 to {table.num_embeddings - 1:,}).",
+                "Use the tokenizer that the model was trained with, and cut texts to the length that it takes.",
+            ) from error
+
+    tables = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Embedding)]
+    hooks = [
+        table.register_forward_pre_hook(lambda module, given, name=name: check(name, module, given))
+        for name, table in tables
+    ]
+    try:
+        with suppress(IndexError):
+            model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def require_device(name: str) -> torch.device:
     """A device by its name; raises `InvalidInput` where there is none of that name here."""
     try:
@@ -209,55 +245,6 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise InvalidInput(f"There is no checkpoint at {path}.", "Check the path; it is relative to the project file.")
-    try:
-        state: Any
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise StoreError(f"{path.name} cannot be read as weights: {error}.", "Save it again, or drop it.") from error
-    except Exception as error:  # torch.load's unpickling error is not public; it refuses code, which is what we want
-        raise StoreError(
-            f"{path.name} holds more than tensors and is not opened.", "Save model.state_dict() instead."
-        ) from error
-    state = _unwrapped(state, model)
-    if not isinstance(state, dict):
-        raise StoreError(
-            f"{path.name} holds a {type(state).__name__}, not weights.", "Save model.state_dict() instead."
-        )
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
-        raise StoreError(
-            f"The checkpoint {path.name} does not fit the model: {first}", "Check model() and the checkpoint list."
-        ) from error
-
-
-_WRAPPERS = ("state_dict", "model_state_dict", "model")  # where trainers keep the weights beside their own state
-
-
-def _unwrapped(state: Any, model: nn.Module) -> Any:
-    """The model's weights inside what a trainer saved: beside its own state, and under the names it gave them."""
-    for key in _WRAPPERS:
-        if isinstance(state, dict) and key in state and not isinstance(state[key], Tensor):
-            state = state[key]
-    wanted = set(model.state_dict())
-    if not isinstance(state, dict) or not wanted or wanted <= set(state):
-        return state
-    # "module." of data-parallel training, "model." of a Lightning module, "_orig_mod." of a compiled one, or several.
-    one = next(iter(wanted))
-    for prefix in {str(name).removesuffix(one) for name in state if str(name).endswith(f".{one}")}:
-        below = {str(name).removeprefix(prefix): v for name, v in state.items() if str(name).startswith(prefix)}
-        if set(below) == wanted:
-            return below
-    return state
-
-
 class Split:
     """The examples of one split together with the data set they are read from.
 
@@ -297,13 +284,16 @@ class Split:
                 index = rows if isinstance(rows, slice) else torch.as_tensor(np.asarray(rows))
                 return stacked[index].to(self.task.device, copy=True)  # a model may change its input in place
             items = [self._read(int(i)) for i in numbers]
-            with running("collate()" if self._collate else "Stacking the inputs"):
-                batch = self._collate(items) if self._collate else default_collate(items)
-            return _to_device(batch, self.task.device)
+            return self.task.batch(items)
 
     def labels(self, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
         """The labels of these rows as training sees them (planted noise included), (B,) int64."""
         return torch.from_numpy(self.examples.labels[rows]).to(self.task.device)
+
+    def value(self, i: int) -> Any:
+        """The input of one row as the data set gives it."""
+        with self.task.reading:
+            return self._read(i)
 
     def _read(self, i: int) -> Any:
         with running(f"Reading row {i} of the {self.examples.split} set"):

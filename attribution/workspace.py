@@ -2,7 +2,7 @@
 
     workspace.json                          {"format": 1, "project": …, "embedding": {…}, "current": {kind: id}}
     <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects,
-                                            crossvalidations, retrainings, comparisons
+                                            crossvalidations, retrainings, comparisons, maps
     changes/<hash>.json                     decisions that a page hands to a `retrain` of its own process
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
@@ -35,7 +35,7 @@ FORMAT = 1
 # their projection was chosen by its fidelity, which 2 did not know.
 FORMATS = {
     "examples": 1, "runs": 1, "predictions": 1, "gradients": 3, "indexes": 1, "suspects": 1, "retrainings": 1,
-    "comparisons": 1, "crossvalidations": 1,
+    "comparisons": 1, "crossvalidations": 1, "maps": 1,
 }  # fmt: skip
 Manifest = dict[str, Any]
 
@@ -50,6 +50,7 @@ KINDS = {
     "crossvalidations": ("cross-validation", "suspects --folds 4"),
     "retrainings": ("retrained model", "retrain"),
     "comparisons": ("comparison", "retrain"),
+    "maps": ("map", "map"),
 }
 
 
@@ -72,6 +73,7 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "facts": ("control", "not_predicted"),
         "parents": ("runs",),
     },
+    "maps": {"facts": ("shown", "of"), "parents": ("runs",)},
 }
 
 
@@ -166,6 +168,26 @@ class Workspace:
     def changes_file(self, name: str) -> Path:
         """Where decisions are put for a process of its own to read."""
         return self.path / "changes" / f"{name}.json"
+
+    # --- others in the same folder ------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What the folder is called."""
+        return self.path.resolve().name
+
+    def beside(self, name: str) -> Workspace:
+        """Another workspace in the folder that this one stands in; raises `InvalidInput` for what is no plain name."""
+        if not name or Path(name).name != name or name.startswith(".") or not name.isprintable():
+            raise InvalidInput(f"“{name}” is no name of a workspace.", "Name a folder beside this one, not a path.")
+        if name == self.name:
+            raise InvalidInput(f"“{name}” is this workspace itself.", "Name another one beside it.")
+        return Workspace(self.path.resolve().parent / name)
+
+    def neighbours(self) -> list[str]:
+        """Names of the workspaces beside this one, in their order."""
+        folders = (path.parent.name for path in self.path.resolve().parent.glob("*/workspace.json"))
+        return sorted(name for name in folders if name != self.name and not name.startswith("."))
 
     # --- artefacts ----------------------------------------------------------------------------------------------
 
@@ -295,6 +317,9 @@ _CHOSEN: dict[str, tuple[type, ...]] = {
     "dtype": (str,),
 }
 
+# What is recorded of a project, by the key that tells its kind; without any it is a file.
+_PROJECTS: dict[str, dict[str, type]] = {"demo": {"demo": str, "options": dict}, "applied": {"applied": dict}}
+
 
 def _check_record(path: Path, record: dict[str, Any]) -> None:
     """Raise `StoreError` unless a workspace's own file says what `Workspace` writes there."""
@@ -303,7 +328,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         raise StoreError(f"{path}: “current” is {current!r}, not the id of each kind.", _ANOTHER)
     if not isinstance(project, dict):
         raise StoreError(f"{path}: “project” is {project!r}, not a demo or a file.", _ANOTHER)
-    wanted = {"demo": str, "options": dict} if "demo" in project else {"file": str}
+    wanted = next((keys for first, keys in _PROJECTS.items() if first in project), {"file": str})
     for key, kind in wanted.items():
         if project and not isinstance(project.get(key), kind):
             raise StoreError(f"{path}: “{key}” of the project is {project.get(key)!r}.", _ANOTHER)

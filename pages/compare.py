@@ -21,7 +21,7 @@ from attribution.changes import Changes
 from attribution.comparing import FEWEST_SEEDS
 from attribution.errors import AttributionError, Damaged, Missing
 from attribution.workspace import Workspace
-from pages.shared import chrome, links, state, theme
+from pages.shared import chrome, links, second, state, theme
 from pages.shared import compare_figures as figures
 from pages.shared.elements import Element, button, chip, draw, el, prose, row, thumb
 from pages.shared.gallery import Tile, gallery
@@ -266,6 +266,7 @@ def draw_one(debugger: Debugger, asked: Asked, earlier: Sequence[Past], broken: 
     draw_arms(found)
     draw_focus(debugger, found, asked)
     draw_flips(debugger, found)
+    second.draw_after(found, asked.focus or (found.focus.id if found.focus else None))
     draw_classes(found)
     draw_foreseen(found, asked)
     draw_record(debugger, found)

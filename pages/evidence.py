@@ -10,7 +10,6 @@ open tab.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -24,13 +23,20 @@ from pages.shared import (
     chrome,
     column_charts,
     elements,
+    faces,
     figures,
     flagging,
+    group,
     links,
+    methods,
+    nearest,
     row_faces,
+    second,
     state,
+    texts,
     theme,
     what_if,
+    wording,
 )
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
@@ -41,9 +47,8 @@ if TYPE_CHECKING:
 
 TARGETS = ("predicted", "label")
 SIZES = (6, 12, 24, 48)
-TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Table")
+TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Nearest", "Table")
 NOTHING_LISTED = "No training example supports or opposes this, so there is nothing to look into."
-DEFAULT_METHOD = "tracin"
 DEFAULTS = (None, TABS[0], "pixel", column_charts.HIGHER)  # of tab, distance and measure: left out of the address
 
 
@@ -66,7 +71,7 @@ class Selection:
         """The same view with something changed; the open tab stays open, and the distance it shows stays chosen."""
         at = replace(self, **changes)
         href = links.evidence(**vars(at))
-        kept = {name: st.query_params.get(name) for name in ("tab", "distance", "measure")}
+        kept = {name: st.query_params.get(name) for name in ("tab", "distance", "by", "measure")}
         return href + "".join(f"&{name}={quote(value)}" for name, value in kept.items() if value not in DEFAULTS)
 
     def evidence_of(self, id: str) -> str:
@@ -81,7 +86,7 @@ def selection(debugger: Debugger) -> Selection:
         id=asked.get("q", ""),
         target=_one_of(TARGETS, asked.get("target")),
         k=int(k) if k.isdecimal() and len(k) < 4 and 1 <= int(k) <= max(SIZES) else 12,
-        method=_one_of(tuple(debugger.method_choices), asked.get("m")),
+        method=methods.asked(debugger, asked.get("m")),
         true=_one_of((None, *debugger.classes), asked.get("true")),
         pred=_one_of((None, *debugger.classes), asked.get("pred")),
         sort=_one_of(links.SORTS, asked.get("sort")),
@@ -158,13 +163,6 @@ def _evidence(_debugger: Debugger, index_id: str, id: str, target: str, k: int, 
     return _debugger.evidence(id, target=target, k=k, method=method)
 
 
-def preparing(debugger: Debugger, method: str) -> AbstractContextManager[None]:
-    """Says what the first question to a method waits for."""
-    if debugger.is_ready(method):
-        return nullcontext()
-    return st.spinner(f"Computing what {debugger.method_choices[method]} needs of all training examples, once")
-
-
 def walk(debugger: Debugger, at: Selection) -> dict[str, str]:
     """Where the keys p and n lead: along the list one came from; nowhere from the evidence of another example."""
     if at.of:
@@ -174,10 +172,12 @@ def walk(debugger: Debugger, at: Selection) -> dict[str, str]:
     return {key: at.link(id=id, target="predicted", without=()) for key, id in found if id is not None}
 
 
-def draw_walk(steps: dict[str, str]) -> None:
+def draw_walk(debugger: Debugger, at: Selection, steps: dict[str, str]) -> None:
     words = {"p": "Previous mistake", "n": "Next mistake"}
-    if steps:
-        elements.draw(elements.row(*(_walk_button(words[key], key, steps.get(key)) for key in words)), key="walk")
+    found = [_walk_button(words[key], key, steps.get(key)) for key in words] if steps else []
+    edit = [] if debugger.why_not_ask else [elements.button("Edit this example", links.ask(at.id))]
+    if found or edit:
+        elements.draw(elements.row(*found, *edit), key="walk")
 
 
 def _walk_button(words: str, key: str, href: str | None) -> Element:
@@ -187,6 +187,8 @@ def _walk_button(words: str, key: str, href: str | None) -> Element:
 
 
 def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    shaded, legend = texts.faces(debugger, evidence)
+    show = _faces(debugger, evidence.query)
     if debugger.preview(evidence.query.id).kind == "row":
         st.caption(row_faces.LEGEND)
     with state.drawn_errors():
@@ -196,13 +198,14 @@ def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
         columns.view(
             evidence,
             debugger.classes,
-            show=_faces(debugger, evidence.query),
+            show=lambda id: {**show(id), **shaded.get(id, {})},
             link=lambda id: at.evidence_of(id),
             questions=_questions(debugger, at, evidence.query),
             sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
-            methods=[_choice(text, at.link(method=m), m == at.method) for m, text in debugger.method_choices.items()],
+            **methods.pills(debugger, at.method, lambda method: at.link(method=method)),
             without=at.without,
             left_out=left_out,
+            legend=legend,
             flags=flags,
         )
     )
@@ -227,14 +230,7 @@ def _faces(debugger: Debugger, query: Item) -> columns.Show:
     """What shows an example beside the one that is asked about."""
     if debugger.preview(query.id).kind == "row":
         return row_faces.shower(debugger, query)
-    return lambda id: _face(debugger, id)
-
-
-def _face(debugger: Debugger, id: str) -> columns.Face:
-    src = state.preview_src(debugger, id)
-    if src:
-        return {"src": src}
-    return {"text": debugger.preview(id).text}
+    return lambda id: faces.face(debugger, id)
 
 
 # ── the tabs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,7 +238,7 @@ def _face(debugger: Debugger, id: str) -> columns.Face:
 
 def draw_tabs(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
     """Only the open tab is computed."""
-    drawers = (draw_distance, draw_histogram, draw_breakdown, draw_table)
+    drawers = (draw_distance, draw_histogram, draw_breakdown, draw_nearest, draw_table)
     for tab, draw in zip(st.tabs(TABS, key="tab", bind="query-params"), drawers, strict=True):
         if tab.open:
             with tab:
@@ -289,7 +285,8 @@ def draw_picked(debugger: Debugger, at: Selection, evidence: Evidence, id: str |
     src = state.preview_src(debugger, id)
     score = f"influence {figures.signed(_influence(evidence, item.position))}"
     words = [elements.chip(text["text"], kind=text["kind"]) for text in columns.label_chips(item, debugger.classes)]
-    picture = [elements.thumb(src, f"{id}, {columns.chip_words(item, debugger.classes)}")] if src else []
+    alt = f"{id}, {columns.chip_words(item, debugger.classes)}"
+    picture = [elements.thumb(src, alt) if src else el("span", wording.snippet(state.preview_words(debugger, id)))]
     button = elements.button("Open its evidence", at.evidence_of(id))
     elements.draw(elements.row(*picture, el("b", id), *words, el("span", score), button, cls="card"), key="picked")
 
@@ -330,7 +327,7 @@ def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
     names = {row.item.id: _listed_name(debugger, side, rank, row) for side, rank, row in listed}
     id = st.selectbox("Training example", list(names), format_func=names.__getitem__, key=f"of {evidence.query.id}")
     with state.drawn_errors():
-        method = at.method if debugger.splits(at.method) else DEFAULT_METHOD
+        method = methods.split_by(debugger, at.method)
         found = _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target, method)
     st.text(_total_sentence(debugger, evidence, id, found))
     st.html("<style>.st-key-breakdown .stColumn{min-width:min(100%,400px)}</style>")  # one column where it is narrow
@@ -338,17 +335,17 @@ def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> Non
         st.text(found.why_no_maps)
     with st.container(key="breakdown"):
         draw_maps(evidence, id, found)
+        texts.draw_breakdown(debugger, id, evidence.query.id, at.target, method, found)
         draw_shares(found)
 
 
 def _total_sentence(debugger: Debugger, evidence: Evidence, id: str, found: Breakdown) -> str:
     verb = "supports" if found.total > 0 else "opposes"
-    if not debugger.splits(evidence.method):
-        names = debugger.method_choices
+    if why := methods.why_split_by(debugger, evidence.method):
         return (
-            f"By {names[DEFAULT_METHOD]}, {id} {verb} “{debugger.classes[evidence.target_label]}” with an influence of "
-            f"{figures.signed(found.total)}, computed exactly for this pair. What {names[evidence.method]} gives, by "
-            f"which it is listed, cannot be split. Where {names[DEFAULT_METHOD]}’s comes from:"
+            f"{why} By {debugger.method_choices[methods.DEFAULT]}, {id} {verb} "
+            f"“{debugger.classes[evidence.target_label]}” with an influence of {figures.signed(found.total)}, computed "
+            "exactly for this pair. Where it comes from:"
         )
     indexed = figures.signed(_indexed(evidence, debugger.item(id).position))
     return (
@@ -393,6 +390,10 @@ def draw_shares(found: Breakdown) -> None:
                 config={"displayModeBar": False},
                 alt=figures.share_bars_alt(shares, of),
             )
+
+
+def draw_nearest(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
+    nearest.draw(debugger, evidence, at.evidence_of)
 
 
 def draw_table(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
@@ -441,6 +442,9 @@ def evidence_frame(evidence: Evidence, classes: Sequence[str]) -> pd.DataFrame:
 
 def draw_page() -> None:
     debugger = state.debugger()
+    if group.is_asked():
+        group.draw_page(debugger)
+        return
     at, item = chosen(debugger, selection(debugger))
     if not item.is_mistake:
         at = replace(at, target="predicted")  # the label is what was predicted: one question
@@ -448,11 +452,12 @@ def draw_page() -> None:
     origin = [(at.of, at.link(id=at.of, of=None, without=()))] if at.of else []
     steps = walk(debugger, at)
     chrome.header(debugger, [("Mistakes", trail), *origin, (f"Evidence of {item.id}", None)], steps)
-    with state.drawn_errors(), preparing(debugger, at.method):
+    with state.drawn_errors(), methods.preparing(debugger, at.method):
         evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
     chrome.planted_banner(debugger)
-    draw_walk(steps)
+    draw_walk(debugger, at, steps)
     draw_columns(debugger, at, evidence)
+    second.draw_way(at.id, at.target)
     if not evidence.is_zero:
         what_if.draw(debugger, evidence, at.without, at.link)
         draw_tabs(debugger, at, evidence)

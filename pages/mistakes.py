@@ -18,7 +18,7 @@ from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, row
 from pages.shared.gallery import Tile, gallery
 from pages.shared.theme import FLAG_GLYPH
-from pages.shared.wording import counted, escaped, noun, number, share
+from pages.shared.wording import counted, escaped, noun, number, share, snippet
 
 if TYPE_CHECKING:
     from attribution.answers import Item
@@ -43,6 +43,10 @@ class Filters:
 
     def href(self, *, page: int = 1, **changes: object) -> str:
         return links.mistakes(**({**vars(self), "page": page} | changes))  # type: ignore[arg-type]
+
+    def group(self) -> str:
+        """The evidence of everything in this list together."""
+        return links.group(true=self.true, pred=self.pred, low=self.low, high=self.high, split=self.split)
 
     def active(self) -> list[tuple[str, str]]:
         """Each filter that holds something back: its words and the address without it."""
@@ -173,7 +177,8 @@ def results(debugger: Debugger, filters: Filters, items: Sequence[Item], page: i
         tiles = [tile(debugger, item, filters) for item in shown]
     name = f"{debugger.index_id}/{filters.href(page=page)}"
     label = f"{counted(len(shown), 'mistake')}, sorted by {filters.sort}"
-    gallery(tiles, page=name, label=label, key="gallery", as_list=debugger.modality == "tabular")
+    picks, as_list = f"{debugger.index_id} {filters.split}", debugger.modality == "tabular"
+    gallery(tiles, page=name, label=label, key="gallery", picks=picks, as_list=as_list)
     if pages > 1:
         draw(pager(filters, page, pages), key="pager")
 
@@ -184,7 +189,9 @@ def count_line(filters: Filters, n: int, start: int, shown: Sequence[Item]) -> E
     legend = "Each: given label → prediction, and its probability"
     if any(item.is_planted for item in shown):
         legend += f". {FLAG_GLYPH} dashed: label flipped on purpose"
-    return row(row(el("b", f"{counted(n, 'mistake')}{part}"), *pills), el("span", legend, cls="muted"), cls="between")
+    together = [el("a", f"Explain all {n:,} together", href=filters.group(), cls="pill")] if n > 1 else []
+    counts = row(el("b", f"{counted(n, 'mistake')}{part}"), *pills, *together)
+    return row(counts, el("span", legend, cls="muted"), cls="between")
 
 
 def removal(words: str, href: str) -> Element:
@@ -225,6 +232,8 @@ def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
         facts=f"loss {item.loss:.3g}, margin {number(item.margin)}",
         planted="" if item.truth is None else f"{FLAG_GLYPH} flipped on purpose, was {debugger.classes[item.truth]}",
         bars=bars(debugger, item),
+        line="" if debugger.modality != "text" else snippet(debugger.preview(item.id).text),
+        note=debugger.note(item.id),
     )
 
 

@@ -14,6 +14,7 @@ import streamlit as st
 
 from attribution import jobs, status
 from attribution.errors import AttributionError, Missing
+from attribution.starting import Answers, starting_file
 from pages.shared import chrome, elements, links, state
 from pages.shared.elements import Element, el
 from pages.shared.jobs import draw_job, draw_start
@@ -38,22 +39,15 @@ STATES = {
     "damaged": "! damaged",
 }
 
-TEMPLATE = """\
-# pets.py
-from attribution import Checkpoint, Project
-
-def project() -> Project:
-    return Project(
-        name="pets",
-        model=build_model,          # () -> nn.Module, weights not loaded
-        checkpoints=[Checkpoint("runs/epoch10.safetensors", learning_rate=0.05)],
-        train=train_set,            # map-style datasets of (input, label); labels are ints
-        test=test_set,
-        classes=["abyssinian", "beagle", "..."],
-        modality="image",           # "image" | "text" | "tabular"
-    )
-"""
+# A starting file for each kind of data, as `init` writes it.
+STARTS = {
+    "Pictures": Answers("pets", "image", "pets/train", "pets/test", model="resnet18", checkpoints="runs/*.pt"),
+    "Texts": Answers("reviews", "text", "reviews.csv", text="sentence", label="label", checkpoints="runs/*.pt",
+                     model="reviews-model"),
+    "Table rows": Answers("patients", "tabular", "patients.csv", label="diagnosis", id="patient"),
+}  # fmt: skip
 COMMANDS = """\
+python -m attribution init pets.py                         # asks what it cannot know, and writes the file
 python -m attribution check pets.py                        # says what is missing, in sentences
 python -m attribution build pets.py                        # load, train, embed, index, into work/pets
 python -m attribution app pets.py                          # this app
@@ -196,15 +190,18 @@ def _check(check: Check) -> Element:
     words = f"{RIGHT_GLYPH} passes" if check.ok else f"{WRONG_GLYPH} fails"
     fix = [el("p", check.fix)] if check.fix and not check.ok else []
     head = elements.row(elements.chip(words), el("b", check.name), el("span", check.sentence))
-    return el("li", head, *fix, cls="card")
+    figures = [el("li", el("span", name, cls="muted"), el("p", el("b", value))) for name, value in check.figures]
+    found = [el("ul", *figures, cls="sides")] if figures else []
+    return el("li", head, *found, *fix, cls="card stack")
 
 
 def draw_own_model() -> None:
     st.subheader("Bring your own model", anchor=False)
-    st.text("Write one project file; everything else follows from it. Copy this and change what differs:")
-    st.code(TEMPLATE, language="python")
-    st.text("Then, in a terminal:")
+    st.text("Write one project file; everything else follows from it. In a terminal:")
     st.code(COMMANDS, language="bash")
+    st.text("What init writes, to be changed where yours differs:")
+    for tab, answers in zip(st.tabs(list(STARTS)), STARTS.values(), strict=True):
+        tab.code(starting_file(answers), language="python")
 
 
 # ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────

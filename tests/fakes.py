@@ -36,6 +36,7 @@ from attribution.answers import (
     EvidenceRow,
     Item,
     NamedCheckpoint,
+    Near,
     Planted,
     Share,
     Standout,
@@ -69,8 +70,11 @@ class FakeDebugger:
     run_id: str = "a1b2c3d4e5f6"
     index_id: str = "0f1e2d3c4b5a"
     data_hash: str = "9c8b7a6d5e4f"
+    why_not_ask: str = ""
     method_names: tuple[str, ...] = ("tracin",)
+    nearest_kinds: tuple[str, ...] = ("pixel", "feature")
     method_choices: Mapping[str, str] = field(default_factory=lambda: {"tracin": "TracIn"})
+    layer_choices: Mapping[str, str] = field(default_factory=dict)
     columns: None = None  # pictures have none
     distance_kinds: tuple[str, ...] = ("pixel", "feature", "gradient")
     checkpoints: tuple[NamedCheckpoint, ...] = field(
@@ -254,6 +258,16 @@ class FakeDebugger:
 
     def splits(self, method: str) -> bool:
         return method == "tracin"
+
+    def note(self, id: str) -> str:
+        return ""
+
+    def nearest(self, evidence: Evidence, kind: str, k: int = 12) -> tuple[Near, ...]:
+        distance = self._distances(kind, evidence.query)
+        return tuple(
+            Near(self.item(f"train:{i}"), float(distance[i]), float(evidence.scores[i]), 50.0)
+            for i in np.argsort(distance)[:k]
+        )
 
     def breakdown(
         self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"

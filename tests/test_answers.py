@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from attribution import Debugger, evidence
-from attribution.answers import Evidence
+from attribution.answers import Evidence, Sample
 from attribution.debugger import TARGETS
 from attribution.distances import NEAR_IDENTICAL, Distances
 from attribution.errors import InvalidInput
@@ -91,7 +91,7 @@ def distances(train: NDArray[np.uint8] | None, test: NDArray[np.uint8] | None) -
     for split in ("train", "test"):
         logits, features = random.standard_normal((2, 6, 4), np.float32)
         said[split] = Predictions(logits, features, np.zeros(6, np.float32))
-    loaded = SimpleNamespace(pixels=lambda split: train if split == "train" else test)
+    loaded = SimpleNamespace(kind="image", pixels=lambda split: train if split == "train" else test)
     return Distances(loaded, said)  # type: ignore[arg-type]
 
 
@@ -478,7 +478,7 @@ def test_the_kept_share_is_that_of_the_querys_norm(debugger: Debugger, worst: st
     asked = debugger._queries([item], [item.predicted], "loss")
     gradients = debugger._source.query_gradients(asked)
     rates = np.array([c.learning_rate for c in debugger.checkpoints])
-    wanted = np.sqrt((np.square(gradients.vectors[0]).sum(1) @ rates) / (gradients.squared_norms[0] @ rates))
+    wanted = np.sqrt((np.square(gradients.vectors[0]).sum(1) @ rates) / (gradients.squared_norms[0].sum(1) @ rates))
     found = debugger.evidence(worst).kept_share
     assert found == pytest.approx(wanted, rel=1e-5)
     assert 0.8 < found <= 1
@@ -488,7 +488,7 @@ def test_a_vanishing_gradient_has_no_evidence_and_says_so(
     debugger: Debugger, worst: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     C, D = len(debugger.checkpoints), debugger._store.dimension
-    nothing = QueryGradients(np.zeros((1, C, D), np.float32), np.zeros((1, C), np.float32))
+    nothing = QueryGradients(np.zeros((1, C, D), np.float32), np.zeros((1, C, len(debugger.layers)), np.float32))
     monkeypatch.setattr(debugger._source, "query_gradients", lambda queries: nothing)
     found = debugger.evidence(worst)
     assert found.is_zero
@@ -606,3 +606,52 @@ def test_an_unknown_question_is_refused(debugger: Debugger, worst: str) -> None:
 def test_an_unknown_method_is_refused(debugger: Debugger, worst: str) -> None:
     with pytest.raises(InvalidInput, match=r"method “magic” is not known\. Use tracin"):
         debugger.evidence(worst, method="magic")
+
+
+# --- classes and changes ----------------------------------------------------------------------------------------------
+
+
+def test_the_scores_of_a_group_are_summed_by_class(debugger: Debugger) -> None:
+    """The oracle: a loop over the training set."""
+    found = debugger.evidence_of_group([item.id for item in debugger.mistakes()[:4]])
+    effects = debugger.by_class(found)
+    assert [effect.label for effect in effects] == list(range(10))
+    for effect in effects:
+        own = [float(found.scores[i]) for i in range(debugger.n_train) if debugger.train.labels[i] == effect.label]
+        assert effect.count == len(own)
+        assert effect.supports == pytest.approx(sum(s for s in own if s > 0), rel=1e-5)
+        assert effect.opposes == pytest.approx(sum(s for s in own if s < 0), rel=1e-5)
+        assert effect.total == pytest.approx(sum(own), rel=1e-4, abs=1e-5)
+
+
+def test_a_training_example_adds_nothing_to_what_its_class_does_to_it(debugger: Debugger) -> None:
+    ids = ["train:5", "train:9"]
+    found = debugger.evidence_of_group(ids)
+    others = [i for i in range(debugger.n_train) if debugger.train.ids[i] not in ids]
+    assert sum(effect.count for effect in debugger.by_class(found)) == debugger.n_train - 2
+    total = sum(effect.total for effect in debugger.by_class(found))
+    assert total == pytest.approx(float(found.scores[others].sum()), rel=1e-4)
+
+
+def test_sums_of_a_sample_are_scaled_to_the_whole_class(debugger: Debugger, of_the_worst: Evidence) -> None:
+    whole = evidence.effect_by_class(of_the_worst, debugger.train)
+    positions = np.sort(np.random.default_rng(0).permutation(debugger.n_train)[:150])
+    part = replace(of_the_worst, scores=of_the_worst.scores[positions], sample=Sample(positions, debugger.n_train))
+    for one, all_ in zip(evidence.effect_by_class(part, debugger.train), whole, strict=True):
+        rows = positions[debugger.train.labels[positions] == all_.label]
+        own = of_the_worst.scores[rows].astype(float)
+        assert one.count == all_.count
+        assert one.supports == pytest.approx(all_.count * np.maximum(own, 0).sum() / len(rows))
+
+
+def test_what_an_edit_raised_and_lowered_is_told_in_units_of_the_typical(of_the_worst: Evidence) -> None:
+    """Scores that all shrink alike have not changed."""
+    shrunk = replace(of_the_worst, scores=of_the_worst.scores * np.float32(0.01))
+    rose, fell = evidence.largest_changes(of_the_worst, shrunk, 5)
+    assert all(abs(now - was) < 1e-4 for _, was, now in (*rose, *fell))
+    moved = of_the_worst.scores.copy()
+    moved[[3, 7]] += np.array([5, -5], np.float32) * np.abs(moved).max()
+    rose, fell = evidence.largest_changes(of_the_worst, replace(of_the_worst, scores=moved), 1)
+    assert (rose[0][0], fell[0][0]) == (3, 7)
+    typical = float(np.sqrt(np.square(of_the_worst.scores).mean()))
+    assert rose[0][1] == pytest.approx(of_the_worst.scores[3] / typical, rel=1e-4)

@@ -462,7 +462,10 @@ _FILE_FAULTS = {
     "raises when read": ("import nothing_of_that_name\n", r"^faulty\.py cannot be run: ModuleNotFoundError: "),
     "no project()": ("project = 5\n", r"^faulty\.py defines no function project\(\)\. Add `def project"),
     "wrong type": ("def project(): return {'name': 'x'}\n", r"project\(\) in faulty\.py returned dict, not a Project"),
-    "raises": ("def project(): return [][3]\n", r"in faulty\.py raised IndexError: list index out of range\."),
+    "raises": (
+        "def project():\n    return [][3]\n",
+        r"in faulty\.py raised IndexError: list index out of range\. Look at line 2 of faulty\.py\.",
+    ),
     "raises several lines": (
         "def project(): raise ValueError('one\\ntwo\\nthree')\n", r"faulty\.py raised ValueError: one two three\.",
     ),
@@ -491,6 +494,36 @@ _FILE_FAULTS = {
     "a class named twice": (
         "from attribution import Project\ndef project(): return Project('x', None, [], [], ['a', 'b', 'a'])\n",
         r"^The classes of project “x” are not all names of their own: \['a', 'b', 'a'\]\.",
+    ),
+    "a network for model=": (
+        "import torch\nfrom attribution import Project\n"
+        "def project(): return Project('x', torch.nn.Linear(2, 2), [], [], ['a', 'b'])\n",
+        r"^model=… of project “x” is a network \(Linear\), not a function that builds one\. Pass model=lambda: …",
+    ),
+    "one name for classes": (
+        "from attribution import Project\ndef project(): return Project('x', None, [], [], 'ab')\n",
+        r"^classes=… of project “x” is 'ab' \(str\), not a list\. Pass a list",
+    ),
+    "one name for layers": (
+        "from attribution import Project\ndef project(): return Project('x', None, [], [], ['a', 'b'], layers='fc')\n",
+        r"^layers=… of project “x” is 'fc' \(str\), not a list\.",
+    ),
+    "a number for loss": (
+        "from attribution import Project\ndef project(): return Project('x', None, [], [], ['a', 'b'], loss=0.5)\n",
+        r"^loss=… of project “x” is 0\.5 \(float\), not a function\. Pass a function, or leave loss= away",
+    ),
+    "one checkpoint": (
+        "from attribution import Checkpoint, Project\n"
+        "def project(): return Project('x', None, [], [], ['a', 'b'], Checkpoint('a.pt', 1))\n",
+        r"^checkpoints=… of project “x” is Checkpoint\(.* \(Checkpoint\), not a list\.",
+    ),
+    "a number for a name": (
+        "from attribution import Project\ndef project(): return Project(5, None, [], [], ['a', 'b'])\n",
+        r"^The project's name is 5, not a text\.",
+    ),
+    "a text for a rate": (
+        "from attribution import Checkpoint\nCheckpoint('a.pt', '0.1')\n",
+        r"^The learning rate of a\.pt is '0\.1'\. Give the rate in force, 0 or more\.",
     ),
     "no learning rate": (
         "from attribution import Checkpoint, Project\n"
@@ -576,16 +609,24 @@ _DATA_FAULTS = {
     "an empty test set": ("OPTIONS['test'] = Stripes(0, 0)", r"^The test set is empty\."),
     "repeated ids": (
         "OPTIONS['train_ids'] = ['a', 'b'] * 24",
-        r"^The train set has 48 examples and 48 ids, of which 2 differ\. Give every example an id of its own\.",
+        r"^Rows 0 and 2 of the train set have one id, “a”\. Give every example an id of its own\.",
     ),
-    "too few ids": ("OPTIONS['test_ids'] = ['a', 'b']", r"^The test set has 18 examples and 2 ids, of which 2"),
+    "too few ids": ("OPTIONS['test_ids'] = ['a', 'b']", r"^The test set has 18 examples and 2 ids\. Give every"),
     "ids of both sets": (
         "OPTIONS['train_ids'] = [str(i) for i in range(48)]\nOPTIONS['test_ids'] = [str(i) for i in range(40, 58)]",
         r"^8 ids are used in the training set and in the test set, the first “40”\.",
     ),
     "no length": ("OPTIONS['train'] = iter([])", r"^The train set has no length: .*\. Pass a map-style data set"),
     "no pair": ("OPTIONS['train'] = [torch.zeros(1, 6, 6)]", r"^Row 0 of the train set is not an \(input, label"),
-    "a label by name": ("OPTIONS['train'] = [(torch.zeros(1, 6, 6), 'cat')]", r"^Row 0 of the train set .* whole-num"),
+    "a label by name": (
+        "OPTIONS['train'] = [(torch.zeros(1, 6, 6), 'cat')]",
+        r"^The label in row 0 of the train set is the text “cat”, not a whole number\. Give its position in classes",
+    ),
+    "no label": ("OPTIONS['train'] = [(torch.zeros(1, 6, 6), None)]", r"^Row 0 of the train set has no label\. Leave"),
+    "a label that is NaN": (
+        "OPTIONS['test'] = [(torch.zeros(1, 6, 6), float('nan'))]", r"^Row 0 of the test set has no label\.",
+    ),
+    "an empty text": ("OPTIONS['train'] = [('good', 0), (' ', 1)]", r"^The train example train:1 \(row 1\) is an em"),
     "half a label": ("OPTIONS['train'] = [(torch.zeros(1, 6, 6), 1.5)]", r"^Row 0 of .*: the label is 1\.5\."),
     "a one-hot label": (
         "OPTIONS['train'] = [(torch.zeros(1, 6, 6), torch.tensor([0, 1, 0]))]",

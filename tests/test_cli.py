@@ -22,8 +22,9 @@ from attribution.demos import fashion
 from attribution.workspace import Workspace
 from tests import disk
 
-VERBS = ["demo", "check", "train", "embed", "index", "build", "status", "mistakes", "query", "score", "suspects",
-         "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "export", "import"]  # fmt: skip
+VERBS = ["init", "demo", "check", "train", "embed", "index", "build", "map", "status", "mistakes", "query", "score",
+         "suspects", "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "apply", "versus",
+         "export", "import"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -292,8 +293,10 @@ def test_a_small_demo_is_built_and_found_again(tmp_path: Path, monkeypatch: pyte
 
 def test_check_finds_nothing_wrong_with_a_good_project_and_records_nothing(stripes: tuple[Path, Path]) -> None:
     rows = ask("check", stripes[0])
-    assert [set(row) for row in rows] == [{"check", "ok", "finding", "fix"}] * 7
-    assert [row["check"] for row in rows] == ["data", "order", "model", "loss", "eval mode", "gradients", "cost"]
+    assert [set(row) for row in rows] == [{"check", "ok", "finding", "fix"}] * 8
+    assert [row["check"] for row in rows] == [
+        "data", "order", "preview", "model", "loss", "eval mode", "gradients", "cost"
+    ]  # fmt: skip
     assert all(row["ok"] is True for row in rows)
     said = {row["check"]: row["finding"] for row in rows}
     assert said["data"] == "48 training and 18 test examples, labels within the 3 classes, all inputs finite."
@@ -320,7 +323,7 @@ def test_check_prints_its_findings_before_it_fails(tmp_path: Path) -> None:
         "fix": "Take random augmentation out of the data set that Whence reads.",
     }  # fmt: skip
     assert answer.err == (
-        "1 of 3 checks failed, the first on order: Reading training row 0 twice gives two different inputs. Take "
+        "1 of 4 checks failed, the first on order: Reading training row 0 twice gives two different inputs. Take "
         "random augmentation out of the data set that Whence reads.\n"
     )
 
@@ -430,6 +433,9 @@ def test_several_queries_are_asked_about_together(workspace: Path, tmp_path: Pat
         )
     assert found["proponents"][0]["position"] == total.argmax()
     assert set(found["opponents"][0]["distances"]) == {"gradient"}
+    by_class = sum(each["total"] for each in found["classes"])
+    assert [each["label_name"] for each in found["classes"]] == ["top", "middle", "bottom"]
+    assert by_class == pytest.approx(float(total.sum()), rel=1e-3)
     table = disk.whence("query", "--test", "4", "--test", "test:7", "--workspace", workspace)
     assert table.out.startswith("2 examples together; asking about the class each is labelled, by tracin.")
 

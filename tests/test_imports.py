@@ -16,13 +16,17 @@ from tests import disk
 # From the ground up: a module imports from its own line and the lines before it.
 ORDER = (
     "errors progress files",
-    "examples scores",
+    "examples scores uploads edits",
     "decisions",
     "flags",
     "changes",
     "comparing",
-    "project",
-    "task modalities attention recurrence windows datasets",
+    "project data",
+    "starting",
+    "weights frames",
+    "folders tables estimators",
+    "given",
+    "words task modalities attention recurrence windows datasets",
     "forms",
     "layers projection",
     "shared",
@@ -33,16 +37,16 @@ ORDER = (
     "blocks passes",
     "store scan retraining crossvalidation",
     "fidelity whatif",
-    "index nearest suspects methods explain standout source distances mistakes evidence answers",
-    "ranking columns",
+    "index nearest suspects methods explain tokens bm25 standout source readings distances mistakes evidence answers",
+    "ranking asking columns",
     "workspace estimate",
     "artefacts continuing",
-    "revisions",
+    "revisions applying",
     "embedding",
     "pipeline",
     "effect",
     "status doctor debugger jobs",
-    "audit",
+    "audit versus landscape",
     "exchange report story",
     "cli",
     "__main__",
@@ -59,8 +63,8 @@ ALONE = {
 SHARED_BY_METHODS = {"attribution.methods.protocol", "attribution.methods.lens", "attribution.methods.curvature"}
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
-    "errors", "progress", "files", "examples", "scores", "decisions", "flags", "changes", "comparing", "project",
-    "answers",
+    "errors", "progress", "files", "examples", "scores", "uploads", "edits", "decisions", "flags", "changes",
+    "comparing", "project", "data", "given", "answers",
 }  # fmt: skip
 
 

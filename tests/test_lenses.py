@@ -20,7 +20,7 @@ from torch import nn
 
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput, Unsuited
-from attribution.methods import METHODS, curvature
+from attribution.methods import METHODS, curvature, named
 from attribution.methods.cosine import Cosine
 from attribution.methods.influence import Influence
 from attribution.methods.protocol import Attributor
@@ -521,4 +521,34 @@ def test_self_influence_by_a_cosine_is_refused_in_a_sentence(debugger: Debugger)
 def test_the_methods_have_names_for_people(debugger: Debugger) -> None:
     assert debugger.method_choices == {
         "tracin": "TracIn", "influence": "influence", "relatif": "RelatIF", "cosine": "cosine (GAS)",
+        "tracin:conv1": "TracIn, conv1", "tracin:conv2": "TracIn, conv2", "tracin:hidden": "TracIn, hidden",
+        "tracin:output": "TracIn, output",
     }  # fmt: skip
+    for method in debugger.method_choices:
+        assert not debugger.evidence("test:0", method=method).is_zero
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"tracin"}))
+def test_layers_are_tracins_alone_and_another_method_refuses_them(debugger: Debugger, worst: str, method: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"only TracIn is a sum over layers\. Use {method}, or tracin:conv1\."):
+        debugger.evidence(worst, method=f"{method}:conv1")
+    assert named(method) == METHODS[method]()
+
+
+def test_by_one_layer_the_share_the_distances_and_the_verdict_are_that_layers(debugger: Debugger, worst: str) -> None:
+    method, source = "tracin:hidden", debugger._source
+    found, item = debugger.evidence(worst, k=5, method=method), debugger.item(worst)
+    gradients = source.query_gradients(debugger._queries([item], [item.predicted], "loss"))
+    counts = np.stack([source.coordinate_layers(c) for c in range(len(source.learning_rates))]) == 2
+    weights = np.asarray(source.learning_rates)
+    query = np.where(counts, gradients.vectors[0], 0) * np.sqrt(weights)[:, None]
+    whole = weights @ gradients.squared_norms[0, :, 2]
+    assert source.layers[2] == "hidden"
+    assert found.kept_share == pytest.approx(min(1, np.linalg.norm(query) / whole**0.5), rel=1e-5)
+    for row in found.proponents:
+        vectors = [source.train_vectors(c)[row.item.position] for c in range(len(weights))]
+        other = np.where(counts, vectors, 0) * np.sqrt(weights)[:, None]
+        cosine = (query * other).sum() / np.linalg.norm(query) / np.linalg.norm(other)
+        assert row.distances["gradient"] == pytest.approx(1 - cosine, abs=1e-5)
+    assert "measured for TracIn over all layers only" in found.standout.sentence
+    assert debugger.splits(method)

@@ -5,6 +5,7 @@ What a person reads is checked in the data that the components are given, since 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from dataclasses import replace
@@ -311,10 +312,17 @@ def test_only_the_open_tab_is_computed(
     assert len(app.dataframe) == (tab == "Table")
 
 
+def offer_a_cosine(debugger: fakes.FakeDebugger, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"tracin": "TracIn", "cosine": "cosine (GAS)", "tracin:fc1": "TracIn, fc1"}
+    monkeypatch.setattr(debugger, "method_names", ("tracin", "cosine"))
+    monkeypatch.setattr(debugger, "method_choices", names)
+    monkeypatch.setattr(debugger, "layer_choices", {"tracin": "all layers", "tracin:fc1": "fc1"})
+
+
 def test_the_method_is_chosen_by_its_name_for_people_and_stays_in_the_address(
     app: AppTest, debugger: fakes.FakeDebugger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(debugger, "method_choices", {"tracin": "TracIn", "cosine": "cosine (GAS)"})
+    offer_a_cosine(debugger, monkeypatch)
     evidence_page(app, q=MISTAKE, m="cosine")
     choices = view(app)["methods"]
     assert [(each["text"], each["current"]) for each in choices] == [("TracIn", False), ("cosine (GAS)", True)]
@@ -324,13 +332,27 @@ def test_the_method_is_chosen_by_its_name_for_people_and_stays_in_the_address(
     assert [each["current"] for each in view(app)["methods"]] == [True, False]
 
 
+def test_layers_are_a_row_of_their_own_where_the_method_sums_over_them(
+    app: AppTest, debugger: fakes.FakeDebugger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer_a_cosine(debugger, monkeypatch)
+    evidence_page(app, q=MISTAKE, m="tracin:fc1")
+    assert [each["current"] for each in view(app)["methods"]] == [True, False]
+    layers = view(app)["layers"]
+    assert [(each["text"], each["current"]) for each in layers] == [("all layers", False), ("fc1", True)]
+    assert "m" not in asked(layers[0]["href"])
+    assert asked(layers[1]["href"])["m"] == "tracin:fc1"
+    evidence_page(app, q=MISTAKE, m="cosine")
+    assert view(app)["layers"] == []
+
+
 def test_what_cannot_be_split_shows_how_tracin_splits_and_says_so(
     app: AppTest, debugger: fakes.FakeDebugger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(debugger, "method_choices", {"tracin": "TracIn", "cosine": "cosine (GAS)"})
+    offer_a_cosine(debugger, monkeypatch)
     evidence_page(app, q=MISTAKE, m="cosine", tab="Feature breakdown")
     said = [text.value for text in app.text]
-    assert any(text.startswith("By TracIn, train:") and "cosine (GAS) gives" in text for text in said)
+    assert any(text.startswith("By TracIn: what cosine (GAS) gives") and "By TracIn, train:" in text for text in said)
     assert not any("the index estimates" in text for text in said)
 
 
@@ -481,6 +503,23 @@ def test_every_step_and_every_check_is_listed(app: AppTest, monkeypatch: pytest.
     for said in ("1. load", "2. train", "3. embed", "4. index", "✓ passes", "✗ fails", "Pass layers=..."):
         assert said in text
     assert "2 of 3 pass." in [caption.value for caption in app.caption]
+
+
+def test_what_the_work_takes_stands_out_in_figures(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = (("time", "3 minutes"), ("disk", "61.0 MB"), ("memory", "1,200 MB"))
+    cost = attribution.doctor.Check("cost", False, "It takes 3 minutes.", "Free some space.", figures)
+    monkeypatch.setattr(attribution.doctor, "workspace_checks", lambda _: (cost,))
+    text = words(setup_page(app, monkeypatch, ""))
+    for said in (*itertools.chain(*figures), "Free some space."):
+        assert f'"{said}"' in text
+
+
+def test_setup_shows_what_init_writes_for_each_kind_of_data(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [block.value for block in setup_page(app, monkeypatch, "").code]
+    assert "attribution init pets.py" in shown[0]
+    for reader, block in zip(("images_in", "texts_in", "rows_in"), shown[1:], strict=True):
+        compile(block, "pets.py", "exec")
+        assert f"data = {reader}(" in block
 
 
 def test_a_refused_start_is_a_sentence(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

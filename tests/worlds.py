@@ -168,7 +168,8 @@ class ArraySource:
     def query_gradients(self, queries: Queries) -> QueryGradients:
         rows = [int(id_.removeprefix("query:")) for id_ in queries.ids]
         vectors = self.query[rows]
-        return QueryGradients(vectors, np.square(vectors).sum(2))
+        inside = [np.square(vectors[:, :, self.coordinate_of == b]).sum(2) for b in range(len(self.layers))]
+        return QueryGradients(vectors, np.stack(inside, 2))
 
 
 def queries(n: int) -> Queries:

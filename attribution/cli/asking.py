@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attribution.cli.opening import class_of, debugger_of, id_of, workspace_of
+from attribution.cli.opening import class_of, debugger_of, id_of, target_of, workspace_of
 from attribution.cli.options import (
     DeviceOption,
     JobOption,
@@ -65,19 +66,44 @@ def query(
     workspace: WorkspaceOption = None,
     method: MethodOption = "tracin",
     top: Annotated[int, typer.Option(min=1, help="Proponents, and as many opponents.")] = 20,
-    target: TargetOption = "label",
+    text: Annotated[str | None, typer.Option(help="A text that is in neither data set.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture that is in neither data set: PNG, JPEG, WebP, BMP or GIF.")
+    ] = None,
+    row: Annotated[str | None, typer.Option(help='A row that is in neither data set: {"column": value, …}.')] = None,
+    row_file: Annotated[Path | None, typer.Option(help="The same, from a JSON file.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask about the loss of the 'label' of the test example, of the 'predicted' class, or of a class by "
+            "its name.  [default: label; predicted for what has no label]"
+        ),
+    ] = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """The training examples that support and oppose one prediction, or those of a group together.
 
+    What is given by --text, --image or --row is read as the project says, and not kept.
+
     A positive score: training on the example is estimated to have lowered the loss asked about; of a group, the sum of
     its losses. `distance` is between features; `distances` has the others.
     """
-    if bool(test) == bool(true or pred) or bool(true) != bool(pred):
-        raise InvalidInput("It is not clear what is asked about.", "Use --test ID, or --true CLASS with --pred CLASS.")
+    asked = [bool(test), bool(true or pred), *(each is not None for each in (text, image, row, row_file))]
+    if sum(asked) != 1 or bool(true) != bool(pred):
+        raise InvalidInput(
+            "It is not clear what is asked about.",
+            "Use --test ID, or --true CLASS with --pred CLASS. Something new takes one of --text, --image, --row and "
+            "--row-file.",
+        )
+    given = _given(text, image, row, row_file) if any(asked[2:]) else None
     debugger = debugger_of(project, workspace, device)
-    options: dict[str, Any] = {"target": target, "k": top, "method": method}
+    options: dict[str, Any] = {"k": top, "method": method}
+    if given is not None:
+        about = target_of(debugger, target or "predicted")
+        _print_evidence(debugger, debugger.ask(given, target=about, **options), as_json)
+        return
+    options["target"] = target or "label"
     if true and pred:
         pair = class_of(debugger, true), class_of(debugger, pred)
         _print_group(debugger, debugger.evidence_of_confusion(*pair, **options), as_json)
@@ -86,20 +112,57 @@ def query(
     if len(ids) > 1:
         _print_group(debugger, debugger.evidence_of_group(ids, **options), as_json)
     else:
+        options["target"] = target_of(debugger, options["target"])
         _print_evidence(debugger, debugger.evidence(ids[0], **options), as_json)
+
+
+def _given(text: str | None, image: Path | None, row: str | None, row_file: Path | None) -> Any:
+    """What was given, as a text, a picture or a row; raises `InvalidInput` where it is not one."""
+    from attribution.given import read_row
+    from attribution.uploads import MOST_BYTES, read_picture
+
+    if image is not None:
+        return read_picture(_bytes_of(image, MOST_BYTES)).picture
+    if row_file is not None:
+        return read_row(_bytes_of(row_file, MOST_BYTES).decode("utf-8-sig", "replace"))
+    return text if row is None else read_row(row)
+
+
+def _bytes_of(path: Path, most: int) -> bytes:
+    """The bytes of a file; no more than what shows that it is too long."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most + 1)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
 
 
 def _print_evidence(debugger: Debugger, evidence: Evidence, as_json: bool) -> None:
     query, asked = described(debugger, evidence.query), debugger.classes[evidence.target_label]
     sentence = evidence.standout.sentence
     if as_json:
-        print_json({"query": query, "asked": asked, **_answer(debugger, evidence), "stands_out": sentence})
+        new = _of_something_new(debugger, evidence) if evidence.query.is_new else {}
+        print_json({"query": query, "asked": asked, **_answer(debugger, evidence), "stands_out": sentence, **new})
         return
+    labelled = "" if evidence.query.is_new else f"labelled {query['label_name']}, "
+    likely = f" ({query['probability']:.3g})" if evidence.query.is_new else ""
     typer.echo(
-        f"{evidence.query.id}: labelled {query['label_name']}, predicted {query['predicted_name']}; asking about "
+        f"{evidence.query.id}: {labelled}predicted {query['predicted_name']}{likely}; asking about "
         f"“{asked}” by {evidence.method}. {sentence}"
     )
+    if evidence.exact_copies:
+        typer.echo(f"The training set holds exactly this: {', '.join(evidence.exact_copies[:12])}.")
     _print_lists(debugger, evidence)
+
+
+def _of_something_new(debugger: Debugger, evidence: Evidence) -> dict[str, Any]:
+    """What the mistakes and the data would tell of a test example."""
+    likely = evidence.query.probabilities
+    named = zip(debugger.classes, likely.tolist(), strict=True)
+    return {
+        "probabilities": dict(sorted(named, key=lambda pair: -pair[1])),
+        "exact_copies": list(evidence.exact_copies),
+    }
 
 
 def _print_group(debugger: Debugger, evidence: GroupEvidence, as_json: bool) -> None:
@@ -108,7 +171,9 @@ def _print_group(debugger: Debugger, evidence: GroupEvidence, as_json: bool) -> 
             described(debugger, item) | {"asked": debugger.classes[asked]}
             for item, asked in zip(evidence.items, evidence.asked, strict=True)
         ]
-        print_json({"queries": queries, **_answer(debugger, evidence)})
+        effects = debugger.by_class(evidence)
+        classes = [{"label_name": debugger.classes[e.label], **asdict(e), "total": e.total} for e in effects]
+        print_json({"queries": queries, **_answer(debugger, evidence), "classes": classes})
         return
     about = {"predicted": "the class each is predicted as", "label": "the class each is labelled"}[evidence.target]
     typer.echo(f"{len(evidence.items)} examples together; asking about {about}, by {evidence.method}.")

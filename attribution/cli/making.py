@@ -32,7 +32,9 @@ verbs = typer.Typer()
 
 @verbs.command()
 def demo(
-    name: Annotated[str, typer.Argument(help="fashion or hospital")],
+    name: Annotated[
+        str, typer.Argument(help="fashion, fashion-rbf (a kernel machine on the same data), reviews or hospital")
+    ],
     workspace: WorkspaceOption = None,
     full: Annotated[bool, typer.Option("--full", help="All 70,000 pictures, where they are found.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Let --full download them.")] = False,
@@ -44,7 +46,10 @@ def demo(
     noise_seed: Annotated[int, typer.Option(min=0, help="Which labels are flipped.")] = 0,
     epochs: Annotated[int, typer.Option(min=5, help="Passes over the training data.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Initial weights and order of the data.")] = 0,
-    model: Annotated[str, typer.Option(help="hospital: logistic (unless told) or mlp.")] = "",
+    model: Annotated[
+        str, typer.Option(help="reviews: cnn (unless told) or minilm; hospital: logistic (unless told) or mlp.")
+    ] = "",
+    test: Annotated[str, typer.Option(help="reviews: movie (unless told) or amazon.")] = "",
     as_json: JsonOption = False,
     job: JobOption = None,
 ) -> None:
@@ -54,7 +59,7 @@ def demo(
     from attribution.workspace import Workspace
 
     folder = workspace or Path("work") / name
-    options = DemoOptions(full, download, noise, noise_kind, noise_seed, epochs, seed, model)
+    options = DemoOptions(full, download, noise, noise_kind, noise_seed, epochs, seed, model, test)
     with reported(folder, "demo", job) as progress:
         target = Workspace(folder)
         project = pipeline.record_demo(target, name, options)
@@ -82,12 +87,14 @@ def check(
     given = chosen_options(projection, dimension, fidelity, dtype)
     if project is not None:  # only looked at: nothing is recorded
         opened, folder = read_project(project), project.parent
+        disk: Path | None = workspace or Path("work")
         recipe = pipeline.embed_recipe(opened, **given)
     else:
         target = Workspace(workspace or DEFAULT_WORKSPACE)
         opened, folder = pipeline.recorded_project(target), pipeline.project_folder(target)
+        disk = target.path if target.current("gradients") is None else None
         recipe = pipeline.embed_recipe(opened, **given) if given else pipeline.chosen_recipe(target, opened)
-    found = doctor.checks(opened, recipe, folder)
+    found = doctor.checks(opened, recipe, folder, disk)
     rows = [{"check": c.name, "ok": c.ok, "finding": c.sentence, "fix": c.fix} for c in found]
     print_rows(rows, as_json)
     failed = [c for c in found if not c.ok]
@@ -185,6 +192,22 @@ def build(
         pipeline.embed(target, opened, recipe, device=device, announce=say, progress=progress)
         pipeline.index(target, opened, device=device, progress=progress)
     print_status(target, as_json)
+
+
+@verbs.command("map")
+def lay_out(
+    project: ProjectFile = None, workspace: WorkspaceOption = None, as_json: JsonOption = False, job: JobOption = None
+) -> None:
+    """Lay the examples out on a map of two numbers, for the Landscape page."""
+    from attribution import landscape
+    from attribution.cli.opening import workspace_of
+    from attribution.workspace import Workspace
+
+    target = Workspace(workspace_of(project, workspace))
+    with reported(target.path, "map", job) as progress:
+        id_ = landscape.make(target, progress=progress)
+    facts = target.manifest(landscape.KIND, id_)["facts"]
+    print_rows([{"map": id_, "examples shown": facts["shown"], "of": facts["of"]}], as_json)
 
 
 @verbs.command()

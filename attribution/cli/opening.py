@@ -75,6 +75,20 @@ def class_of(debugger: Debugger, name: str) -> int:
     return row_of_class(debugger.classes, name)
 
 
+def target_of(debugger: Debugger, name: str) -> str | int:
+    """What a target names: "label" and "predicted" go before a class that is called so."""
+    from attribution.debugger import TARGETS
+
+    if name in TARGETS:
+        return name
+    if name not in debugger.classes:
+        raise InvalidInput(
+            f"The target “{name}” is not known.",
+            f"Use {' or '.join(TARGETS)}, or a class: {', '.join(debugger.classes)}.",
+        )
+    return debugger.classes.index(name)
+
+
 def row_of_class(classes: Sequence[str], name: str) -> int:
     if name not in classes:
         raise InvalidInput(f"There is no class “{name}”.", f"Use {', '.join(classes)}.")

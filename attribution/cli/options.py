@@ -58,7 +58,9 @@ FidelityOption = Annotated[
 DtypeOption = Annotated[str | None, typer.Option(help="float32 (unless told), or float16: half the disk.")]
 
 
-MethodOption = Annotated[str, typer.Option(help="tracin, influence, relatif or cosine.")]
+MethodOption = Annotated[
+    str, typer.Option(help="tracin, influence, relatif or cosine; tracin:LAYER sums over that layer only.")
+]
 
 
 ByOption = Annotated[str | None, typer.Option("--by", help="Who decides; your login name unless given.")]

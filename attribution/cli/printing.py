@@ -56,15 +56,16 @@ def _progress_bar() -> Iterator[Progress]:
 
 
 def described(debugger: Debugger, item: Item) -> dict[str, Any]:
+    """An example and what is predicted; something new has no position and no label."""
     return {
         "id": item.id,
-        "position": item.position,
-        "label": item.label,
-        "label_name": debugger.classes[item.label],
+        "position": None if item.is_new else item.position,
+        "label": None if item.is_new else item.label,
+        "label_name": None if item.is_new else debugger.classes[item.label],
         "predicted": item.predicted,
         "predicted_name": debugger.classes[item.predicted],
         "probability": float(item.probabilities[item.predicted]),
-        "loss": item.loss,
+        "loss": None if item.is_new else item.loss,
     } | ({} if item.truth is None else {"truth": item.truth, "truth_name": debugger.classes[item.truth]})
 
 

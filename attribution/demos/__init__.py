@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from attribution.demos import fashion, hospital
+from attribution.demos import fashion, fashion_rbf, hospital, reviews
 from attribution.demos.options import DemoOptions
 from attribution.errors import InvalidInput
 from attribution.project import Project
 
-DEMOS: Mapping[str, Callable[[DemoOptions], Project]] = {"fashion": fashion.project, "hospital": hospital.project}
+DEMOS: Mapping[str, Callable[[DemoOptions], Project]] = {
+    "fashion": fashion.project,
+    "fashion-rbf": fashion_rbf.project,
+    "reviews": reviews.project,
+    "hospital": hospital.project,
+}
 
 
 def demo_project(name: str, options: DemoOptions) -> Project:

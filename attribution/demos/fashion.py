@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from attribution.datasets import FASHION_CLASSES, Pictures, fashion
@@ -29,6 +31,16 @@ class SmallCNN(nn.Module):
         return self.output(torch.relu(self.hidden(x.flatten(1))))
 
 
+def read(picture: Image.Image, as_in: Pictures) -> Tensor:
+    """Any picture as the data gives its own, (1, 28, 28): grey, squeezed to the size, normalised alike.
+
+    Clothes lie on black there: a photograph on white is best turned to its negative first.
+    """
+    height, width = as_in.pixels.shape[1:]
+    grey = picture.convert("L").resize((width, height), Image.Resampling.BILINEAR)
+    return as_in.normalised(np.array(grey))
+
+
 def project(options: DemoOptions) -> Project:
     """The demo as a project."""
     options.refuse_others("fashion", {"full", "download"})
@@ -41,6 +53,7 @@ def project(options: DemoOptions) -> Project:
         classes=FASHION_CLASSES,
         modality="image",
         preview=Pictures.picture,
+        read=lambda picture: read(picture, data.train),
         train_ids=data.train_ids,
         test_ids=data.test_ids,
         noise=options.noise(usual=0.05),

@@ -84,12 +84,16 @@ class PersonYears(Dataset[tuple[Tensor, int]]):
 
 @dataclass(frozen=True)
 class Admissions:
-    """Person-years to train on and to ask about, half of them with an admission, no person in both."""
+    """Person-years to train on and to ask about, half of them with an admission, no person in both.
+
+    read  a row as a person sees it -> what the model is given.
+    """
 
     train: PersonYears
     test: PersonYears
     train_ids: tuple[str, ...]
     test_ids: tuple[str, ...]
+    read: Callable[[Mapping[str, object]], Tensor]
 
 
 def admissions(*, mismatch: bool = True, draw: str = DRAW) -> Admissions:
@@ -108,16 +112,40 @@ def admissions(*, mismatch: bool = True, draw: str = DRAW) -> Admissions:
     train, test = (_balanced(order[part[order]], labels) for part in (~is_test, is_test))
     if mismatch:
         train = _without_children(train, labels, shown[CHILD].to_numpy(bool))
-    read = _read_by_the_model(shown)
-    typical, mean, deviation = read.iloc[train].median(), read.iloc[train].mean(), read.iloc[train].std(ddof=0)
+    encoding = _Encoding.of(shown.iloc[train])
 
     def split(rows: NDArray[np.int64]) -> PersonYears:
-        chosen = (read.iloc[rows].fillna(typical) - mean) / deviation
-        values = torch.from_numpy(chosen.to_numpy(np.float32, copy=True))
-        return PersonYears(shown.iloc[rows].fillna(typical), values, labels[rows])
+        filled = shown.iloc[rows].fillna(encoding.typical)
+        return PersonYears(filled, encoding.inputs(filled), labels[rows])
 
-    ids = (tuple(f"{name}:{row}" for row in rows.tolist()) for name, rows in (("train", train), ("test", test)))
-    return Admissions(split(train), split(test), *ids)
+    train_ids, test_ids = (
+        tuple(f"{name}:{row}" for row in rows.tolist()) for name, rows in (("train", train), ("test", test))
+    )
+    return Admissions(split(train), split(test), train_ids, test_ids, encoding.read)
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """What the training rows say of every column: a value for those that are missing, and the standard scale."""
+
+    typical: pd.Series
+    mean: pd.Series
+    deviation: pd.Series
+
+    @staticmethod
+    def of(shown: pd.DataFrame) -> _Encoding:
+        read = _read_by_the_model(shown)
+        return _Encoding(shown.astype(float).median(), read.mean(), read.std(ddof=0))
+
+    def inputs(self, shown: pd.DataFrame) -> Tensor:
+        """What the model is given of rows without holes, (n, columns)."""
+        scaled = (_read_by_the_model(shown) - self.mean) / self.deviation
+        return torch.from_numpy(scaled.to_numpy(np.float32, copy=True))
+
+    def read(self, row: Mapping[str, object]) -> Tensor:
+        """The input of a row as a person sees it, yes or no and numbers."""
+        values = {name: row[name] == "yes" if name in _FLAGS else float(str(row[name])) for name in FEATURES}
+        return self.inputs(pd.DataFrame([values]))[0]
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -170,6 +198,7 @@ def project(options: DemoOptions, *, mismatch: bool = True, draw: str = DRAW) ->
         classes=CLASSES,
         modality="tabular",
         preview=PersonYears.row,
+        read=data.read,
         feature_names=FEATURES,
         train_ids=data.train_ids,
         test_ids=data.test_ids,

@@ -17,7 +17,7 @@ class DemoOptions:
     """What a demo can be asked for.
 
     noise_share  share of training labels to flip on purpose; 0 plants nothing, None as many as is usual in the demo.
-    model        which of its models, for a demo that has several; "" is its first.
+    model, test  which of its models and of its test sets, for a demo that has several; "" is its first.
     """
 
     full: bool = False
@@ -28,6 +28,7 @@ class DemoOptions:
     epochs: int = 10
     seed: int = 0
     model: str = ""
+    test: str = ""
 
     def as_record(self) -> dict[str, Any]:
         """As plain values, for the workspace's record."""

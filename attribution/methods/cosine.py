@@ -53,7 +53,7 @@ class Cosine:
         scales = reciprocal(np.sqrt(squares)).astype(np.float32)
 
         def transform(gradients: QueryGradients) -> NDArray[np.float64]:
-            lengths = np.sqrt(gradients.squared_norms.astype(np.float64))  # (Q, C)
+            lengths = np.sqrt(gradients.squared_norms.sum(2, dtype=np.float64))  # (Q, C)
             return gradients.vectors * (weights * reciprocal(lengths))[:, :, None]
 
         def own() -> NDArray[np.float64]:

@@ -44,6 +44,11 @@ class Lens:
     is_gradient_product: bool = False
 
     @property
+    def counted(self) -> NDArray[np.bool_]:
+        """(layers,): all of them."""
+        return np.ones(len(self.source.layers), bool)
+
+    @property
     def metric(self) -> NDArray[np.float32]:
         """(C, 1): a checkpoint counts by its weight."""
         return self.weights[:, None].astype(np.float32)

@@ -42,7 +42,7 @@ class Queries:
 class QueryGradients:
     """Gradients of the queries' measurement at every checkpoint.
 
-    vectors (Q, C, D) projected; squared_norms (Q, C) exact, before projection.
+    vectors (Q, C, D) projected; squared_norms (Q, C, layers) exact, before projection, by layer.
     """
 
     vectors: NDArray[np.float32]
@@ -88,10 +88,10 @@ class Scorer(Protocol):
 class VectorScorer(Scorer, Protocol):
     """A scorer that is an inner product with the stored rows: score(q) == score_vectors(query_vectors(gradients of q)).
 
+    weights (C,) of the checkpoints in it. is_gradient_product: whether the score is an estimate of
+    Σ_c weights[c] · ⟨gradient, gradient⟩ over the counted layers, so that whole gradients may make it exact.
     row_scales (C, N): what stored row i is multiplied by at checkpoint c; None where rows count as they are, and an
     index of them answers.
-    weights (C,) of the checkpoints in it. is_gradient_product: whether the score is an estimate of
-    Σ_c weights[c] · ⟨gradient, gradient⟩ over all tracked parameters, so that whole gradients may make it exact.
     """
 
     weights: NDArray[np.float64]
@@ -99,8 +99,13 @@ class VectorScorer(Scorer, Protocol):
     row_scales: NDArray[np.float32] | None
 
     @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Which layers are in it, (layers,)."""
+
+    @property
     def metric(self) -> NDArray[np.float32]:
-        """How much each number counts in the length of a gradient and in angles, (C, D) or (C, 1)."""
+        """How much each number counts in the length of a gradient and in angles, (C, D), or (C, 1) where all D count
+        alike: the weight of its checkpoint, and 0 in a layer that does not count."""
 
     def score_vectors(self, vectors: NDArray[np.float32], *, progress: Progress = silent) -> NDArray[np.float32]:
         """Dense scores (Q, N) of query vectors (Q, C·D)."""

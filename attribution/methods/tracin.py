@@ -98,7 +98,7 @@ class TracInScorer:
         chosen: NDArray[np.float32],
     ) -> None:
         self._source, self.weights, self._chosen = source, weights, chosen
-        self.is_gradient_product = bool(chosen.all())
+        self.counted, self.is_gradient_product = chosen[:-1] > 0, True
         self.row_scales: NDArray[np.float32] | None = None
         self._scale = masks * weights[:, None].astype(np.float32)  # (C, D)
 

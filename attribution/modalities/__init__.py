@@ -27,12 +27,17 @@ def preview(project: Project, dataset: Any, i: int) -> Preview:
     """What a person sees of row i; raises `InvalidInput` when that cannot be told from the data."""
     value = project.preview(dataset, i) if project.preview else dataset[i][0]
     try:
-        return _PREVIEWS[project.modality](value, project)
+        return preview_of(project, value)
     except (TypeError, ValueError) as error:
         raise InvalidInput(
             f"Row {i} cannot be shown as {project.modality}: {error}.",
             "Pass preview=… that returns a text, a picture (PIL or array) or a mapping of column to value.",
         ) from error
+
+
+def preview_of(project: Project, value: Any) -> Preview:
+    """What a person sees of what a preview gave; raises `TypeError` or `ValueError` where it is of another kind."""
+    return _PREVIEWS[project.modality](value, project)
 
 
 picture_vector = image.picture_vector

@@ -20,6 +20,7 @@ IN_FULL = 8
 _CLASSES_IN_A_MATRIX = 24
 _CONFUSIONS = 20
 _DISTANCES = {
+    "words": "distance by shared words (1 − BM25, as a share of its bound)",
     "pixel": "distance between the pictures (pixels)",
     "feature": "distance in the model's last hidden features",
     "gradient": "distance between the loss gradients (1 − cosine)",

@@ -24,7 +24,8 @@ Crumb = tuple[str, str | None]  # words, and where they lead (None: here)
 # What a key does, in the words the sheet shows. Streamlit keeps r and c for itself; the galleries swallow them.
 KEYS = (
     ("Arrows, Home, End", "move through a gallery; arrows also through the matrix"),
-    ("Enter", "open the evidence of the picture in focus"),
+    ("Enter", "open the evidence of the example in focus"),
+    ("x", "Mistakes: pick the one in focus, to explain several together"),
     ("n, p", "next and previous mistake"),
     ("f", "Evidence: flag the training example in focus for review, and take the flag back"),
     ("1 to 9, 0", "Review: relabel to the class of that number, likely ones first"),
@@ -32,7 +33,8 @@ KEYS = (
     ("u", "Review: take back your last decision, also after a reload"),
     ("← →", "Review: move without judging; Enter: to the next undecided"),
     ("h", "Review, held: nothing but the bare picture"),
-    ("g o, g m, g e, g u, g v, g d, g s", "go to Overview, Mistakes, Evidence, Suspects, Review, Decisions, Setup"),
+    ("g o, g m, g e, g a", "go to Overview, Mistakes, Evidence, Ask"),
+    ("g u, g v, g d, g s", "go to Suspects, Review, Decisions, Setup"),
     ("?", "open and close this sheet"),
     ("Esc", "close a sheet or a dialog"),
 )
@@ -167,7 +169,7 @@ def _run(debugger: Debugger) -> list[Element]:
 
 
 def _places() -> dict[str, str]:
-    looking = {"o": links.overview(), "m": links.mistakes(), "e": links.evidence("")}
+    looking = {"o": links.overview(), "m": links.mistakes(), "e": links.evidence(""), "a": links.ask()}
     fixing = {"u": links.suspects(), "v": links.review(), "d": links.decisions()}
     return looking | fixing | {"s": links.setup()}
 

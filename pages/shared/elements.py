@@ -72,6 +72,14 @@ code{font-family:var(--st-code-font,monospace);font-size:.875rem;
 a.card{display:block;text-decoration:none}
 a.card:hover{border-color:var(--st-primary-color)}
 .supports{color:var(--supports)}.opposes{color:var(--opposes)}.flagged{color:var(--flag)}
+.text{overflow-wrap:anywhere;unicode-bidi:plaintext}
+.word.both{font-weight:600}
+.word.up{--hue:var(--supports);text-decoration:underline solid var(--supports)}
+.word.down{--hue:var(--opposes);text-decoration:underline dashed var(--opposes)}
+.word.up,.word.down{background:color-mix(in srgb,var(--hue) var(--much),transparent)}
+.word.s1{--much:8%;text-decoration-thickness:1px}.word.s2{--much:18%;text-decoration-thickness:2px}
+.word.s3{--much:32%;text-decoration-thickness:4px}
+.word{text-underline-offset:2px;text-decoration-skip-ink:none;border-radius:2px}
 .line{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 .thumbs{display:grid;grid-template-columns:repeat(5,minmax(0,64px));gap:8px}
 .thumbs img.thumb{width:100%;height:auto;aspect-ratio:1}

@@ -22,13 +22,14 @@ from pages.shared.links import FOLLOW_JS, MOST_WITHOUT, token
 from pages.shared.theme import OPPOSES_GLYPH, RIGHT_GLYPH, SUPPORTS_GLYPH, WRONG_GLYPH
 
 if TYPE_CHECKING:
-    from attribution.answers import Evidence, EvidenceRow, Item
+    from attribution.answers import Evidence, EvidenceRow, Item, Lists
 
 SHOWN_COPIES = 12
 SNIPPET = 160  # characters of a text on a card
 SHOWN_CELLS = 6  # of a table row, on a card
 
-# What a person sees of an example: {"src": …} or {"text": …} or {"row": [[name, value, mark], …], "note": …}.
+# What a person sees of an example: {"src": …} or {"text": …} or {"row": [[name, value, mark], …]}, each with "note"
+# where something is said of it; a text may be cut into "runs": [words, class names, what to say of them].
 Face = dict[str, Any]
 Choice = Mapping[str, Any]  # {"text", "href", "current"}: one of several views of the same item
 Show = Callable[[str], Face]
@@ -39,6 +40,7 @@ _CSS = (
     + """
 .root{container-type:inline-size;font-size:1rem}
 .frame{display:grid;grid-template-columns:232px minmax(0,1fr);gap:28px;padding:4px}
+.frame.alone{grid-template-columns:minmax(0,1fr)}
 .columns{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:24px}
 @container (max-width:760px){
   .frame,.columns{grid-template-columns:minmax(0,1fr)}
@@ -52,11 +54,14 @@ h1,h2{font-size:1.125rem;line-height:1.3;font-weight:600;margin:0;overflow-wrap:
 .query>h1{margin-bottom:8px}
 .query>img{width:224px;height:224px}
 .query .text{max-height:20em;overflow:auto;border:1px solid var(--border);border-radius:6px;padding:8px}
-.text{overflow-wrap:anywhere}
+.text{overflow-wrap:anywhere;unicode-bidi:plaintext;text-align:start}
+.faces{display:grid;grid-template-columns:repeat(auto-fill,minmax(48px,1fr));gap:6px;max-width:340px}
+.faces.wide{grid-template-columns:minmax(0,1fr)}
+.faces a{display:block;min-height:48px;font-size:.875rem}.faces img{width:100%;aspect-ratio:1}
 dl{display:grid;grid-template-columns:fit-content(64%) minmax(0,1fr);gap:2px 10px;margin:0}
 dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
 dd.apart{font-weight:600}dd .mark{display:inline-block;width:1.2em}
-.card dl,.card .text{font-size:.875rem}
+.card dl{font-size:.875rem}
 .chips{display:flex;flex-direction:column;gap:6px;margin:10px 0;align-items:flex-start}
 .grey{color:var(--muted);font-size:.875rem}
 .bars{display:grid;grid-template-columns:minmax(0,max-content) 1fr max-content;gap:3px 8px;align-items:center}
@@ -113,12 +118,24 @@ const link = (href, name, ...inside) => {
   a.setAttribute('href', href);
   return a;
 };
+const run = ([words, name, said]) => {
+  if (!name) return words;
+  const made = el('span', name, words);
+  if (said) made.title = said;
+  return made;
+};
+const member = m => {
+  const a = link(m.href, '', face(m.face, m.alt));
+  a.title = m.alt;
+  return a;
+};
 const cell = ([name, value, mark]) => [el('dt', '', name),   // mark: how the value stands beside the one asked about
   el('dd', mark && mark !== '=' ? 'apart' : '', mark ? el('span', 'mark', mark) : null, value)];
 const face = (shown, alt) => {
-  const cells = shown.row && el('dl', '', ...shown.row.flatMap(cell));
-  if (cells) return el('div', '', cells, shown.note && el('div', 'grey', shown.note));
-  if (!shown.src) return el('div', 'text', shown.text || '');
+  if (shown.faces) return el('div', shown.faces.some(m => !m.face.src) ? 'faces wide' : 'faces',
+    ...shown.faces.map(member));
+  if (shown.row) return el('dl', '', ...shown.row.flatMap(cell));
+  if (!shown.src) return el('div', 'text', ...(shown.runs ? shown.runs.map(run) : [shown.text || '']));
   const img = el('img');
   img.alt = alt; img.decoding = 'async'; img.src = shown.src;
   return img;
@@ -135,6 +152,7 @@ const bars = rows => el('div', 'bars', ...rows.flatMap(row => [
   el('span', row.strong ? 'name strong' : 'name', row.name), track(row.share), el('span', 'number', row.text)]));
 const query = q => el('section', 'query',
   el('h1', '', q.title), face(q.face, q.alt), el('div', 'chips', ...q.chips.map(chip)), el('div', 'grey', q.facts),
+  q.face.note ? el('div', '', q.face.note) : null,
   bars(q.bars));
 const note = n => el('div', 'note ' + n.kind, n.text, ...(n.links || []).flatMap(l => [' ', link(l.href, '', l.text)]));
 const copy = c => {
@@ -156,7 +174,8 @@ const flag = c => {
 };
 const card = c => {
   const percentile = el('div', 'percentile', el('b', '', c.glyph), ' ', c.percentile);
-  const a = link(c.href, 'card', face(c.face, ''), percentile, track(c.share), ...c.chips.map(chip));
+  const a = link(c.href, 'card', face(c.face, ''), percentile, track(c.share), ...c.chips.map(chip),
+    c.face.note ? el('div', 'grey', c.face.note) : null);
   a.title = c.tooltip;
   a.setAttribute('aria-label', c.alt);
   a.dataset.id = c.id;
@@ -176,13 +195,21 @@ const choices = (name, all) => {
   made.setAttribute('aria-label', name);
   return made;
 };
+const titled = (name, all) => {
+  const made = choices(name, all);
+  if (made) made.prepend(el('span', 'grey', name));
+  return made;
+};
 const status = () => {
   const made = el('p', 'leftout');
   made.setAttribute('role', 'status');
   return made;
 };
-const build = d => el('div', 'frame', query(d.query), el('div', 'answer',
-  choices('What is asked', d.questions), choices('Method', d.methods), el('p', '', d.sentence), ...d.notes.map(note),
+const build = d => el('div', d.query.face ? 'frame' : 'frame alone',
+  d.query.face ? query(d.query) : bars(d.query.bars), el('div', 'answer',
+  choices('What is asked', d.questions), titled('Method', d.methods), titled('Layers', d.layers),
+  el('p', '', d.sentence), ...d.notes.map(note),
+  d.legend ? el('p', 'grey', d.legend) : null,
   status(), el('div', 'columns', ...d.columns.map(column)),
   el('div', 'foot', choices('How many are shown', d.columns.length ? d.sizes : []), el('span', 'grey', d.took))));
 
@@ -204,7 +231,8 @@ function update(root, data) {
     box.checked = out.has(box.value);
     box.closest('li').classList.toggle('out', box.checked);
   }
-  const listed = [data.questions, data.methods, data.columns.length ? data.sizes : []].filter(all => all.length > 1);
+  const sizes = data.columns.length ? data.sizes : [];
+  const listed = [data.questions, data.methods, data.layers, sizes].filter(all => all.length > 1);
   const pills = root.querySelectorAll('nav a.pill');
   listed.flat().forEach((each, i) => pills[i].setAttribute('href', each.href));
 }
@@ -271,13 +299,15 @@ def view(
     questions: Sequence[Choice],
     sizes: Sequence[Choice],
     methods: Sequence[Choice],
+    layers: Sequence[Choice],
     without: Sequence[str] = (),
     left_out: str = "",
+    legend: str = "",
     flags: Flagging | None = None,
 ) -> dict[str, Any]:
     """All that the component draws; `show` gives an example's face, `link` the address of its evidence, `without` the
-    training examples that are ticked to be left out and `left_out` what that is predicted to do. Without `flags`
-    nothing can be flagged."""
+    training examples that are ticked to be left out, `left_out` what that is predicted to do, and `legend` how faces
+    are drawn. Without `flags` nothing can be flagged."""
     largest = max((abs(row.score) for row in (*evidence.proponents, *evidence.opponents)), default=1.0) or 1.0
     target = classes[evidence.target_label]
     columns = [
@@ -291,9 +321,11 @@ def view(
         "questions": list(questions),
         "sizes": list(sizes),
         "methods": list(methods),
+        "layers": list(layers),
         "without": [token(id) for id in without],
         "most": MOST_WITHOUT,
         "left_out": left_out,
+        "legend": legend,
         "flags": flags.of(listed) if flags else None,
         "sentence": question_sentence(evidence, target),
         "notes": notes(evidence, link),
@@ -431,7 +463,7 @@ def planted_sentence(rows: Sequence[EvidenceRow]) -> str:
 
 
 def card(
-    kind: str, row: EvidenceRow, evidence: Evidence, classes: Sequence[str], *, largest: float, show: Show, link: Link
+    kind: str, row: EvidenceRow, evidence: Lists, classes: Sequence[str], *, largest: float, show: Show, link: Link
 ) -> dict[str, Any]:
     item = row.item
     return {
@@ -455,8 +487,21 @@ def brief(face: Face) -> Face:
     if "row" in face:
         return {**face, "row": face["row"][:SHOWN_CELLS]}
     if "text" in face and len(face["text"]) > SNIPPET:
-        return {"text": face["text"][:SNIPPET] + "…"}
+        cut = {"runs": _cut(face["runs"])} if "runs" in face else {}
+        return {**face, "text": face["text"][:SNIPPET] + "…", **cut}
     return face
+
+
+def _cut(runs: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The first runs of a text, as many as a card holds."""
+    found: list[list[str]] = []
+    left = SNIPPET
+    for words, *rest in runs:
+        if len(words) >= left:
+            return [*found, [words[:left] + "…", *rest]]
+        found.append([words, *rest])
+        left -= len(words)
+    return found
 
 
 def label_chips(item: Item, classes: Sequence[str]) -> list[dict[str, str]]:
@@ -474,7 +519,7 @@ def chip_words(item: Item, classes: Sequence[str]) -> str:
     return f"label: {classes[item.label]}, really: {classes[item.truth]}"
 
 
-def tooltip(row: EvidenceRow, evidence: Evidence) -> str:
+def tooltip(row: EvidenceRow, evidence: Lists) -> str:
     distances = [f"{kind} distance {distance:.3g}" for kind, distance in row.distances.items()]
     return "\n".join([row.item.id, f"influence {signed(row.score)} ({evidence.unit})", *distances])
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attribution.answers import DistancePlot, Evidence, EvidenceRow, Share
 
 DISTANCE_NAMES = {
+    "words": "distance by shared words (1 − BM25, as a share of its bound)",
     "pixel": "distance between the pictures (pixels)",
     "feature": "distance in the model's last hidden features",
     "gradient": "distance between the loss gradients (1 − cosine)",

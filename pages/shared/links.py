@@ -34,6 +34,8 @@ function follow(event) {
 
 NEW = "new"
 MOST_WITHOUT = 50  # examples that an address may leave out
+MOST_GROUPED = 100  # examples that an address may name
+MOST_TYPED = 1_500  # characters of an address that what was typed may take
 
 SORTS = ("loss", "margin", "confidence", "random")
 
@@ -102,6 +104,64 @@ def evidence(
             ("of", of),
             ("without", joined(without) or None),
             ("by", by or None),
+        ],
+    )
+
+
+def ask(
+    of: str | None = None,
+    *,
+    text: str | None = None,
+    row: str | None = None,
+    edits: str | None = None,
+    about: str | None = None,
+    k: int = 12,
+    method: str = "tracin",
+) -> str:
+    """A question about something that is in neither data set.
+
+    `of` is the example it starts from, `text` what was typed, `row` the values that were changed (JSON), `edits` what
+    was done to a picture; `about` the name of a class. Uploads are in no address.
+    """
+    return _address(
+        "ask",
+        [
+            ("from", of),
+            ("text", text),
+            ("row", row or None),
+            ("edits", edits or None),
+            ("about", about),
+            ("k", None if k == 12 else str(k)),
+            ("m", None if method == "tracin" else method),
+        ],
+    )
+
+
+def group(
+    ids: Sequence[str] = (),
+    *,
+    true: str | None = None,
+    pred: str | None = None,
+    low: int = 0,
+    high: int = 100,
+    split: str = "test",
+    target: str = "predicted",
+    k: int = 12,
+    method: str = "tracin",
+) -> str:
+    """The evidence of several examples together: those named, or else all mistakes that the filters leave."""
+    confidence = [] if (low, high) == (0, 100) else [("conf", str(low)), ("conf", str(high))]
+    return _address(
+        "evidence",
+        [
+            ("group", joined(ids) or "all"),
+            ("true", true),
+            ("pred", pred),
+            *confidence,
+            ("split", None if split == "test" else split),
+            ("target", None if target == "predicted" else target),
+            ("k", None if k == 12 else str(k)),
+            ("m", None if method == "tracin" else method),
         ],
     )
 
@@ -178,6 +238,30 @@ def compare(
             ("from", None if start is None else str(start)),
         ],
     )
+
+
+def versus(
+    id: str = "", *, other: str | None = None, target: str = "label", among: str | None = None, kind: str | None = None
+) -> str:
+    """What two models were taught by, asked about one example; `other` is the name of a workspace beside this one.
+
+    `among` names the list that n and p walk through, by who is right; `kind` the distance of the charts.
+    """
+    return _address(
+        "versus",
+        [
+            ("q", id or None),
+            ("with", other),
+            ("target", None if target == "label" else target),
+            ("among", among),
+            ("distance", kind),
+        ],
+    )
+
+
+def fits(typed: str) -> bool:
+    """Whether something that was typed is short enough to stand in an address."""
+    return len(quote(typed)) <= MOST_TYPED
 
 
 def on_the_walk(href: str, step: int) -> str:

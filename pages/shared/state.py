@@ -25,6 +25,7 @@ from pages.shared import chrome, links, row_faces
 from pages.shared.elements import button, draw, el, prose, row
 from pages.shared.jobs import time_left
 from pages.shared.pipeline_strip import pipeline_strip
+from pages.shared.wording import shortened
 
 if TYPE_CHECKING:
     from attribution.comparing import Comparison
@@ -51,7 +52,7 @@ def fingerprint(workspace: Path, kinds: Sequence[str] = _PUBLISHED) -> Fingerpri
     return tuple(sorted(found))
 
 
-@st.cache_resource(max_entries=2, show_spinner="Opening the index")
+@st.cache_resource(max_entries=3, show_spinner="Opening the index")
 def _opened(workspace: str, fingerprint: Fingerprint) -> Debugger:
     from attribution.debugger import Debugger  # brings torch: only once a page needs it
 
@@ -62,6 +63,15 @@ def opened() -> Debugger:
     """The debugger of this workspace; raises why there is none."""
     path = workspace_path()
     return _opened(str(path), fingerprint(path))
+
+
+def opened_beside(name: str) -> Debugger:
+    """The debugger of a workspace beside this one, by its name; raises why there is none."""
+    here = Workspace(workspace_path())
+    there = here.beside(name)
+    if name not in here.neighbours():  # an address may say anything
+        raise Missing(f"There is no workspace “{name}” beside this one.", "Choose one of those that are there.")
+    return _opened(str(there.path), fingerprint(there.path))
 
 
 def opening_error() -> AttributionError | None:
@@ -187,4 +197,6 @@ def _small_url(_debugger: Debugger, index_id: str, id: str) -> str:
 def preview_words(debugger: Debugger, id: str, *, between: str = ", ") -> str:
     """What one example says, where it is a text, or its columns, the most unusual first, where it is a row."""
     preview = debugger.preview(id)
-    return preview.text or between.join(f"{name}: {value}" for name, value in row_faces.ordered(debugger, id).items())
+    if preview.row is not None:
+        return between.join(f"{name}: {value}" for name, value in row_faces.ordered(debugger, id).items())
+    return shortened(preview.text)

@@ -1,0 +1,61 @@
+"""Data: what a project takes from a folder or a file, in one object that is spread into the project.
+
+    data = rows_in("adult.csv", label="income")
+    Project(name="adult", model=…, **data)
+
+Any map-style data set serves as well; this is for those that Whence reads itself.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.errors import InvalidInput
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Both splits with everything that a project wants to know of them, under the names of a project's options."""
+
+    train: Any
+    test: Any
+    train_ids: Sequence[str]
+    test_ids: Sequence[str]
+    classes: Sequence[str]
+    modality: str
+    preview: Callable[[Any, int], Any] | None = None
+    feature_names: Sequence[str] = ()
+
+    def keys(self) -> list[str]:
+        """Names of the options that there are, so that `**data` passes them."""
+        return [field.name for field in fields(self) if getattr(self, field.name) not in (None, ())]
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
+def is_held_out(n: int, share: float, seed: int) -> NDArray[np.bool_]:
+    """(n,) whether a row is kept for testing.
+
+    Its own number decides, not the others': rows that are appended later move none between the splits.
+    """
+    if not 0 < share < 1:
+        raise InvalidInput(f"A share of {share:g} of the rows cannot be kept for testing.", "Use a share in (0, 1).")
+    drawn = np.array([zlib.crc32(f"{seed}:{i}".encode()) for i in range(n)], np.float64) / 2**32
+    return drawn < share
+
+
+def refuse_repeated(ids: Sequence[str], where: str) -> None:
+    """Raise `InvalidInput` where two rows have one id, naming both."""
+    first: dict[str, int] = {}
+    for i, id_ in enumerate(ids):
+        if first.setdefault(id_, i) != i:
+            raise InvalidInput(
+                f"Rows {first[id_]} and {i} of {where} have one id, “{id_}”.", "Give every example an id of its own."
+            )

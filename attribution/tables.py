@@ -1,0 +1,286 @@
+"""Texts and feature rows straight from a table: `texts_in` and `rows_in`, each with its data set.
+
+Features are encoded by what the training split holds: a column of numbers as (x − mean) / deviation, a column of texts
+as one 0/1 column for each of its values. A person is shown the cells as they stand in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from attribution.data import Data, is_held_out
+from attribution.errors import InvalidInput
+from attribution.frames import Source, Table, ids_of, labels_of, read, refuse_cell
+
+_LARGEST = float(np.finfo(np.float32).max)
+_MOST_CATEGORIES = 100  # of a column that is not said to be categorical
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """One split of a table: which rows, their ids and their labels."""
+
+    table: Table
+    rows: NDArray[np.int64]
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+
+def _sides(
+    train: Source,
+    test: Source | None,
+    label: str,
+    id: str | None,
+    classes: Sequence[str] | None,
+    test_share: float,
+    seed: int,
+) -> tuple[tuple[str, ...], _Side, _Side]:
+    """Both splits: from two tables, or from one of which a share is held out."""
+    if test is None:
+        tables = [read(train)] * 2
+        held_out = is_held_out(len(tables[0]), test_share, seed)
+        rows = [np.flatnonzero(~held_out), np.flatnonzero(held_out)]
+    else:
+        tables = [read(train), read(test)]
+        rows = [np.arange(len(table)) for table in tables]
+    names, labels = labels_of(tables, label, classes)
+    sides = [
+        _Side(table, mine, ids_of(table, id, mine, split), numbers[mine])
+        for table, mine, numbers, split in zip(tables, rows, labels, ("train", "test"), strict=True)
+    ]
+    return names, sides[0], sides[1]
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+
+class Texts(Dataset[tuple[str, int]]):
+    """Texts with their labels."""
+
+    def __init__(self, texts: Sequence[str], labels: NDArray[np.int64]) -> None:
+        self.texts, self.labels = texts, labels
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, i: int) -> tuple[str, int]:
+        return self.texts[i], int(self.labels[i])
+
+
+def texts_in(
+    train: Source,
+    test: Source | None = None,
+    *,
+    text: str,
+    label: str,
+    id: str | None = None,
+    classes: Sequence[str] | None = None,
+    test_share: float = 0.2,
+    seed: int = 0,
+) -> Data:
+    """A column of texts and a column of labels.
+
+    train, test  CSV, TSV or Parquet files, `datasets` directories or DataFrames; without `test`, `test_share` of the
+                 rows of `train` are held out, drawn by `seed`.
+    id           a column of ids; “train:17” for row 17 where there is none.
+    classes      names in the order of the model's outputs; sorted values of the label column where not given.
+
+    Raises `InvalidInput` for a row without text or label, two rows of one id, and a label that is no class.
+    """
+    names, first, second = _sides(train, test, label, id, classes, test_share, seed)
+    train_set, test_set = (Texts(_texts(side, text), side.labels) for side in (first, second))
+    return Data(train_set, test_set, first.ids, second.ids, names, "text")
+
+
+def _texts(side: _Side, column: str) -> list[str]:
+    cells = side.table.column(column)
+    for row in side.rows.tolist():
+        if cells[row] is None:
+            refuse_cell(side.table, row, column, "has no text", "Leave the row out.")
+    return [str(cells[row]) for row in side.rows.tolist()]
+
+
+# --- features ---------------------------------------------------------------------------------------------------------
+
+
+class Rows(Dataset[tuple[Tensor, int]]):
+    """Rows of features as the model takes them, and the cells that they were made of.
+
+    features  (N, F) float32.
+    """
+
+    def __init__(self, features: Tensor, labels: NDArray[np.int64], cells: pd.DataFrame) -> None:
+        self.features, self.labels, self.cells = features, labels, cells
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return self.features[i], int(self.labels[i])
+
+    def row(self, i: int) -> Mapping[str, Any]:
+        """The row as a person sees it: column → cell."""
+        return {str(name): cell for name, cell in self.cells.iloc[i].items()}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A column of numbers, x → (x − mean) / deviation."""
+
+    name: str
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @property
+    def feature_names(self) -> list[str]:
+        return [self.name]
+
+
+@dataclass(frozen=True)
+class Category:
+    """A column of texts, one 0/1 feature for each of its values."""
+
+    name: str
+    values: tuple[str, ...]
+
+    @property
+    def feature_names(self) -> list[str]:
+        return [f"{self.name}={value}" for value in self.values]
+
+
+def rows_in(
+    train: Source,
+    test: Source | None = None,
+    *,
+    label: str,
+    features: Sequence[str] | None = None,
+    leave_out: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    standardise: bool = True,
+    id: str | None = None,
+    classes: Sequence[str] | None = None,
+    test_share: float = 0.2,
+    seed: int = 0,
+) -> Data:
+    """Columns of features and a column of labels; `train`, `test`, `id`, `classes` and `test_share` as in `texts_in`.
+
+    features     columns to use, in this order; all but label, id and those to `leave_out` where not given.
+    categorical  columns of numbers that are names, such as postal codes.
+    standardise  numbers by the mean and deviation of the training rows; without, as they are.
+
+    Raises `InvalidInput` for a cell that is missing, not finite, a text among numbers, or a category that the training
+    rows have not, naming its row.
+    """
+    names, first, second = _sides(train, test, label, id, classes, test_share, seed)
+    used = list(features) if features is not None else _others(first.table, {label, id, *leave_out})
+    for column in [*used, *leave_out, *categorical]:
+        first.table.column(column)  # refuses a name that is misspelt
+    encoding = [_encoding(first, column, column in categorical, standardise) for column in used]
+    if not encoding:
+        raise InvalidInput(f"There is no column of features beside “{label}” in {first.table.name}.", "Check the file.")
+    train_set, test_set = (
+        Rows(_encoded(side, encoding), side.labels, _cells(side, encoding)) for side in (first, second)
+    )
+    feature_names = tuple(name for column in encoding for name in column.feature_names)
+    return Data(train_set, test_set, first.ids, second.ids, names, "tabular", Rows.row, feature_names)
+
+
+def _others(table: Table, taken: set[str | None]) -> list[str]:
+    return [name for name in table.columns.columns if name not in taken]
+
+
+def _encoding(train: _Side, column: str, is_category: bool, standardise: bool) -> Number | Category:
+    """How a column is encoded, by what its training rows hold."""
+    cells = train.table.column(column)
+    there = [cells[row] for row in train.rows.tolist() if cells[row] is not None]
+    if not is_category and any(_number(cell) is not None for cell in there):
+        if not standardise:
+            return Number(column)
+        numbers = np.array(_numbers(train, column))
+        return Number(column, float(numbers.mean()), float(numbers.std()) or 1.0)  # a constant column becomes 0
+    values = sorted({str(cell) for cell in there})
+    if len(values) > _MOST_CATEGORIES and not is_category:
+        raise InvalidInput(
+            f"The column “{column}” of {train.table.name} holds {len(values):,} different texts, too many to be "
+            "categories.",
+            f"Leave it out: leave_out=[“{column}”]. Or say that they are: categorical=[“{column}”].",
+        )
+    return Category(column, tuple(values))
+
+
+def _encoded(side: _Side, encoding: Sequence[Number | Category]) -> Tensor:
+    """(N, F) float32."""
+    parts = []
+    for column in encoding:
+        if isinstance(column, Number):
+            numbers = np.array(_numbers(side, column.name))
+            parts.append(((numbers - column.mean) / column.deviation)[:, None])
+        else:
+            parts.append(np.eye(len(column.values))[_categories(side, column)])
+    return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
+
+
+def _numbers(side: _Side, column: str) -> list[float]:
+    cells = side.table.column(column)
+    found = []
+    for row in side.rows.tolist():
+        number = _number(cells[row])
+        if cells[row] is None:
+            refuse_cell(side.table, row, column, "has nothing", "Fill it, or leave out the row or the column.")
+        if number is None:
+            refuse_cell(
+                side.table, row, column, f"has the text “{str(cells[row])[:40]}” among numbers",
+                f"Mend it, or name the column in categorical=[“{column}”].",
+            )  # fmt: skip
+        if not abs(number) <= _LARGEST:
+            refuse_cell(side.table, row, column, f"has {number:g}", "Mend it, or leave out the row or the column.")
+        found.append(number)
+    return found
+
+
+def _number(cell: Any) -> float | None:
+    """A cell as a number; None for a text that is none, and for what is neither."""
+    if not isinstance(cell, str | Real | Decimal) or "_" in str(cell):  # Python reads 1_000 as a number
+        return None
+    try:
+        return float(cell)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _categories(side: _Side, column: Category) -> list[int]:
+    cells, positions = side.table.column(column.name), {value: i for i, value in enumerate(column.values)}
+    for row in side.rows.tolist():
+        if cells[row] is None:
+            refuse_cell(side.table, row, column.name, "has nothing", "Fill it, or leave out the row or the column.")
+        if str(cells[row]) not in positions:
+            refuse_cell(
+                side.table, row, column.name, f"has “{str(cells[row])[:40]}”, which no training row has",
+                "Leave out the row or the column, or train with a row like it.",
+            )  # fmt: skip
+    return [positions[str(cells[row])] for row in side.rows.tolist()]
+
+
+def _cells(side: _Side, encoding: Sequence[Number | Category]) -> pd.DataFrame:
+    """The cells in use, numbers as numbers."""
+    shown = side.table.part(side.rows)[[column.name for column in encoding]]
+    for column in encoding:
+        if isinstance(column, Number):
+            shown[column.name] = pd.Series([_shown(cell) for cell in shown[column.name]], dtype=object)
+    return shown
+
+
+def _shown(cell: Any) -> int | float:
+    number = float(cell)
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number

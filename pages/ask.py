@@ -1,0 +1,267 @@
+"""Ask: what would the model say of something that is in neither data set, and which training examples speak for it?
+
+The address has what is short: `from` the example one starts from, `text`, `row` or `edits` what was typed or changed,
+`about` the class that is asked about, `k` and `m` as on Evidence. Uploads and long texts are in the memory of this
+session alone: nothing is written anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+from PIL import Image
+
+from attribution.errors import InvalidInput
+from pages.shared import asked as drawn
+from pages.shared import chrome, elements, faces, figures, giving, links, methods, state, theme
+from pages.shared import evidence_columns as columns
+from pages.shared.elements import button, el, row
+from pages.shared.wording import escaped, noun
+
+if TYPE_CHECKING:
+    from attribution.answers import Evidence
+    from attribution.asking import Asked
+    from attribution.debugger import Debugger
+
+SIZES = (6, 12, 24, 48)
+TABS = ("Influence vs distance", "Score histogram")
+CHANGED = "What the edit changed"
+PROMPTS = {
+    "image": "Upload a picture, or start from an example and edit it.",
+    "text": "Type a text, or start from an example and change a word.",
+    "tabular": "Start from an example and change its values.",
+}
+NOT_KEPT = "Nothing of this is kept: no file is written, and it is forgotten with this tab."
+IN_ADDRESS = {
+    "image": "Edits stand in the address of this page, a picture never does.",
+    "text": "A short text stands in the address of this page, so that it can be shared.",
+    "tabular": "Changed values stand in the address of this page, so that they can be shared.",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the address asks, but for what is given; whatever it gets wrong is the default."""
+
+    of: str | None
+    about: str | None
+    k: int
+    method: str
+
+    def link(self, **changes: Any) -> str:
+        """The same question with something changed; what was typed stays."""
+        typed = {name: st.query_params.get(name) for name in ("text", "row", "edits")}
+        return links.ask(**{**vars(self), **typed, **changes})
+
+
+def question(debugger: Debugger) -> Question:
+    asked = st.query_params
+    about, k = asked.get("about"), asked.get("k", "")
+    return Question(
+        of=asked.get("from"),
+        about=about if about in debugger.classes else None,
+        k=int(k) if k.isdecimal() and len(k) < 4 and 1 <= int(k) <= max(SIZES) else 12,
+        method=methods.asked(debugger, asked.get("m")),
+    )
+
+
+# ── where one starts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def start(debugger: Debugger, at: Question) -> Question:
+    """Where it starts, with the other ways; a row starts from an example always."""
+    note = ""
+    if at.of is not None:
+        try:
+            debugger.item(at.of)
+        except InvalidInput as error:
+            at, note = replace(at, of=None), error.message
+    if at.of is None and debugger.modality == "tabular":
+        at = replace(at, of=_worst(debugger))
+    ways = []
+    if at.of is not None:
+        ways.append(el("span", f"Starts from {at.of}", cls="chip"))
+        ways.append(button("Its evidence", links.evidence(at.of)))
+        if debugger.modality != "tabular":
+            words = {"image": "Upload a picture instead", "text": "Start with nothing"}[debugger.modality]
+            ways.append(button(words, links.ask(about=at.about)))
+    else:
+        href = links.ask(_worst(debugger), about=at.about)
+        ways.append(button(f"Start from a {noun(debugger, 1)} of the data", href))
+    elements.draw(row(*ways), key="start")
+    if note:
+        st.info(escaped(note), icon=":material/link_off:")
+    return at
+
+
+def _worst(debugger: Debugger) -> str:
+    """The example to start from where nobody named one: the worst mistake, or else the first test example."""
+    mistakes = debugger.mistakes()
+    return mistakes[0].id if mistakes else debugger.id_at("test", 0)
+
+
+def draw_about(debugger: Debugger, at: Question) -> None:
+    st.session_state["ask_about"] = at.about
+    st.selectbox(
+        "Ask about",
+        list(debugger.classes),
+        index=None,
+        key="ask_about",
+        placeholder="The class it is predicted as",
+        on_change=_about_to_address,
+        width=360,
+    )
+
+
+def _about_to_address() -> None:
+    about = st.session_state["ask_about"]
+    if about is None:
+        st.query_params.pop("about", None)
+    else:
+        st.query_params["about"] = about
+
+
+# ── the answer ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@st.cache_resource(scope="session", max_entries=4, show_spinner="Reading it")
+def _read(_debugger: Debugger, _given: Any, index_id: str, digest: str) -> Asked:
+    return _debugger.read(_given)
+
+
+@st.cache_resource(scope="session", max_entries=8, show_spinner="Asking the training data")
+def _answer(
+    _debugger: Debugger, _asked: Asked, index_id: str, digest: str, about: int | None, k: int, method: str
+) -> Evidence:
+    return _debugger.ask(_asked, target="predicted" if about is None else about, k=k, method=method)
+
+
+@st.cache_resource(scope="session", max_entries=8, show_spinner=False)
+def _before(_debugger: Debugger, index_id: str, id: str, about: int, k: int, method: str) -> Evidence:
+    return _debugger.evidence(id, target=about, k=k, method=method)
+
+
+def _digest(given: Any) -> str:
+    """Names what was given, so that the same is not read twice."""
+    if isinstance(given, Image.Image):
+        return hashlib.sha256(f"{given.mode} {given.size}".encode() + given.tobytes()).hexdigest()
+    words = json.dumps(given, sort_keys=True, default=str) if isinstance(given, Mapping) else str(given)
+    return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def draw_answer(debugger: Debugger, at: Question, given: Any) -> None:
+    about = None if at.about is None else debugger.classes.index(at.about)
+    digest = _digest(given)
+    new = _read(debugger, given, debugger.index_id, digest)
+    with methods.preparing(debugger, at.method):
+        evidence = _answer(debugger, new, debugger.index_id, digest, about, at.k, at.method)
+    before = edited_from(debugger, at, evidence, digest)
+    if before is not None and at.of is not None:
+        seen = faces.face(debugger, at.of), faces.face_of(new.preview)
+        elements.draw(drawn.change(before.query, evidence.query, debugger.classes, seen), key="change")
+    columns.draw(
+        drawn.view(
+            evidence,
+            debugger.classes,
+            faces.face_of(new.preview),
+            show=lambda id: faces.face(debugger, id),
+            link=links.evidence,
+            sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
+            pills=methods.pills(debugger, at.method, lambda method: at.link(method=method)),
+        ),
+        key="asked",
+    )
+    if not evidence.is_zero:
+        draw_tabs(debugger, evidence, new, before)
+
+
+def _choice(text: str, href: str, current: bool) -> dict[str, Any]:
+    return {"text": text, "href": href, "current": current}
+
+
+def edited_from(debugger: Debugger, at: Question, evidence: Evidence, digest: str) -> Evidence | None:
+    """What the same question has for an answer before the edit; None where nothing was edited."""
+    if at.of is None:
+        return None
+    if digest == _digest(debugger.given(at.of)):
+        st.caption("Nothing is changed yet: this is the example as it is.")
+        return None
+    return _before(debugger, debugger.index_id, at.of, evidence.target_label, at.k, at.method)
+
+
+def draw_tabs(debugger: Debugger, evidence: Evidence, new: Asked, before: Evidence | None) -> None:
+    """Only the open tab is computed."""
+    if before is not None:
+        changes, distance, histogram = st.tabs((CHANGED, *TABS), key="ask_changes", on_change="rerun")
+        if changes.open:
+            with changes:
+                elements.draw(drawn.moved(debugger, before, evidence), key="moved")
+    else:
+        distance, histogram = st.tabs(TABS, key="ask_tab", on_change="rerun")
+    if distance.open:
+        with distance:
+            kinds = [kind for kind in debugger.distance_kinds if kind == "gradient" or kind in new.places]
+            kind = st.segmented_control("Distance", kinds, default=kinds[0], key="ask_distance", required=True)
+            plot = debugger.distance_plot(evidence, kind, new)
+            ids = [debugger.id_at("train", int(i)) for i in plot.positions]
+            st.plotly_chart(
+                figures.influence_distance(plot, evidence, ids, debugger.classes, theme.tokens()),
+                key="ask_plot",
+                theme=None,
+                config=figures.MODE_BAR,
+                alt=figures.influence_distance_alt(plot, evidence, debugger.classes),
+            )
+            st.text(plot.caption)
+    if histogram.open:
+        with histogram:
+            st.text(f"Does anything stand out? {evidence.standout.sentence}")
+            st.plotly_chart(
+                figures.score_histogram(evidence, debugger.classes, theme.tokens()),
+                key="ask_histogram",
+                theme=None,
+                config=figures.MODE_BAR,
+                alt=figures.score_histogram_alt(evidence),
+            )
+
+
+# ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def refused(error: InvalidInput) -> None:
+    """Why what was given cannot be asked about: the fields stay, to be mended."""
+    elements.draw(
+        el("div", el("h2", "This cannot be asked about"), el("p", *elements.prose(str(error))), cls="card state",
+           role="status"),
+        key="refused",
+    )  # fmt: skip
+
+
+def draw_page() -> None:
+    debugger = state.debugger()
+    chrome.header(debugger, [("Ask", None)])
+    st.title("Ask about something new", anchor=False)
+    if debugger.why_not_ask:
+        told = el("p", *elements.prose(debugger.why_not_ask))
+        headline = el("h2", "This project does not say how something new is read")
+        elements.draw(el("div", headline, told, cls="card state", role="status"), key="why_not")
+        chrome.footer(debugger)
+        return
+    st.caption(f"{PROMPTS[debugger.modality]} {NOT_KEPT} {IN_ADDRESS[debugger.modality]}")
+    at = start(debugger, question(debugger))
+    with state.drawn_errors():
+        try:
+            given = giving.given(debugger, at.of)
+            draw_about(debugger, at)
+            if given is not None:
+                draw_answer(debugger, at, given)
+        except InvalidInput as error:  # of what was given, and not of the workspace
+            refused(error)
+    chrome.footer(debugger)
+
+
+draw_page()

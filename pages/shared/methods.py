@@ -1,0 +1,61 @@
+"""The choice of method: what the address may name, the pills, and what is said where only TracIn can show something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, TypedDict
+
+import streamlit as st
+
+from pages.shared.evidence_columns import Choice
+
+if TYPE_CHECKING:
+    from attribution.debugger import Debugger
+
+DEFAULT = "tracin"
+
+
+class Pills(TypedDict):
+    """Two rows: the methods, and the layers the chosen one may sum over, if any."""
+
+    methods: list[Choice]
+    layers: list[Choice]
+
+
+def asked(debugger: Debugger, given: str | None) -> str:
+    """The method of an address; what is not offered is the default."""
+    return given if given is not None and given in debugger.method_choices else DEFAULT
+
+
+def pills(debugger: Debugger, method: str, link: Callable[[str], str]) -> Pills:
+    """link: the address of the same question by another method."""
+    chosen, layers = method.partition(":")[0], debugger.layer_choices
+    return {
+        "methods": [_choice(debugger.method_choices[m], link(m), m == chosen) for m in debugger.method_names],
+        "layers": [_choice(of, link(m), m == method) for m, of in layers.items() if method in layers],
+    }
+
+
+def preparing(debugger: Debugger, method: str) -> AbstractContextManager[None]:
+    """Says what the first question to a method waits for."""
+    if debugger.is_ready(method):
+        return nullcontext()
+    return st.spinner(f"Computing what {debugger.method_choices[method]} needs of all training examples, once")
+
+
+def split_by(debugger: Debugger, method: str) -> str:
+    """The method whose influence is split by layer, pixel and word: this one where it is such a sum, else TracIn."""
+    return method if debugger.splits(method) else DEFAULT
+
+
+def why_split_by(debugger: Debugger, method: str) -> str:
+    """Why the parts that are shown are not the method's own; "" where they are."""
+    if debugger.splits(method):
+        return ""
+    names = debugger.method_choices
+    return f"By {names[DEFAULT]}: what {names[method]} gives, by which the lists are ranked, cannot be split."
+
+
+def _choice(text: str, href: str, current: bool) -> Choice:
+    return {"text": text, "href": href, "current": current}
