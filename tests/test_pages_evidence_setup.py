@@ -352,7 +352,7 @@ def test_what_cannot_be_split_shows_how_tracin_splits_and_says_so(
     offer_a_cosine(debugger, monkeypatch)
     evidence_page(app, q=MISTAKE, m="cosine", tab="Feature breakdown")
     said = [text.value for text in app.text]
-    assert any(text.startswith("By TracIn: what cosine (GAS) gives") and "By TracIn, train:" in text for text in said)
+    assert any(text.startswith("What cosine (GAS) gives") and "TracIn’s. By TracIn, train:" in text for text in said)
     assert not any("the index estimates" in text for text in said)
 
 

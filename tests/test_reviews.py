@@ -234,7 +234,7 @@ def test_an_unknown_layer_is_refused_with_those_there_are(debugger: Debugger, of
 def test_what_is_unusual_for_all_layers_is_not_said_of_one(debugger: Debugger, of_the_worst: Evidence) -> None:
     found = debugger.evidence(of_the_worst.query.id, method="tracin:words")
     assert not found.standout.stands_out
-    assert "all layers together only" in found.standout.sentence
+    assert "for TracIn over all layers only" in found.standout.sentence
 
 
 @pytest.mark.parametrize("kind", ["words", "feature"])

@@ -69,7 +69,8 @@ dd.apart{font-weight:600}dd .mark{display:inline-block;width:1.2em}
 .bars .name{overflow-wrap:anywhere}.bars .strong{font-weight:600}.bars .number{text-align:right}
 .track{height:10px;background:var(--surface);border-radius:2px;overflow:hidden;display:flex}
 .track>i{display:block;background:var(--muted);min-width:1px}
-.question{display:flex;flex-wrap:wrap;gap:8px;margin-bottom:8px}
+.question{display:flex;flex-wrap:wrap;gap:8px;align-items:center;margin-bottom:8px}
+.question>.grey{min-width:3.5rem}
 .pill[aria-current]{border:2px solid var(--st-primary-color);font-weight:600}
 .note{border-left:4px solid var(--muted);background:var(--surface);padding:8px 12px;margin:10px 0}
 .note.caution{border-left:4px dashed var(--text)}

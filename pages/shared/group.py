@@ -240,9 +240,11 @@ def question_sentence(evidence: GroupEvidence, classes: Sequence[str]) -> str:
     about = set(evidence.asked)
     target = f"“{classes[about.pop()]}”" if len(about) == 1 else f"{len(about)} classes"
     what = "the class each is predicted as" if evidence.target == "predicted" else "the label of each"
+    score = (
+        "the cosine with the sum of their gradients" if evidence.unit == "cosine" else "the sum of the scores for each"
+    )
     return (
-        f"What pushed the model toward {what}, {target}, for all {len(evidence.items):,} together? A score is the sum "
-        "of the scores for each."
+        f"What pushed the model toward {what}, {target}, for all {len(evidence.items):,} together? A score is {score}."
     )
 
 

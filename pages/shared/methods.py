@@ -53,8 +53,8 @@ def why_split_by(debugger: Debugger, method: str) -> str:
     """Why the parts that are shown are not the method's own; "" where they are."""
     if debugger.splits(method):
         return ""
-    names = debugger.method_choices
-    return f"By {names[DEFAULT]}: what {names[method]} gives, by which the lists are ranked, cannot be split."
+    chosen, default = debugger.method_choices[method], debugger.method_choices[DEFAULT]
+    return f"What {chosen} gives, by which the lists are ranked, cannot be split, so the parts are {default}’s."
 
 
 def _choice(text: str, href: str, current: bool) -> Choice:
