@@ -327,6 +327,7 @@ def test_the_list_of_mistakes_is_walked_by_keyboard(tab: Page, address: str) -> 
     tab.keyboard.press("ArrowDown")
     second = tab.locator(".tile").nth(1)
     second.locator("xpath=self::*[@aria-selected='true']").wait_for()
-    assert tab.locator("aside h2").inner_text() == second.get_attribute("data-id")
+    mistake = str(second.get_attribute("data-id"))
+    assert tab.locator("aside h2").inner_text() == mistake
     tab.keyboard.press("Enter")
-    tab.wait_for_url(f"{address}/evidence?q={second.get_attribute('data-id')}*")
+    tab.wait_for_url(f"{address}/evidence?q={mistake}*")
