@@ -320,6 +320,16 @@ def test_a_link_keeps_the_open_tab_and_the_list_one_walks_through(app: AppTest) 
     assert kept == {"tab": "Score histogram", "sort": "margin", "true": "Shirt", "k": "6", "of": MISTAKE}
 
 
+def test_who_flags_is_not_what_the_nearest_are_nearest_by(app: AppTest) -> None:
+    page = evidence_page(app, q=MISTAKE, tab="Nearest", by="Ada", nearest_by="feature")
+    assert page.segmented_control(key="nearest_by").value == "feature"
+    assert app.query_params["by"] in ("Ada", ["Ada"])
+    kept = asked(view(app)["columns"][0]["cards"][0]["href"])
+    assert {"tab": "Nearest", "by": "Ada", "nearest_by": "feature"}.items() <= kept.items()
+    page.segmented_control(key="nearest_by").set_value("pixel").run()
+    assert app.query_params["by"] in ("Ada", ["Ada"])
+
+
 def test_a_training_picture_leads_back_to_the_mistake_it_was_listed_for(app: AppTest) -> None:
     evidence_page(app, q=MISTAKE)
     card = view(app)["columns"][0]["cards"][0]

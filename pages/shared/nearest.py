@@ -28,7 +28,9 @@ WORDS = {
 
 def draw(debugger: Debugger, evidence: Evidence, link: Callable[[str], str]) -> None:
     kinds = list(debugger.nearest_kinds)
-    kind = st.segmented_control("Nearest by", kinds, default=kinds[0], key="by", bind="query-params", required=True)
+    kind = st.segmented_control(
+        "Nearest by", kinds, default=kinds[0], key="nearest_by", bind="query-params", required=True
+    )
     with state.drawn_errors():
         found = debugger.nearest(evidence, kind)
     listed = {row.item.id for row in (*evidence.proponents, *evidence.opponents)}
