@@ -27,7 +27,7 @@ from attribution.examples import Preview
 from attribution.status import StepStatus
 from pages.shared import evidence_columns as columns
 from pages.shared import jobs as shown_jobs
-from pages.shared import state
+from pages.shared import state, wording
 from tests import fakes
 
 MISTAKE = "test:642"  # a Shirt that the stand-in calls a T-shirt/top
@@ -403,7 +403,7 @@ def test_a_table_row_shows_all_its_cells_and_a_card_the_first(app: AppTest, monk
     [(99.88, "99.8th"), (99.998, "99.99th"), (99.99, "99.99th"), (100.0, "99.99th"), (99.9, "99.90th"), (50, "50.0th")],
 )
 def test_a_percentile_is_never_rounded_up_to_a_hundred(percentile: float, text: str) -> None:
-    assert columns.percentile_text(percentile) == text
+    assert wording.percentile(percentile) == text
 
 
 # ── setup ────────────────────────────────────────────────────────────────────────────────────────────────────────────
