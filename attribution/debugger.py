@@ -560,8 +560,8 @@ class Debugger:
         """Which columns of the listed rows make them influential; raises `Unsuited` where there are no columns."""
         if self.columns is None:
             raise Unsuited("The examples are not rows of numbers, so there are no columns to compare.")
-        weights = self._scorer(evidence.method).weights.tolist()
-        return self.columns.influence(evidence, self._source, weights)
+        scorer = self._scorer(evidence.method)
+        return self.columns.influence(evidence, self._source, scorer.weights.tolist(), scorer.counted)
 
     def score_test_set(
         self, *, target: str = "label", method: str = "tracin", measure: Measure = "loss"

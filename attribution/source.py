@@ -230,12 +230,20 @@ class IndexedRun:
         return {parameter: block.name for block in blocks for parameter in block.parameters}
 
     def influence_gradients(
-        self, rows: NDArray[np.int64], query: tuple[Inputs, int], measure: Measure, weights: Sequence[float]
+        self,
+        rows: NDArray[np.int64],
+        query: tuple[Inputs, int],
+        measure: Measure,
+        weights: Sequence[float],
+        counted: NDArray[np.bool_],
     ) -> NDArray[np.float32]:
-        """∂(influence of a training row on a query)/∂(that row's input) for some rows, (n, …)."""
+        """∂(influence of a training row on a query)/∂(that row's input) for some rows, (n, …).
+
+        counted (layers,): which layers are in the influence.
+        """
         with self._lock:
             engines = [engine for engine, _ in self._opened]
-            tracked = [p for block in engines[0].blocks for p in block.parameters]
+            tracked = list(self._layer_of(counted))
             train = Point(self._train.inputs(rows), self._train.labels(rows), self._task.losses)
             models = [engine.model for engine in engines]
             return influence_gradients(models, weights, tracked, train, self._point(query, measure))

@@ -15,7 +15,7 @@ from tests import disk
 
 # From the ground up: a module imports from its own line and the lines before it.
 ORDER = (
-    "errors progress files",
+    "errors progress files wording",
     "examples scores uploads edits",
     "decisions",
     "flags",
@@ -62,7 +62,7 @@ ALONE = {
 }
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
-    "errors", "progress", "files", "examples", "scores", "uploads", "edits", "decisions", "flags", "changes",
+    "errors", "progress", "files", "wording", "examples", "scores", "uploads", "edits", "decisions", "flags", "changes",
     "comparing", "project", "data", "given", "answers",
 }  # fmt: skip
 
