@@ -255,6 +255,15 @@ def _per_cent(share: float) -> str:
     return f"{min(100 * share, 99.9):.1f}"
 
 
+# What an axis calls each kind of distance.
+DISTANCE_NAMES = {
+    "words": "distance by shared words (1 − BM25, as a share of its bound)",
+    "pixel": "distance between the pictures (pixels)",
+    "feature": "distance in the model's last hidden features",
+    "gradient": "distance between the loss gradients (1 − cosine)",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class DistancePlot:
     """Influence against distance for a sample of the training set that holds every listed example.

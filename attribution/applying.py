@@ -10,7 +10,7 @@ stand in one folder and know each other by name: moved together, they stay what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -89,11 +89,13 @@ def applied_project(origin: Workspace, project: Project, applied: Mapping[str, A
     examples = examples_of(origin, str(applied.get("run"))).train
     changes.require(examples)
     rows, labels = changes.applied(examples)
-    train, shown = Applied(project.train, rows, labels), project.preview
+    train = Applied(project.train, rows, labels)
 
-    def preview(dataset: Any, i: int) -> Any:
-        assert shown is not None
-        return shown(project.train, dataset.of(i)) if dataset is train else shown(dataset, i)
+    def of_the_original(said: Callable[[Any, int], Any] | None) -> Callable[[Any, int], Any] | None:
+        """A function of a data set and a row, asked of the data set that it was written for."""
+        if said is None:
+            return None
+        return lambda dataset, i: said(project.train, dataset.of(i)) if dataset is train else said(dataset, i)
 
     return replace(
         project,
@@ -101,5 +103,6 @@ def applied_project(origin: Workspace, project: Project, applied: Mapping[str, A
         train_ids=[examples.ids[i] for i in rows],
         checkpoints=(),
         noise=None,  # the labels are what the other workspace made of it, and of the decisions
-        preview=None if shown is None else preview,
+        preview=of_the_original(project.preview),
+        notes=of_the_original(project.notes),
     )

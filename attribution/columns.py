@@ -41,7 +41,8 @@ class Columns:
             return None
         every = -(-len(train) // _MOST)
         values = _numbers(train.inputs(slice(0, len(train), every)))
-        return Columns(splits, names, values.mean(0), values.std(0))
+        varies = np.ptp(values, axis=0) > 0  # where it does not, the deviation would be what rounding left
+        return Columns(splits, names, values.mean(0), np.where(varies, values.std(0), 0.0))
 
     def __init__(
         self,
@@ -72,9 +73,9 @@ class Columns:
     def influence(
         self, evidence: Evidence, source: IndexedRun, weights: Sequence[float], counted: NDArray[np.bool_]
     ) -> ColumnInfluence:
-        """Which columns make the listed rows influential; `weights` (C,) are the method's of the checkpoints, and
-        `counted` (layers,) the layers it sums over.
+        """Which columns make the listed rows influential.
 
+        weights (C,), counted (layers,): the method's, of the checkpoints and the layers that it sums over.
         Raises `Unsuited` where the model has no second derivative.
         """
         item = evidence.query
@@ -82,7 +83,8 @@ class Columns:
         query = self._splits[item.split].inputs([item.position]), evidence.target_label
         rows = np.array([row.item.position for row in listed], np.int64)
         signs = np.sign([row.score for row in listed])
-        gradient = source.influence_gradients(rows, query, "loss", weights, counted) * signs[:, None] * self.deviation
+        found = source.influence_gradients(rows, query, "loss", weights, counted)
+        gradient = found * signs[:, None] * self.deviation
         against = source.input_gradient(query, "margin") * self.deviation
         ids = tuple(row.item.id for row in listed)
         return ColumnInfluence(self.names, ids, gradient, self.unusual("train", rows), -against)

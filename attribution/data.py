@@ -8,7 +8,7 @@ Any map-style data set serves as well; this is for those that Whence reads itsel
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -43,11 +43,13 @@ class Data:
 def is_held_out(n: int, share: float, seed: int) -> NDArray[np.bool_]:
     """(n,) whether a row is kept for testing.
 
-    Its own number decides, not the others': rows that are appended later move none between the splits.
+    Its own number decides, not the others': rows that are appended later move none between the splits. A checksum
+    would not do for a hash: of a linear one, the halves that two seeds draw are the same or each other's rest.
     """
     if not 0 < share < 1:
         raise InvalidInput(f"A share of {share:g} of the rows cannot be kept for testing.", "Use a share in (0, 1).")
-    drawn = np.array([zlib.crc32(f"{seed}:{i}".encode()) for i in range(n)], np.float64) / 2**32
+    hashes = b"".join(hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8).digest() for i in range(n))
+    drawn = np.frombuffer(hashes, "<u8") / 2**64
     return drawn < share
 
 

@@ -101,7 +101,7 @@ def _classifier(fitted: Any) -> list[nn.Module]:
         return _of_two_or_more([_linear(np.atleast_2d(fitted.coef_), bias)])
     if kind == "MLPClassifier":
         _require_fitted(fitted, "coefs_")
-        if len(fitted.classes_) > 2 and fitted.out_activation_ != "softmax":
+        if fitted.n_outputs_ > 1 and fitted.out_activation_ != "softmax":
             raise Unsuited("This MLPClassifier gives several labels at once.", "Pass one that gives one label.")
         layers: list[nn.Module] = []
         for weight, bias in zip(fitted.coefs_, fitted.intercepts_, strict=True):

@@ -85,11 +85,11 @@ def _read_file(path: Path) -> Table:
     try:
         if path.is_dir():
             return _read_directory(path)
-        if path.suffix in (".csv", ".tsv", ".txt"):
+        if path.suffix.lower() in (".csv", ".tsv", ".txt"):
             return Table(path.name, _plain(_read_csv(path)))
-        if path.suffix in (".parquet", ".pq"):
+        if path.suffix.lower() in (".parquet", ".pq"):
             return Table(path.name, _plain(pd.read_parquet(path)))
-    except (OSError, ValueError, UnicodeDecodeError, pa.ArrowException) as error:  # pandas' own are ValueErrors
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:  # pandas' own are ValueErrors
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise InvalidInput(
             f"{path.name} cannot be read: {first.rstrip('.')}.", "Save it again, a CSV as UTF-8 with a header."
@@ -104,7 +104,12 @@ def _read_csv(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8-sig") as file:
         header = file.readline()
     separator = max(",;\t", key=header.count)
-    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", engine="c")
+    # The header is read as a row like others: pandas would rename what stands twice in it, and where rows have more
+    # cells than it take the first of them for an index, which moves every cell below another name.
+    cells = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    frame = cells.iloc[1:].reset_index(drop=True)
+    frame.columns = pd.Index([name or f"Unnamed: {i}" for i, name in enumerate(cells.iloc[0])], dtype=object)
+    return frame
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
@@ -141,7 +146,8 @@ def _read_directory(folder: Path) -> Table:
 
 def _class_names(folder: Path) -> dict[str, Sequence[str]]:
     features = json.loads((folder / "dataset_info.json").read_text()).get("features") or {}
-    return {name: kind["names"] for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
+    described = {name: kind for name, kind in features.items() if isinstance(kind, Mapping)}  # a list's is a list
+    return {name: kind["names"] for name, kind in described.items() if kind.get("_type") == "ClassLabel"}
 
 
 # --- labels and ids ---------------------------------------------------------------------------------------------------
@@ -162,6 +168,13 @@ def labels_of(
         if None in values:
             refuse_cell(table, values.index(None), column, "has no label", "Leave the row out, or label it.")
     named = classes or tables[0].class_names.get(column)
+    for table in tables[1:]:
+        if not classes and table.class_names.get(column, named) != named:
+            raise InvalidInput(
+                f"The column “{column}” of {table.name} has other classes than that of {tables[0].name}, or in another "
+                "order.",
+                "Save both with the same ClassLabel.",
+            )
     if named is None:
         names = _in_order({str(value) for value in given[0]}, tables[0], column)
         numbers = {name: i for i, name in enumerate(names)}

@@ -83,7 +83,10 @@ def sample(groups: NDArray[np.int64], kept: NDArray[np.bool_], most: int, *, see
 def lay_out(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, F) → (n, 2), the same for the same features; the middle is 0 and the farthest coordinate 1."""
     n = len(features)
+    if not np.ptp(features, axis=0).any():  # nothing to lay out by: all are one point
+        return np.zeros((n, 2), np.float32)
     components = PCA(min(COMPONENTS, *features.shape), random_state=0, svd_solver="randomized").fit_transform(features)
+    components = np.pad(components, ((0, 0), (0, max(0, 2 - components.shape[1]))))
     perplexity = min(float(_RECIPE["perplexity"]), max(1.0, (n - 1) / 3))
     found = TSNE(init="pca", perplexity=perplexity, max_iter=_RECIPE["steps"], random_state=0).fit_transform(components)
     found = found - found.mean(0)
@@ -128,10 +131,11 @@ class Landscape:
         total = self._debugger.n_train + self._debugger.n_test
         if len(self) == total:
             return f"All {total:,} training and test examples."
-        return (
-            f"{len(self):,} of {total:,} examples: every mistake on the test set, and a sample of the rest with each "
-            "class in its proportion."
-        )
+        missed = int(((self.predicted != self.labels) & self.is_test).sum())
+        what = "every mistake on the test set, and a sample of the rest"
+        if missed < self._debugger.n_mistakes:
+            what = "a sample of the mistakes on the test set"
+        return f"{len(self):,} of {total:,} examples: {what} with each class in its proportion."
 
     @cached_property
     def self_influence(self) -> NDArray[np.float32]:

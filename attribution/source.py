@@ -239,7 +239,7 @@ class IndexedRun:
     ) -> NDArray[np.float32]:
         """∂(influence of a training row on a query)/∂(that row's input) for some rows, (n, …).
 
-        counted (layers,): which layers are in it.
+        counted (layers,): which layers are in the influence.
         """
         with self._lock:
             engines = [engine for engine, _ in self._opened]

@@ -158,8 +158,8 @@ def _evidence(debugger: Debugger, mistake: Item) -> Step:
     said = f"“{debugger.classes[mistake.predicted]}”"
     sentence = (
         f"These {len(rows)} training {nouns(debugger.modality, len(rows))} pushed hardest toward {said}. Labels "
-        f"flipped on purpose among them: {planted}; by chance it would be {by_chance:.1f}. Of the {LOOKED_AT} closest "
-        "calls this one has most."
+        f"flipped on purpose among them: {planted}; by chance it would be {by_chance:.1f}. Of the "
+        f"{min(LOOKED_AT, debugger.n_mistakes)} closest calls this one has most."
     )
     return Step("evidence", 35, "Who taught it that", sentence)
 

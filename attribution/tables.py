@@ -208,7 +208,9 @@ def _encoding(train: _Side, column: str, is_category: bool, standardise: bool) -
         if not standardise:
             return Number(column)
         numbers = np.array(_numbers(train, column))
-        return Number(column, float(numbers.mean()), float(numbers.std()) or 1.0)  # a constant column becomes 0
+        if not np.ptp(numbers):  # its deviation is what rounding left, which would make numbers of any size
+            return Number(column, float(numbers[0]))
+        return Number(column, float(numbers.mean()), float(numbers.std()))
     values = sorted({str(cell) for cell in there})
     if len(values) > _MOST_CATEGORIES and not is_category:
         raise InvalidInput(

@@ -78,9 +78,9 @@ def word_pairs(
 ) -> NDArray[np.float32] | None:
     """The influence through the word embeddings by pair of positions, (T, T'), of one training text and one query.
 
-    None where the words' table is not among the tracked parameters.
+    None where the words' table is not among the tracked parameters, or the model reads vectors instead.
     """
-    if word_table(models[0], tracked) is None:
+    if word_table(models[0], tracked) is None or _vectors(train.inputs) is not None:
         return None
     total = np.zeros(1)
     for model, weight in zip(models, weights, strict=True):

@@ -22,6 +22,7 @@ from attribution.errors import InvalidInput
 MOST_BYTES = 5_000_000
 MOST_PIXELS = 20_000_000  # 60 MB of RGB while it is decoded
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_ORIENTATION = 0x0112  # of EXIF: 1 is upright, 2 to 8 are turned or mirrored
 _READ = "Give a PNG, JPEG, WebP, BMP or GIF."
 
 
@@ -46,8 +47,8 @@ def read_picture(data: bytes) -> Upload:
         width, height = opened.size
         if width * height > MOST_PIXELS:
             raise _too_large(f"{width:,} × {height:,} pixels")
-        frames = getattr(opened, "n_frames", 1) if opened.format in ("GIF", "WEBP", "PNG") else 1
         try:
+            frames = getattr(opened, "n_frames", 1) if opened.format in ("GIF", "WEBP", "PNG") else 1
             opened.load()
         except Exception as error:  # Pillow's decoders raise a dozen kinds
             raise InvalidInput(
@@ -55,7 +56,7 @@ def read_picture(data: bytes) -> Upload:
             ) from error
         upright = ImageOps.exif_transpose(opened)
     picture, remarks = _without_transparency(upright)
-    if upright.size != (width, height) or _orientation(opened) != 1:
+    if opened.getexif().get(_ORIENTATION) in range(2, 9):  # other numbers mean nothing, and nothing is turned
         remarks = ["It was turned upright, as its EXIF data say.", *remarks]
     if frames > 1:
         remarks = [f"It is animated: only the first of its {frames:,} frames was read.", *remarks]
@@ -95,10 +96,6 @@ def _looks_like(data: bytes) -> str:
     kinds = {b"%pdf": "a PDF", b"pk\x03\x04": "a ZIP archive", b"ii*\0": "a TIFF", b"mm\0*": "a TIFF"}
     found = [name for head, name in kinds.items() if start.startswith(head)]
     return f": it is {found[0]}" if found else ""
-
-
-def _orientation(picture: Image.Image) -> int:
-    return int(picture.getexif().get(0x0112, 1))
 
 
 def _without_transparency(picture: Image.Image) -> tuple[Image.Image, list[str]]:

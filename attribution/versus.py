@@ -68,9 +68,12 @@ class Versus:
                 ("oppose", self.shared_opposes, first.opponents, second.opponents),
             )
         ]
+        shared = f"The two share {sides[0]} and {sides[1]}."
+        if np.isnan(self.agreement):
+            return f"{shared} Over the {self.compared:,} training examples of both their influences do not vary."
         return (
-            f"The two share {sides[0]} and {sides[1]}. Over the {self.compared:,} training examples of both their "
-            f"influences have the rank correlation {self.agreement:+.2f}."
+            f"{shared} Over the {self.compared:,} training examples of both their influences have the rank correlation "
+            f"{self.agreement:+.2f}."
         )
 
 

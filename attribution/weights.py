@@ -75,7 +75,8 @@ def sha256_of(weights: Weights) -> str | None:
     if isinstance(weights, Path):
         file = _file(weights)
         return file_sha256(file) if file.is_file() else None
-    return hashlib.sha256(save({name: value.contiguous() for name, value in weights.items()})).hexdigest()
+    own = {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}  # some are tied
+    return hashlib.sha256(save(own)).hexdigest()
 
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # where trainers keep the weights beside their own state

@@ -2,9 +2,9 @@
 
 The address says everything: `q` the example, `target` the question (predicted label or true label), `k` how many a
 side, `m` the method, `true`, `pred` and `sort` the list that n and p walk through, `tab` and `distance` the open chart,
-`without` the training examples that are ticked to be left out, `by` who flags. The page reads it, asks the debugger
-once (remembered per question), draws the two columns and what leaving out is predicted to do, and computes only the
-open tab.
+`nearest_by` what the nearest are nearest by, `without` the training examples that are ticked to be left out, `by` who
+flags. The page reads it, asks the debugger once (remembered per question), draws the two columns and what leaving out
+is predicted to do, and computes only the open tab.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ TARGETS = ("predicted", "label")
 SIZES = (6, 12, 24, 48)
 TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Nearest", "Table")
 NOTHING_LISTED = "No training example supports or opposes this, so there is nothing to look into."
-DEFAULTS = (None, TABS[0], "pixel", column_charts.HIGHER)  # of tab, distance and measure: left out of the address
+DEFAULTS = (
+    None,
+    TABS[0],
+    "pixel",
+    column_charts.HIGHER,
+)  # of tab, distance, nearest_by, measure: left out of the address
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Selection:
         """The same view with something changed; the open tab stays open, and the distance it shows stays chosen."""
         at = replace(self, **changes)
         href = links.evidence(**vars(at))
-        kept = {name: st.query_params.get(name) for name in ("tab", "distance", "by", "measure")}
+        kept = {name: st.query_params.get(name) for name in ("tab", "distance", "nearest_by", "measure")}
         return href + "".join(f"&{name}={quote(value)}" for name, value in kept.items() if value not in DEFAULTS)
 
     def evidence_of(self, id: str) -> str:

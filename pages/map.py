@@ -20,7 +20,7 @@ from pages.shared import audits, chrome, links, state, theme
 from pages.shared import landscape_figures as figures
 from pages.shared.elements import Element, button, draw, el, prose, row
 from pages.shared.jobs import draw_job, draw_start
-from pages.shared.wording import counted, noun
+from pages.shared.wording import counted, noun, snippet
 
 if TYPE_CHECKING:
     from attribution.debugger import Debugger
@@ -162,15 +162,10 @@ def tile(debugger: Debugger, found: Landscape, i: int) -> Element:
     id_, label, predicted = found.ids[i], debugger.classes[found.labels[i]], debugger.classes[found.predicted[i]]
     wrong = label != predicted
     words = f"{id_}: labelled {label}, predicted {predicted}"
-    src = state.thumb_src(debugger, id_)
-    face = el("img", src=src, alt=words, cls="thumb", loading="lazy") if src else el("span", _brief(debugger, id_))
+    src, brief = state.thumb_src(debugger, id_), snippet(state.preview_words(debugger, id_), 60)
+    face = el("img", src=src, alt=words, cls="thumb", loading="lazy") if src else el("span", brief)
     mark = [el("small", f"{theme.WRONG_GLYPH} {predicted}", cls="opposes" if found.is_test[i] else "flagged")] * wrong
     return el("a", face, *mark, href=links.evidence(id_), cls="card", title=words)
-
-
-def _brief(debugger: Debugger, id_: str) -> str:
-    words = state.preview_words(debugger, id_)
-    return words if len(words) <= 60 else words[:60] + "…"
 
 
 def draw_table(debugger: Debugger, found: Landscape, rows: list[int]) -> None:

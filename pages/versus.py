@@ -18,7 +18,7 @@ from attribution.errors import AttributionError
 from attribution.status import workspace_status
 from attribution.versus import TOP, Judged, Pair, Versus
 from attribution.workspace import Workspace
-from pages.shared import chrome, figures, links, state, theme
+from pages.shared import chrome, faces, figures, links, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, button, chip, draw, el, prose, row
 from pages.shared.wording import escaped, share
@@ -257,7 +257,7 @@ def evidence_view(debugger: Debugger, evidence: Evidence, asked: Asked, shared: 
     view = columns.view(
         replace(evidence, proponents=listed[0], opponents=listed[1]),
         debugger.classes,
-        show=lambda id: _face(debugger, id),
+        show=lambda id: faces.face(debugger, id),
         link=lambda id: asked.href(id=id, among=None, target="label"),
         questions=(),
         sizes=(),
@@ -271,16 +271,6 @@ def evidence_view(debugger: Debugger, evidence: Evidence, asked: Asked, shared: 
             if each.item.id in shared:
                 card["chips"] = [*card["chips"], {"kind": "decided", "text": "in both"}]
     return view
-
-
-def _face(debugger: Debugger, id: str) -> columns.Face:
-    src = state.preview_src(debugger, id)
-    if src:
-        return {"src": src}
-    preview = debugger.preview(id)
-    if preview.row:
-        return {"row": [[name, str(value)] for name, value in preview.row.items()]}
-    return {"text": preview.text}
 
 
 # --- influence against distance ---------------------------------------------------------------------------------------

@@ -685,11 +685,11 @@ _MODEL_FAULTS = {
     ),
     "a loss that is divided by the batch": (
         "OPTIONS['loss'] = lambda x, y: nn.functional.cross_entropy(x, y, reduction='none') / len(y)",
-        r"The loss of train:\d is [\d.]+ alone and [\d.]+ among 4 examples\. Use reduction='none'",
+        r"The loss of train:\d is [\d.e-]+ alone and [\d.e-]+ among 4 examples\. Use reduction='none'",
     ),
     "a mean for every example": (
         "OPTIONS['loss'] = lambda x, y: nn.functional.cross_entropy(x, y).expand(len(y))",
-        r"The loss of train:\d is [\d.]+ alone and [\d.]+ among 4 examples\.",
+        r"The loss of train:\d is [\d.e-]+ alone and [\d.e-]+ among 4 examples\.",
     ),
     "a loss that raises": (
         "OPTIONS['loss'] = lambda x, y: x[:, 7]",
@@ -697,11 +697,11 @@ _MODEL_FAULTS = {
     ),
     "random numbers in eval mode": (
         f"{_OWN}\nOwn.between = lambda self, h: nn.functional.dropout(h + 5, 0.5, training=True)",
-        r"The loss of train:\d is [\d.]+ and, in the same batch once more, [\d.]+: the model draws random numbers",
+        r"The loss of train:\d is [\d.]+ and, in the same batch once more, [\d.e-]+: the model draws random numbers",
     ),
     "a model that remembers": (
         f"{_OWN}\nOwn.between = lambda self, h: h + 5 * self.seen.add_(1)",
-        r"The loss of train:\d is .* once more, [\d.]+: the model draws random numbers, or remembers",
+        r"The loss of train:\d is .* once more, [\d.e-]+: the model draws random numbers, or remembers",
     ),
     "training mode while it predicts": (
         f"{_OWN}\nOwn.between = lambda self, h: self.norm.train()(h)",
@@ -713,11 +713,11 @@ _MODEL_FAULTS = {
     ),
     "a layer that mixes the batch": (
         f"{_OWN}\nOwn.between = lambda self, h: h + 5 * h.sum(0)",
-        r"The loss of train:\d is [\d.]+ alone and [\d.]+ among 4 examples\. Use reduction='none', divide by nothing",
+        r"The loss of train:\d is [\d.e-]+ alone and [\d.e-]+ among 4 examples\. Use reduction='none', divide by nothing",
     ),
     "another way for large batches": (
         f"{_OWN}\nOwn.between = lambda self, h: h + (5 if len(h) < 20 else 10)",
-        r"The loss of train:\d is [\d.]+ among 4 examples and [\d.]+ among 48 examples\.",
+        r"The loss of train:\d is [\d.e-]+ among 4 examples and [\d.e-]+ among 48 examples\.",
     ),
     "outputs that are detached": (
         f"{_OWN}\nOwn.forward = torch.no_grad()(Own.forward)",
@@ -793,7 +793,7 @@ def test_a_layer_in_which_examples_influence_each_other(tmp_path: Path) -> None:
         "OPTIONS['model'] = Mixed",
     )
     answer = disk.whence("train", project, "--workspace", tmp_path / "work")
-    assert_refused(answer, r"^The loss of train:\d is [\d.]+ alone and [\d.]+ among 4 examples\.")
+    assert_refused(answer, r"^The loss of train:\d is [\d.e-]+ alone and [\d.e-]+ among 4 examples\.")
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

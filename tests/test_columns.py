@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from attribution.columns import Columns
 from attribution.debugger import Debugger
 from attribution.errors import Unsuited
 from attribution.examples import Examples
+from attribution.methods import over_layers
 from attribution.project import Project
 from attribution.task import Split, Task
 from attribution.workspace import Workspace
@@ -40,8 +42,11 @@ def project():
 
 @pytest.fixture(scope="module")
 def debugger(tmp_path_factory: pytest.TempPathFactory) -> Debugger:
-    folder = tmp_path_factory.mktemp("rows")
-    (folder / "rows.py").write_text(PROJECT)
+    return built(tmp_path_factory.mktemp("rows"), PROJECT)
+
+
+def built(folder: Path, code: str) -> Debugger:
+    (folder / "rows.py").write_text(code)
     workspace = Workspace(folder / "work")
     project = pipeline.record_project(workspace, folder / "rows.py")
     for step in (pipeline.train, pipeline.embed, pipeline.index):
@@ -68,7 +73,7 @@ def columns_of(values: Tensor, names: tuple[str, ...] | None = None, **options: 
 
 
 def test_distances_from_the_mean_are_in_standard_deviations() -> None:
-    values = torch.tensor([[0.0, 10.0], [2.0, 10.0], [4.0, 10.0], [6.0, 10.0]])
+    values = torch.tensor([[0.0, 0.1], [2.0, 0.1], [4.0, 0.1], [6.0, 0.1]] * 3)
     columns = columns_of(values)
     assert columns is not None
     assert columns.names == ("column 0", "column 1")
@@ -137,6 +142,19 @@ def test_the_gradient_is_the_central_difference_of_the_strength_in_standard_devi
             unit = step * deviation * np.eye(3)[j]
             slope = (strength(unit) - strength(-unit)) / (2 * step)
             assert found.gradient[i, j] == pytest.approx(slope, rel=1e-3, abs=1e-7)
+
+
+def test_the_gradients_of_the_layers_are_parts_of_that_of_all(tmp_path: Path) -> None:
+    deep = "lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))"
+    opened = built(tmp_path, PROJECT.replace("lambda: nn.Linear(3, 2)", deep))
+    evidence = opened.evidence("test:3", k=4)
+    parts = [
+        opened.column_influence(replace(evidence, method=over_layers("tracin", layer))).gradient
+        for layer in opened.layers
+    ]
+    assert len(parts) == 2
+    assert np.allclose(sum(parts), opened.column_influence(evidence).gradient, rtol=1e-4, atol=1e-7)
+    assert not np.allclose(parts[0], parts[1])
 
 
 def test_the_log_odds_of_a_linear_model_grow_by_its_coefficients_whatever_the_query(debugger: Debugger) -> None:

@@ -123,12 +123,16 @@ def test_the_options_of_a_project_build_a_new_module_each_time_and_hold_its_weig
             make_pipeline(PolynomialFeatures(), LogisticRegression()),
             "^A pipeline with PolynomialFeatures has no exact torch counterpart here. Apply that step to the data",
         ),
+        (
+            MLPClassifier(tol=10, n_iter_no_change=1).fit(np.eye(4), np.eye(4, 2, dtype=int)),
+            "^This MLPClassifier gives several labels",
+        ),
         (make_pipeline(MinMaxScaler(clip=True), LogisticRegression()), "^A pipeline with MinMaxScaler has no exact"),
     ],
 )  # fmt: skip
 def test_what_has_no_counterpart_is_refused(estimator: Any, said: str) -> None:
     with pytest.raises(Unsuited, match=said):
-        fitted(estimator, "three")
+        module_of(estimator) if hasattr(estimator, "coefs_") else fitted(estimator, "three")
 
 
 @pytest.mark.parametrize("estimator", [LogisticRegression(), MLPClassifier(), make_pipeline(StandardScaler())])

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from playwright.sync_api import Locator, Page, sync_playwright
 
 from attribution import pipeline
@@ -132,6 +133,13 @@ def test_the_model_reads_standardised_columns_and_people_see_them_as_they_are(da
     assert shown[hospital.CHILD] in ("yes", "no")
 
 
+def test_a_word_that_is_neither_yes_nor_no_is_refused(data: hospital.Admissions) -> None:
+    row = data.train.row(0)
+    assert torch.equal(data.read(row), data.train[0][0])
+    with pytest.raises(InvalidInput, match="“female” is “Yes”, and is told by yes or no"):
+        data.read({**row, "female": "Yes"})
+
+
 # ── what can be asked for ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -142,7 +150,10 @@ def test_both_models_are_there_and_no_other() -> None:
         demo_project("hospital", DemoOptions(model="forest"))
 
 
-@pytest.mark.parametrize(("demo", "asked"), [("hospital", {"full": True}), ("fashion", {"model": "mlp"})])
+@pytest.mark.parametrize(
+    ("demo", "asked"),
+    [("hospital", {"full": True}), ("fashion", {"model": "mlp"}), ("fashion-rbf", {"model": "mlp"})],
+)
 def test_an_option_that_a_demo_does_not_have_is_refused(demo: str, asked: dict[str, object]) -> None:
     with pytest.raises(InvalidInput, match=f"The demo “{demo}” has no option --"):
         demo_project(demo, DemoOptions(**asked))  # type: ignore[arg-type]
@@ -327,6 +338,7 @@ def test_the_list_of_mistakes_is_walked_by_keyboard(tab: Page, address: str) -> 
     tab.keyboard.press("ArrowDown")
     second = tab.locator(".tile").nth(1)
     second.locator("xpath=self::*[@aria-selected='true']").wait_for()
-    assert tab.locator("aside h2").inner_text() == second.get_attribute("data-id")
+    mistake = str(second.get_attribute("data-id"))
+    assert tab.locator("aside h2").inner_text() == mistake
     tab.keyboard.press("Enter")
-    tab.wait_for_url(f"{address}/evidence?q={second.get_attribute('data-id')}*")
+    tab.wait_for_url(f"{address}/evidence?q={mistake}*")

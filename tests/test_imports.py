@@ -15,7 +15,7 @@ from tests import disk
 
 # From the ground up: a module imports from its own line and the lines before it.
 ORDER = (
-    "errors progress files",
+    "errors progress files wording",
     "examples scores uploads edits",
     "decisions",
     "flags",
@@ -63,7 +63,7 @@ ALONE = {
 SHARED_BY_METHODS = {"attribution.methods.protocol", "attribution.methods.lens", "attribution.methods.curvature"}
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
-    "errors", "progress", "files", "examples", "scores", "uploads", "edits", "decisions", "flags", "changes",
+    "errors", "progress", "files", "wording", "examples", "scores", "uploads", "edits", "decisions", "flags", "changes",
     "comparing", "project", "data", "given", "answers",
 }  # fmt: skip
 

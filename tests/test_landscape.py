@@ -93,6 +93,24 @@ def test_two_examples_can_be_laid_out() -> None:
     assert np.isfinite(lay_out(np.array([[0.0, 1.0], [1.0, 0.0]], np.float32))).all()
 
 
+def test_a_single_feature_and_features_that_are_all_alike_can_be_laid_out() -> None:
+    places = lay_out(np.arange(30, dtype=np.float32)[:, None])
+    assert np.isfinite(places).all()
+    assert np.ptp(places) > 0
+    assert not lay_out(np.full((30, 4), 0.1, np.float32)).any()
+
+
+def test_a_map_that_does_not_hold_every_mistake_says_so(found: Landscape, debugger: Debugger) -> None:
+    rows = np.flatnonzero(~found.is_test | (found.predicted == found.labels))
+    some = Landscape(debugger, "x", found.positions[rows], rows)
+    assert "a sample of the mistakes on the test set with each class" in some.sentence
+    rows = np.flatnonzero(found.is_test)
+    assert (
+        "every mistake on the test set, and a sample of the rest"
+        in Landscape(debugger, "x", found.positions[rows], rows).sentence
+    )
+
+
 # --- opened -----------------------------------------------------------------------------------------------------------
 
 

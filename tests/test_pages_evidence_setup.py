@@ -27,7 +27,7 @@ from attribution.examples import Preview
 from attribution.status import StepStatus
 from pages.shared import evidence_columns as columns
 from pages.shared import jobs as shown_jobs
-from pages.shared import state
+from pages.shared import state, wording
 from tests import fakes
 
 MISTAKE = "test:642"  # a Shirt that the stand-in calls a T-shirt/top
@@ -364,6 +364,16 @@ def test_a_link_keeps_the_open_tab_and_the_list_one_walks_through(app: AppTest) 
     assert kept == {"tab": "Score histogram", "sort": "margin", "true": "Shirt", "k": "6", "of": MISTAKE}
 
 
+def test_who_flags_is_not_what_the_nearest_are_nearest_by(app: AppTest) -> None:
+    page = evidence_page(app, q=MISTAKE, tab="Nearest", by="Ada", nearest_by="feature")
+    assert page.segmented_control(key="nearest_by").value == "feature"
+    assert app.query_params["by"] in ("Ada", ["Ada"])
+    kept = asked(view(app)["columns"][0]["cards"][0]["href"])
+    assert {"tab": "Nearest", "by": "Ada", "nearest_by": "feature"}.items() <= kept.items()
+    page.segmented_control(key="nearest_by").set_value("pixel").run()
+    assert app.query_params["by"] in ("Ada", ["Ada"])
+
+
 def test_a_training_picture_leads_back_to_the_mistake_it_was_listed_for(app: AppTest) -> None:
     evidence_page(app, q=MISTAKE)
     card = view(app)["columns"][0]["cards"][0]
@@ -437,7 +447,7 @@ def test_a_table_row_shows_all_its_cells_and_a_card_the_first(app: AppTest, monk
     [(99.88, "99.8th"), (99.998, "99.99th"), (99.99, "99.99th"), (100.0, "99.99th"), (99.9, "99.90th"), (50, "50.0th")],
 )
 def test_a_percentile_is_never_rounded_up_to_a_hundred(percentile: float, text: str) -> None:
-    assert columns.percentile_text(percentile) == text
+    assert wording.percentile(percentile) == text
 
 
 # ── setup ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,12 +23,12 @@ from PIL import Image
 from playwright.sync_api import Dialog, Page, sync_playwright
 from streamlit.testing.v1 import AppTest
 
-from attribution import audit, effect, pipeline, report
+from attribution import audit, effect, pipeline, report, wording
 from attribution.audit import Audit
 from attribution.changes import Changes
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput
-from attribution.report import charts, faces, run, words
+from attribution.report import charts, faces, run
 from attribution.report.labels import SUSPECTS
 from attribution.report.markup import STYLE, el, page, said, visible, written
 from attribution.report.provenance import LIMITS, METHOD
@@ -308,7 +308,7 @@ def test_the_worst_mistakes_stand_in_their_order_with_their_evidence(full: Path)
         for rows, start in ((evidence.proponents, supports), (evidence.opponents, opposes)):
             for row in rows:
                 start = section.pieces.index(row.item.id, start)
-                assert f" {words.percentile(row.percentile)}" in section.pieces[start - 2 : start]
+                assert f" {wording.percentile(row.percentile)}" in section.pieces[start - 2 : start]
     assert debugger.mistakes()[2].id not in section.pieces
 
 
@@ -371,8 +371,8 @@ def test_the_effect_is_that_of_the_comparison(full: Path, sections: dict[str, Se
     for arm in found.arms.values():
         assert " ".join(f"{100 * value:.2f} %" for value in arm.per_seed("accuracy")) in shown
     for each in found.accuracy:
-        interval = f"{words.signed(100 * each.over_seeds.low, 2)} to {words.signed(100 * each.over_seeds.high, 2)}"
-        assert f"accuracy {each.arm} − {each.less} {words.signed(100 * each.value, 2)} points {interval}" in shown
+        interval = f"{wording.signed(100 * each.over_seeds.low, 2)} to {wording.signed(100 * each.over_seeds.high, 2)}"
+        assert f"accuracy {each.arm} − {each.less} {wording.signed(100 * each.value, 2)} points {interval}" in shown
     assert {fate.id for fate in (*found.fixed[:5], *found.broken[:5])} <= set(sections["effect"].pieces)
     assert f"→ {found.classes[next(iter(found.changes.relabelled.values()))]}" in shown
 
@@ -498,7 +498,7 @@ def test_a_large_picture_is_kept_small(tmp_path: Path) -> None:
     ("value", "shown"), [(100.0, "99.99th"), (99.996, "99.99th"), (99.91, "99.91th"), (99.86, "99.8th"), (0.0, "0.0th")]
 )
 def test_a_percentile_is_rounded_down(value: float, shown: str) -> None:
-    assert words.percentile(value) == shown
+    assert wording.percentile(value) == shown
 
 
 # --- drawings ---------------------------------------------------------------------------------------------------------

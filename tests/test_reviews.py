@@ -105,6 +105,9 @@ def test_minilm_reads_what_is_kept_as_if_its_frozen_layers_ran() -> None:
     whole = BertModel.from_pretrained(folder, local_files_only=True).eval()
     state = whole(torch.tensor([tokens.encode(texts[2]).ids])).last_hidden_state.mean(1)
     assert_close(model.output(state), model(**project.collate(texts[2:])), 2e-3)
+    encoder = project.collate.__self__  # type: ignore[attr-defined]
+    project.collate([project.train[0][0]])
+    assert list(encoder._kept) == [project.train[0][0]]  # of what is typed nothing stays
     loss = cross_entropy(model(**batch), torch.tensor([0, 1, 0]))
     assert all(torch.isfinite(g).all() for g in torch.autograd.grad(loss, list(model.parameters())))
 

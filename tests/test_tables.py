@@ -236,6 +236,8 @@ def test_a_text_that_is_empty_is_named(tmp_path: Path) -> None:
         ("a.csv", b"", r"^a\.csv cannot be read: "),
         ("a.csv", b"x,y\n", r"^There are no rows in a\.csv\."),
         ("a.csv", b"x,y\n1,\xff\xfe\n", r"^a\.csv cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        ("a.csv", b"x,y\n1,2,\n3,4,\n", r"^a\.csv cannot be read: .*Expected 2 fields in line 2, saw 3"),
+        ("a.csv", b"y,x,x\n1,2,3\n", r"^There are two columns “x” in a\.csv\."),
         ("a.csv", b"x,income\n1,2\n", r"^There is no column “y” in a\.csv\. Its columns are x, income\."),
         ("a.parquet", b"PAR1 nothing", r"^a\.parquet cannot be read: "),
     ],
@@ -295,3 +297,42 @@ def test_paths_are_relative_to_the_project_file(people: tuple[Path, Path], tmp_p
     answer = disk.whence("check", project)
     assert answer.code == 2
     assert answer.err.startswith(f"There is no file at {tmp_path}/more.csv. ")
+
+
+def test_a_constant_column_becomes_zero_whatever_rounding_leaves() -> None:
+    train = pd.DataFrame({"x": [1e6 + 0.1] * 7, "z": range(7), "y": [0, 1] * 3 + [0]})
+    data = rows_in(train, train.assign(x=1e6 + 0.3), label="y")
+    assert train["x"].std(ddof=0) > 0
+    assert {data.train[i][0][0].item() for i in range(7)} == {0.0}
+    assert data.test[0][0][0].item() == pytest.approx(0.2, abs=1e-6)
+
+
+def test_the_shares_that_two_seeds_hold_out_have_nothing_to_do_with_each_other() -> None:
+    halves = [is_held_out(4000, 0.5, seed) for seed in range(8)]
+    both = [(a & b).mean() for i, a in enumerate(halves) for b in halves[:i]]
+    assert both == pytest.approx([0.25] * len(both), abs=0.05)
+
+
+def test_a_name_in_capitals_and_a_column_without_a_name(tmp_path: Path) -> None:
+    (tmp_path / "A.CSV").write_text(",x,y\n7,1,0\n8,2,1\n")
+    data = rows_in(tmp_path / "A.CSV", tmp_path / "A.CSV", label="y")
+    assert data.feature_names == ("Unnamed: 0", "x")
+
+
+def test_two_data_sets_whose_classes_are_in_another_order_are_refused(tmp_path: Path) -> None:
+    table = pa.table({"x": [1, 2], "y": [0, 1]})
+    train = saved_as_datasets_does(tmp_path / "train", table, {"y": ["cat", "dog"]})
+    test = saved_as_datasets_does(tmp_path / "test", table, {"y": ["dog", "cat"]})
+    with pytest.raises(InvalidInput, match=r"^The column “y” of test has other classes than that of train, or in"):
+        rows_in(train, test, label="y")
+
+
+def test_a_data_set_with_a_column_of_lists_and_one_whose_description_is_cut(tmp_path: Path) -> None:
+    folder = saved_as_datasets_does(tmp_path / "a", pa.table({"x": [1, 2], "y": [0, 1]}), {"y": ["cat", "dog"]})
+    described = json.loads((folder / "dataset_info.json").read_text())["features"]
+    listed = [{"dtype": "string", "_type": "Value"}]
+    disk.edit_json(folder / "dataset_info.json", features=described | {"tags": listed})
+    assert rows_in(folder, folder, label="y").classes == ("cat", "dog")
+    (folder / "state.json").write_text("{}")
+    with pytest.raises(InvalidInput, match=r"^a cannot be read: '_data_files'\."):
+        rows_in(folder, label="y")

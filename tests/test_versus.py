@@ -124,6 +124,30 @@ def test_where_each_is_asked_about_what_it_says_ranks_are_not_compared(pair: Pai
     assert pair.ask(apart).is_same_question
 
 
+def test_where_nothing_varies_no_correlation_is_told(pair: Pair) -> None:
+    found = replace(pair.ask("test:3"), agreement=float("nan"))
+    assert found.sentence.endswith("training examples of both their influences do not vary.")
+
+
+def test_what_is_said_of_a_row_is_said_of_it_with_decisions_applied(folder: Path, changes: Changes) -> None:
+    """Preview and notes are functions of the data set that they were written for."""
+    here = Workspace(folder / "digits")
+    project = replace(
+        pipeline.recorded_project(here),
+        preview=lambda dataset, i: f"{len(dataset)} {i}",
+        notes=lambda dataset, i: f"row {i} of {len(dataset)}",
+    )
+    record = {"of": "digits", "run": here.current("runs"), "changes": changes.record()}
+    changed = applying.applied_project(here, project, record)
+    assert changed.notes is not None
+    assert changed.preview is not None
+    last, whole = len(changed.train) - 1, len(project.train)
+    assert last < whole - 1
+    assert changed.notes(changed.train, last) == f"row {changed.train.of(last)} of {whole}"
+    assert changed.preview(changed.train, last) == f"{whole} {changed.train.of(last)}"
+    assert changed.notes(changed.test, 0) == f"row 0 of {len(project.test)}"
+
+
 def test_every_test_example_is_judged_once(pair: Pair) -> None:
     judged = pair.judged
     lists = (judged.both, judged.first_only, judged.second_only, judged.neither)

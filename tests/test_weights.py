@@ -175,6 +175,8 @@ def test_the_identity_of_weights_in_memory_is_their_names_and_values() -> None:
     assert sha256_of(first) != sha256_of({**first, "3.bias": first["3.bias"] + 1e-6})
     assert sha256_of(first) != sha256_of({f"x.{name}": value for name, value in first.items()})
     assert Checkpoint("fitted", 1, weights=first).within(Path()) is first
+    tied = {"a": first["3.bias"], "b": first["3.bias"]}
+    assert sha256_of(tied) == sha256_of({**tied, "b": first["3.bias"].clone()})
 
 
 def test_weights_in_memory_that_do_not_fit(tmp_path: Path) -> None:

@@ -314,8 +314,8 @@ def report(
     What has not been made yet is said with the command that makes it.
     """
     from attribution import report as reports
-    from attribution.report.words import size
     from attribution.task import require_device
+    from attribution.wording import size
 
     require_device(device)
     folder = workspace_of(project, workspace)

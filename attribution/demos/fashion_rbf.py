@@ -92,6 +92,7 @@ def _drawn(full: bool, download: bool) -> tuple[Tensor, Tensor]:
 
 def project(options: DemoOptions) -> Project:
     """The demo as a project."""
+    options.refuse_others("fashion-rbf", {"full", "download"})
 
     def model() -> KernelMachine:
         return KernelMachine(*_drawn(options.full, options.download), gamma=GAMMA, n_classes=len(FASHION_CLASSES))

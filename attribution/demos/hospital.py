@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from attribution.datasets import ASSETS
 from attribution.demos.options import DemoOptions, one_of
+from attribution.errors import InvalidInput
 from attribution.project import Project
 from attribution.training import TrainingRecipe
 
@@ -143,7 +144,12 @@ class _Encoding:
         return torch.from_numpy(scaled.to_numpy(np.float32, copy=True))
 
     def read(self, row: Mapping[str, object]) -> Tensor:
-        """The input of a row as a person sees it, yes or no and numbers."""
+        """The input of a row as a person sees it, yes or no and numbers; raises `InvalidInput` for another word."""
+        for name in _FLAGS:
+            if row[name] not in ("yes", "no"):
+                raise InvalidInput(
+                    f"“{name}” is “{str(row[name])[:40]}”, and is told by yes or no.", "Use one of them."
+                )
         values = {name: row[name] == "yes" if name in _FLAGS else float(str(row[name])) for name in FEATURES}
         return self.inputs(pd.DataFrame([values]))[0]
 

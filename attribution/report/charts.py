@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.report.markup import Element, el
-from attribution.report.words import number
+from attribution.wording import number
 
 WIDTH, HEIGHT = 860, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 20, 34, 52

@@ -16,8 +16,8 @@ from attribution.report.faces import face
 from attribution.report.markup import Element, Part, el, said
 from attribution.report.material import Decided, Gap, Material
 from attribution.report.run import planted, table
-from attribution.report.words import counted, number
 from attribution.suspects import SIGNALS, TOP
+from attribution.wording import counted, number
 
 SUSPECTS = 24
 DECISIONS = 100

@@ -10,7 +10,7 @@ from attribution.report.labels import absent
 from attribution.report.markup import Element, Part, el, said
 from attribution.report.material import Gap, Material
 from attribution.report.run import table
-from attribution.report.words import counted, signed
+from attribution.wording import counted, signed
 
 FATES = 9  # pictures of what was fixed, and as many of what was broken
 CHANGES = 500  # decisions that are named

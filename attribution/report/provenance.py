@@ -11,7 +11,7 @@ from attribution.methods.tracin import TracIn
 from attribution.report.markup import Element, Part, el, said
 from attribution.report.material import Gap, Material
 from attribution.report.run import table
-from attribution.report.words import number
+from attribution.wording import number
 
 _LIBRARIES = ("whence", "torch", "numpy", "scipy", "faiss-cpu", "SQLAlchemy", "pillow")
 _MODEL = 4000  # characters of a model's description

@@ -6,25 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attribution.answers import DistancePlot, Evidence, EvidenceRow, Item
+from attribution.answers import DISTANCE_NAMES, DistancePlot, Evidence, EvidenceRow, Item
 from attribution.debugger import Debugger
 from attribution.examples import nouns
 from attribution.report.charts import influence_against_distance
 from attribution.report.faces import face
 from attribution.report.markup import Element, Part, el, said
 from attribution.report.material import Material
-from attribution.report.words import counted, number, percentile, share
+from attribution.wording import counted, number, percentile, share
 
 BESIDE_A_MISTAKE = 3  # supporters, and as many opposers
 IN_FULL = 8
 _CLASSES_IN_A_MATRIX = 24
 _CONFUSIONS = 20
-_DISTANCES = {
-    "words": "distance by shared words (1 − BM25, as a share of its bound)",
-    "pixel": "distance between the pictures (pixels)",
-    "feature": "distance in the model's last hidden features",
-    "gradient": "distance between the loss gradients (1 − cosine)",
-}
 
 
 def heading(material: Material, when: str, short: Sequence[tuple[str, str]]) -> Element:
@@ -257,13 +251,14 @@ def _plot(debugger: Debugger, found: Evidence, plot: DistancePlot) -> Element:
         i = at[row.item.position]
         words = f"{row.item.id}: {_name(debugger, row.item.label)}, {percentile(row.percentile)} percentile"
         listed.append((float(plot.distance[i]), float(plot.score[i]), words))
+    against = DISTANCE_NAMES[plot.kind]
     return influence_against_distance(
         plot.distance,
         plot.score,
         plot.label == found.target_label,
         listed,
-        x_title=_DISTANCES[plot.kind],
-        label=f"Influence of {len(plot.positions):,} training examples against {_DISTANCES[plot.kind]}. {plot.caption}",
+        x_title=against,
+        label=f"Influence of {len(plot.positions):,} training examples against {against}. {plot.caption}",
     )
 
 

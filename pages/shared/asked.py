@@ -133,12 +133,7 @@ def _moved(debugger: Debugger, title: str, rows: Sequence[tuple[int, float, floa
         id = debugger.id_at("train", position)
         words = columns.chip_words(debugger.item(id), debugger.classes)
         src = state.preview_src(debugger, id)
-        seen = thumb(src, f"{id}, {words}") if src else el("span", _snippet(debugger, id))
+        seen = thumb(src, f"{id}, {words}") if src else el("span", wording.snippet(state.preview_words(debugger, id)))
         said = el("div", el("div", words), el("b", f"{signed(was)} → {signed(now)}"))
         listed.append(el("a", row(seen, said), href=links.evidence(id), cls="card", title=id))
     return el("div", el("h3", title), *(listed or [el("p", "None did.", cls="muted")]), cls="stack")
-
-
-def _snippet(debugger: Debugger, id: str) -> str:
-    words = state.preview_words(debugger, id)
-    return words if len(words) <= columns.SNIPPET else words[: columns.SNIPPET] + "…"

@@ -8,7 +8,6 @@ to the left.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -473,12 +472,12 @@ def card(
         "token": token(item.id),
         "face": brief(show(item.id)),
         "glyph": SUPPORTS_GLYPH if kind == "supports" else OPPOSES_GLYPH,
-        "percentile": percentile_text(row.percentile),
+        "percentile": wording.percentile(row.percentile),
         "share": min(abs(row.score) / largest, 1.0),
         "chips": label_chips(item, classes),
         "planted": item.is_planted,
         "tooltip": tooltip(row, evidence),
-        "alt": f"{item.id}, {chip_words(item, classes)}, {kind}, {percentile_text(row.percentile)} percentile",
+        "alt": f"{item.id}, {chip_words(item, classes)}, {kind}, {wording.percentile(row.percentile)} percentile",
         "copies": _copies(row, show, link),
     }
 
@@ -523,13 +522,6 @@ def chip_words(item: Item, classes: Sequence[str]) -> str:
 def tooltip(row: EvidenceRow, evidence: Lists) -> str:
     distances = [f"{kind} distance {distance:.3g}" for kind, distance in row.distances.items()]
     return "\n".join([row.item.id, f"influence {signed(row.score)} ({evidence.unit})", *distances])
-
-
-def percentile_text(percentile: float) -> str:
-    """ "99.8th"; the last tenth of a per cent gets a second digit, and nothing is rounded up to 100."""
-    digits = 2 if percentile >= 99.9 else 1
-    step = 10**digits
-    return f"{min(math.floor(percentile * step + 1e-6) / step, 100 - 1 / step):.{digits}f}th"
 
 
 def _copies(row: EvidenceRow, show: Show, link: Link) -> dict[str, Any] | None:

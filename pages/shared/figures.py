@@ -19,17 +19,12 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from attribution.answers import DISTANCE_NAMES
 from pages.shared.theme import OPPOSES_GLYPH, SUPPORTS_GLYPH, Tokens
 
 if TYPE_CHECKING:
     from attribution.answers import DistancePlot, Evidence, EvidenceRow, Share
 
-DISTANCE_NAMES = {
-    "words": "distance by shared words (1 − BM25, as a share of its bound)",
-    "pixel": "distance between the pictures (pixels)",
-    "feature": "distance in the model's last hidden features",
-    "gradient": "distance between the loss gradients (1 − cosine)",
-}
 HISTOGRAM_BINS = 80
 SHOWN_CLASSES = 10
 MODE_BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}

@@ -13,7 +13,7 @@ import streamlit as st
 from pages.shared import elements, figures, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
-from pages.shared.wording import snippet
+from pages.shared.wording import percentile, snippet
 
 if TYPE_CHECKING:
     from attribution.answers import Evidence, Near
@@ -28,7 +28,9 @@ WORDS = {
 
 def draw(debugger: Debugger, evidence: Evidence, link: Callable[[str], str]) -> None:
     kinds = list(debugger.nearest_kinds)
-    kind = st.segmented_control("Nearest by", kinds, default=kinds[0], key="by", bind="query-params", required=True)
+    kind = st.segmented_control(
+        "Nearest by", kinds, default=kinds[0], key="nearest_by", bind="query-params", required=True
+    )
     with state.drawn_errors():
         found = debugger.nearest(evidence, kind)
     listed = {row.item.id for row in (*evidence.proponents, *evidence.opponents)}
@@ -54,5 +56,5 @@ def _influence(near: Near) -> list[Element]:
     if near.score is None or near.percentile is None:
         return []
     glyph, side = (theme.SUPPORTS_GLYPH, "supports") if near.score > 0 else (theme.OPPOSES_GLYPH, "opposes")
-    words = f"influence {figures.signed(near.score)}, {columns.percentile_text(near.percentile)} percentile"
+    words = f"influence {figures.signed(near.score)}, {percentile(near.percentile)} percentile"
     return [el("span", el("b", glyph, cls=side), f" {words}")]

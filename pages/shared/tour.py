@@ -1,8 +1,8 @@
 """The walk of three minutes: ?demo=1 on any page opens it, a bar at the foot of every page leads through it.
 
 What is said at a step comes from `attribution.story`; here are the addresses that go with it. Every step is a link, so
-that a slip costs one click, and the walk is of this session until its bar is closed. It hides Streamlit's toolbar, and
-stays with the index it began on: where another is built meanwhile it says so and begins anew.
+that a slip costs one click, and the walk is of this session until its bar is closed. It hides Streamlit's toolbar.
+Where another index is built meanwhile, it goes on with the figures of that one and says so once.
 """
 
 from __future__ import annotations

@@ -1,10 +1,18 @@
-"""Words and numbers as people read them: what an example is called, and how many of it."""
+"""Words and numbers as people read them: what an example is called, and how many of it.
+
+Numbers are written as in reports, by attribution.wording; a page finds everything here.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from attribution.examples import nouns
+from attribution.wording import counted as counted
+from attribution.wording import number as number
+from attribution.wording import percentile as percentile
+from attribution.wording import share as share
+from attribution.wording import size as size
 
 if TYPE_CHECKING:
     from attribution.debugger import Debugger
@@ -42,36 +50,8 @@ def escaped(words: str) -> str:
     return "".join("\\" + c if c in r"\`*_{}[]()#+-.!|<>~$:" else c for c in words)
 
 
-def counted(n: int, one: str, many: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
-def size(n_bytes: int) -> str:
-    """410 MB and the like."""
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000  # type: ignore[assignment]
-    return f"{n_bytes:.3g} GB"
-
-
 def duration(seconds: float) -> str:
     """0.8 s, 48 s, 6 min and the like."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def share(probability: float) -> str:
-    """88 %, 99.8 %, <0.1 %: never a round 0 or 100 that is not one."""
-    percent = 100 * float(probability)
-    if percent < 0.1:
-        return "<0.1 %"
-    if percent > 99.9:
-        return ">99.9 %"
-    return f"{percent:.0f} %" if 1 <= percent <= 99 else f"{percent:.1f} %"
-
-
-def number(value: float) -> str:
-    """Three significant digits and a real minus sign."""
-    return f"{value:.3g}".replace("-", "−")

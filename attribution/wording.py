@@ -1,4 +1,4 @@
-"""How a report writes numbers and names: three significant digits, a real minus sign, no certainty by rounding."""
+"""How numbers are written for people: three significant digits, a real minus sign, no certainty by rounding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def signed(value: float, digits: int) -> str:
 
 
 def share(probability: float) -> str:
-    """88 %, 99.8 %, <0.1 %."""
+    """88 %, 99.8 %, <0.1 %: never a round 0 or 100 that is not one."""
     percent = 100 * float(probability)
     if percent < 0.1:
         return "<0.1 %"
@@ -27,7 +27,7 @@ def share(probability: float) -> str:
 
 
 def percentile(value: float) -> str:
-    """99.9th, rounded down: the strongest but one is never called the strongest."""
+    """99.8th, from 99.9 on with a second digit, rounded down: the strongest but one is never called the strongest."""
     digits = 2 if value >= 99.9 else 1
     step = 10**digits
     return f"{min(math.floor(value * step + 1e-6) / step, 100 - 1 / step):.{digits}f}th"
@@ -37,6 +37,10 @@ def counted(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def size(n_bytes: int) -> str:
-    """410 kB and the like."""
-    return f"{n_bytes / 1e6:.2f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
+def size(n_bytes: float) -> str:
+    """410 MB and the like."""
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} GB"
