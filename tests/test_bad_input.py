@@ -713,7 +713,8 @@ _MODEL_FAULTS = {
     ),
     "a layer that mixes the batch": (
         f"{_OWN}\nOwn.between = lambda self, h: h + 5 * h.sum(0)",
-        r"The loss of train:\d is [\d.e-]+ alone and [\d.e-]+ among 4 examples\. Use reduction='none', divide by nothing",
+        r"The loss of train:\d is [\d.e-]+ alone and [\d.e-]+ among 4 examples\. "
+        r"Use reduction='none', divide by nothing",
     ),
     "another way for large batches": (
         f"{_OWN}\nOwn.between = lambda self, h: h + (5 if len(h) < 20 else 10)",

@@ -148,10 +148,7 @@ def test_the_gradients_of_the_layers_are_parts_of_that_of_all(tmp_path: Path) ->
     deep = "lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))"
     opened = built(tmp_path, PROJECT.replace("lambda: nn.Linear(3, 2)", deep))
     evidence = opened.evidence("test:3", k=4)
-    parts = [
-        opened.column_influence(replace(evidence, method=over_layers("tracin", layer))).gradient
-        for layer in opened.layers
-    ]
+    parts = [opened.column_influence(replace(evidence, method=over_layers(layer))).gradient for layer in opened.layers]
     assert len(parts) == 2
     assert np.allclose(sum(parts), opened.column_influence(evidence).gradient, rtol=1e-4, atol=1e-7)
     assert not np.allclose(parts[0], parts[1])
