@@ -103,7 +103,8 @@ def test_a_torchvision_resnet_on_a_folder_of_pictures(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     torch.manual_seed(0)
     model = models.resnet18(num_classes=3)
-    data = images_in(tmp_path / "pictures/train", transform=Compose([Resize((32, 32)), ToTensor()]))
+    folders = (tmp_path / "pictures" / split for split in ("train", "test"))
+    data = images_in(*folders, transform=Compose([Resize((32, 32)), ToTensor()]))
     for epoch, optimiser in steps_of(data.train, torch.stack, model, 0.002, 2):
         saved = {"epoch": epoch, "model_state_dict": model.state_dict(), "optimizer_state_dict": optimiser.state_dict()}
         torch.save(saved, tmp_path / "runs" / f"{epoch}.pt")

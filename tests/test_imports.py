@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -158,6 +159,21 @@ def test_the_library_imports_from_the_ground_up() -> None:
 def test_every_module_has_a_place_in_the_order() -> None:
     placed = {part(module) for module in KNOWN} - {"attribution"}
     assert placed == set(RANK)
+
+
+def test_the_table_in_the_architecture_is_in_the_same_order() -> None:
+    """Every module has a row there, and imports only from its own and those above."""
+    rows = re.findall(r"^\| ?\w* ?\| (`.*?) \|", (disk.ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    row = {name: i for i, cell in enumerate(rows) for name in re.findall(r"`(\w+)(?:\.py|/)`", cell)}
+    library = {part(module) for module in KNOWN if module.startswith("attribution.")}
+    assert set(row) == library - {"__main__"}
+    wrong = {
+        f"{item.by} imports {item.of}"
+        for module, text in KNOWN.items()
+        for item in imports(module, text, KNOWN)
+        if part(item.by) in row and row.get(part(item.of), -1) > row[part(item.by)]
+    }
+    assert wrong == set()
 
 
 def test_the_public_face_imports_nothing_of_ours_at_once() -> None:

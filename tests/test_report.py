@@ -557,7 +557,7 @@ def test_a_file_that_is_there_is_written_over_only_when_told_to(full: Path, tmp_
     assert re.search(r"report\.html is there already\. Name another --out, or write over it with --force\.", answer.err)
     answer = disk.whence("report", "--out", out, "--workspace", full, "--force", "--mistakes", 1)
     assert answer.code == 0
-    assert re.search(r"report\.html: \d+ kB\.", answer.out.replace("\n", ""))
+    assert re.search(r"report\.html: [\d.]+ kB\.", answer.out.replace("\n", ""))
     assert out.read_text().startswith("<!DOCTYPE html>")
 
 

@@ -120,7 +120,6 @@ HOSTILE = {
     "emoji": "👩‍👩‍👧 a good 😀😀 film 🎬",
     "hebrew": "סרט טוב מאוד a good film",
     "long": "a good film " * 8400,
-    "empty": "",
     "blank": "\u200b \t",
 }
 PROJECT = f'''"""A part of the review demo, and texts that a page must show as texts."""
