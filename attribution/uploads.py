@@ -55,7 +55,7 @@ def read_picture(data: bytes) -> Upload:
             ) from error
         upright = ImageOps.exif_transpose(opened)
     picture, remarks = _without_transparency(upright)
-    if upright.size != (width, height) or _orientation(opened) != 1:
+    if upright.size != (width, height) or _orientation(opened) in range(2, 9):
         remarks = ["It was turned upright, as its EXIF data say.", *remarks]
     if frames > 1:
         remarks = [f"It is animated: only the first of its {frames:,} frames was read.", *remarks]
