@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from attribution.errors import StoreError
+from attribution.errors import InvalidInput, StoreError
 from attribution.explain import PairInfluence, Point, influence_gradients, input_gradient, pair_influence
 from attribution.gradients import Batch, GradientEngine
 from attribution.methods.protocol import Queries, QueryGradients
@@ -86,7 +86,7 @@ class IndexedRun:
         gradients = QueryGradients(np.stack(vectors, 1), np.stack(norms, 1))
         finite = np.isfinite(gradients.squared_norms).all((1, 2))
         if not finite.all():
-            raise StoreError(
+            raise InvalidInput(
                 f"The gradient of {queries.ids[int(np.argmin(finite))]} is not finite.",
                 "Look at that example and at what is measured of it.",
             )

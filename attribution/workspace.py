@@ -108,6 +108,10 @@ class Workspace:
             found = self.record().get("format", FORMAT)
         except PermissionError as error:
             raise InvalidInput(f"The workspace {self.path} may not be read.", "Name another --workspace.") from error
+        except OSError as error:  # a name that no file system holds, a disk that fails
+            raise InvalidInput(
+                f"The workspace {str(self.path)[:80]} cannot be opened: {error.strerror}.", "Name another --workspace."
+            ) from error
         if is_file:
             raise InvalidInput(f"{self.path} is a file, and a workspace is a folder.", "Name another --workspace.")
         if not isinstance(found, int) or found > FORMAT:

@@ -286,6 +286,12 @@ def test_whole_numbers_stay_whole() -> None:
     assert isinstance(found["age"], int)
 
 
+def test_a_row_whose_gradient_overflows_is_refused_and_not_the_workspace(rows: tuple[Path, Debugger]) -> None:
+    asked = rows[1].read({"age": 1e30, "stay": 2, "visits": 1})
+    with pytest.raises(InvalidInput, match=r"^The gradient of new:\w+ is not finite\."):
+        rows[1].ask(asked)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", "null", "[" * 100_000])
 def test_what_is_no_json_object_is_no_row(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"^The row is "):

@@ -69,6 +69,24 @@ def mistaken_children(debugger: Debugger) -> list[str]:
     return [item.id for item in debugger.mistakes(label=0, predicted=1) if is_child(debugger, item.id)]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (hospital.CHILD, "<b>", "“under 10” is “<b>”, and only yes or no is known."),
+        (hospital.CHILD, "nan", "“under 10” is “nan”, and only yes or no is known."),
+        ("medicines ($)", -5, "“medicines ($)” is -5, and it is never below 0."),
+    ],
+)
+def test_a_row_with_a_value_that_no_row_has_is_refused(
+    data: hospital.Admissions, name: str, value: object, said: str
+) -> None:
+    row = data.train.row(0)
+    assert data.read(row).shape == (len(hospital.FEATURES),)
+    with pytest.raises(InvalidInput) as refused:
+        data.read({**row, name: value})
+    assert str(refused.value).startswith(said)
+
+
 # ── the data ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -291,7 +291,7 @@ def test_a_value_that_is_missing_is_a_sentence(rows: Path, monkeypatch: pytest.M
     assert "“age” has no value." in words(ran(app))
 
 
-@pytest.mark.parametrize("row", ["{", "[1]", '{"no such": 1}', '{"age": "old"}', "null"])
+@pytest.mark.parametrize("row", ["{", "[1]", '{"no such": 1}', '{"age": "old"}', "null", f'{{"age": 1{"0" * 400}}}'])
 def test_a_row_in_the_address_that_makes_no_sense_does_no_harm(
     rows: Path, monkeypatch: pytest.MonkeyPatch, row: str
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Page
+from streamlit.testing.v1 import AppTest
 
 from attribution import audit, effect, pipeline, story
 from attribution.audit import Audit
@@ -99,6 +100,23 @@ def test_data_whose_wrong_labels_nobody_knows_has_no_walk(ranked: Path, monkeypa
     monkeypatch.setattr(Debugger, "planted", None)
     with pytest.raises(InvalidInput, match="wrong labels that are known"):
         story.tell(debugger, Workspace(ranked))
+
+
+def test_where_there_is_no_walk_it_is_said_once_and_the_toolbar_stays(
+    ranked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_walk(debugger: Debugger) -> story.Story:
+        raise InvalidInput("There is no walk here.")
+
+    monkeypatch.setenv("WHENCE_WORKSPACE", str(ranked))
+    monkeypatch.setattr(tour, "_told", no_walk)
+    app = AppTest.from_file("../app.py", default_timeout=60)
+    app.query_params["demo"] = "1"
+    app.run()
+    assert "There is no walk here." in [told.value for told in app.info]
+    assert not any("stToolbar" in part.proto.body for part in app.get("html"))
+    app.query_params.clear()
+    assert not app.run().info
 
 
 # ── in a browser ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -107,6 +107,12 @@ def test_a_picture_is_turned_as_its_camera_was_held(orientation: int, corner: tu
     assert bool(found.remarks) is (orientation in range(2, 9))
 
 
+def test_an_orientation_that_says_nothing_known_turns_nothing_and_no_remark_says_so() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    assert read_picture(encoded(Image.new("RGB", (30, 40)), "PNG", exif=exif)).remarks == ()
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 SCRIPT = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'

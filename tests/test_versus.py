@@ -205,6 +205,11 @@ def test_only_plain_names_lead_to_another_workspace(folder: Path, name: str) -> 
         Workspace(folder / "digits").beside(name)
 
 
+def test_a_name_longer_than_any_folder_has_is_refused(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"cannot be opened: File name too long\. Name another"):
+        Workspace(folder / "digits").beside("a" * 5000)
+
+
 def test_a_workspace_is_not_beside_itself(folder: Path) -> None:
     with pytest.raises(InvalidInput, match="“digits” is this workspace itself"):
         Workspace(folder / "digits").beside("digits")

@@ -144,14 +144,19 @@ class _Encoding:
         return torch.from_numpy(scaled.to_numpy(np.float32, copy=True))
 
     def read(self, row: Mapping[str, object]) -> Tensor:
-        """The input of a row as a person sees it, yes or no and numbers; raises `InvalidInput` for another word."""
-        for name in _FLAGS:
-            if row[name] not in ("yes", "no"):
-                raise InvalidInput(
-                    f"“{name}” is “{str(row[name])[:40]}”, and is told by yes or no.", "Use one of them."
-                )
-        values = {name: row[name] == "yes" if name in _FLAGS else float(str(row[name])) for name in FEATURES}
+        """The input of a row as a person sees it, yes or no and numbers; raises `InvalidInput` for anything else."""
+        values = {name: is_yes(name, row[name]) if name in _FLAGS else float(str(row[name])) for name in FEATURES}
+        for name in _AMOUNTS:
+            if values[name] < 0:
+                raise InvalidInput(f"“{name}” is {values[name]:g}, and it is never below 0.", "Give 0 or more.")
         return self.inputs(pd.DataFrame([values]))[0]
+
+
+def is_yes(name: str, said: object) -> bool:
+    """A yes or no of a row; raises `InvalidInput` for what is neither."""
+    if said not in ("yes", "no"):
+        raise InvalidInput(f"“{name}” is “{str(said)[:80]}”, and only yes or no is known.", "Give yes or no.")
+    return said == "yes"
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:

@@ -196,10 +196,18 @@ def _shown(columns: tuple[Column, ...], values: Mapping[str, Any]) -> list[Any]:
     for column in columns:
         value = values[column.name]
         if column.is_number:
-            shown.append(float(value) if isinstance(value, bool | int | float) else None)
+            shown.append(_number(value))
         else:
             shown.append(str(value))
     return shown
+
+
+def _number(value: Any) -> float | None:
+    """A number as its field holds it; None, an empty field, for what is none or has hundreds of digits."""
+    try:
+        return float(value) if isinstance(value, bool | int | float) else None
+    except OverflowError:
+        return None
 
 
 def _fields(columns: tuple[Column, ...], names: list[str]) -> None:

@@ -79,12 +79,13 @@ def draw() -> None:
         debugger = state.opened()
     except AttributionError:  # drawn by the page
         return
-    st.html(_STYLE)
     try:
         story = _told(debugger)
     except AttributionError as error:
+        st.session_state["tour"] = False  # said where the walk was asked for, and not on every page from there on
         st.info(f"{error.message} {error.hint}".strip(), icon=":material/tour:")
         return
+    st.html(_STYLE)
     at = _step(asked.get("step", ""), len(story.steps))
     with st.bottom:
         tree = _tree(story, at, moved=_moved(debugger))
