@@ -106,7 +106,9 @@ def tell(debugger: Debugger, workspace: Workspace) -> Story:
 
 def _planted(debugger: Debugger) -> int:
     if debugger.planted is None:
-        raise InvalidInput("The walk needs wrong labels that are known, and none were planted here.", "Open the demo.")
+        raise InvalidInput(
+            "The walk needs wrong labels that are known, and none were planted here.", "Use `demo fashion`."
+        )
     return debugger.planted.count
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from attribution.decisions import Event, standing
 from attribution.errors import AttributionError
-from pages.shared import acts, audits, chrome, flagging, links, outbox, recorded, state
+from pages.shared import acts, audits, chrome, flagging, links, outbox, recorded, state, tour
 from pages.shared.desk import Card, Desk, Opinion, desk, moved_to
 from pages.shared.elements import Element, button, draw, el, row
 from pages.shared.wording import counted, escaped, share
@@ -178,7 +178,7 @@ def laid_out(
 
 def _to_item(asked: Asked) -> str:
     """The address of this queue, to which the id of an example is added."""
-    href = asked.href(item="")
+    href = tour.kept(asked.href(item=""))
     return href + ("&" if "?" in href else "?") + "item="
 
 

@@ -94,6 +94,12 @@ def draw() -> None:
         _draw_preparing(debugger)
 
 
+def kept(href: str) -> str:
+    """An address that a page writes itself, with the walk in it where this session is on it: a reload goes on there."""
+    on_it = st.session_state.get("tour") and "tour_step" in st.session_state
+    return links.on_the_walk(href, st.session_state["tour_step"] + 1) if on_it else href
+
+
 def _told(debugger: Debugger) -> Story:
     path = state.workspace_path()
     kinds = ("suspects", "comparisons", "retrainings", "crossvalidations")
