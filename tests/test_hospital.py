@@ -154,7 +154,7 @@ def test_the_model_reads_standardised_columns_and_people_see_them_as_they_are(da
 def test_a_word_that_is_neither_yes_nor_no_is_refused(data: hospital.Admissions) -> None:
     row = data.train.row(0)
     assert torch.equal(data.read(row), data.train[0][0])
-    with pytest.raises(InvalidInput, match="“female” is “Yes”, and is told by yes or no"):
+    with pytest.raises(InvalidInput, match="“female” is “Yes”, and only yes or no is known"):
         data.read({**row, "female": "Yes"})
 
 

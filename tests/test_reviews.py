@@ -315,7 +315,7 @@ def test_a_mistake_is_opened_by_keyboard_and_read_word_by_word(tab: Page, addres
 
     tab.get_by_role("link", name="word embeddings").click()
     tab.wait_for_url("**m=tracin:words*")
-    tab.get_by_text("measured for all layers together only").wait_for()
+    tab.get_by_text("measured for TracIn over all layers only").wait_for()
 
     tab.get_by_role("tab", name="Feature breakdown").click()
     tab.get_by_text("Words both hold").wait_for()

@@ -38,7 +38,7 @@ def test_with_flips_to_any_class_doubt_orders_as_the_loss_does(seed: int) -> Non
     opinion, labels = opinions(seed), np.random.default_rng(seed).integers(5, size=60)
     doubt = suspects.doubts(opinion, labels, np.full(4, 0.25))
     probability = opinion[np.arange(60), labels].astype(np.float64)
-    np.testing.assert_allclose(doubt, np.log((1 - probability) / 4) - np.log(probability), atol=1e-4)
+    np.testing.assert_allclose(doubt, np.log((1 - probability) / 4) - np.log(probability), rtol=1e-4, atol=1e-4)
 
 
 def test_where_labels_are_confused_for_their_likeness_only_the_runner_up_is_doubted() -> None:
