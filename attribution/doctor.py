@@ -5,6 +5,7 @@ Each check is one sentence; a failed one says what to do. The same checks are pr
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -167,14 +168,26 @@ def _loss(task: Task, model: nn.Module, split: Split, rows: NDArray[np.int64]) -
     if not bool(torch.isfinite(losses).all()):
         i = int((~torch.isfinite(losses)).nonzero()[0])
         raise InvalidInput(f"The loss of training row {i} is {float(losses[i])}.", "Look at that example.")
-    return f"One finite loss per example; mean {float(losses.mean()):.3f} on {len(rows)}."
+    mean = float(losses.mean())
+    return f"One finite loss per example; mean {mean:.3f} on {len(rows)}{_beside_a_guess(task.project, mean)}."
+
+
+def _beside_a_guess(project: Project, mean: float) -> str:
+    """What to doubt where the trained model's cross-entropy is more than that of the same answer for everything."""
+    guess = math.log(len(project.classes))
+    if project.loss is not None or not project.checkpoints or mean <= guess:
+        return ""
+    return (
+        f", worse than a blind guess ({guess:.3f}): are inputs prepared as in training (size, scaling, tokenizer), "
+        "and do classes=[…] stand in the order of the model's outputs"
+    )
 
 
 def _modes(model: nn.Module) -> Check:
     kinds = sorted({type(m).__name__ for m in model.modules() if _differs_in_training(m)})
     if not kinds:
         return Check("eval mode", True, "No layer behaves differently in training.")
-    return Check("eval mode", True, f"{', '.join(kinds)} are used in eval mode, as when the model predicts.")
+    return Check("eval mode", True, f"In eval mode, as when the model predicts: {', '.join(kinds)}.")
 
 
 def _differs_in_training(module: nn.Module) -> bool:
@@ -188,7 +201,8 @@ def _engine(task: Task, model: nn.Module, split: Split, recipe: EmbedRecipe) -> 
     others = [b.name for b in engine.blocks if not b.hooked]
     slower = f"; {len(others)} parameters through torch.func (slower): {', '.join(others[:6])}" if others else ""
     more = " …" if len(others) > 6 else ""
-    return f"{len(hooked)} layers read off their calls, equal to autograd{slower}{more}.", engine
+    layers = "1 layer" if len(hooked) == 1 else f"{len(hooked)} layers"
+    return f"{layers} read off their calls, equal to autograd{slower}{more}.", engine
 
 
 def _words(task: Task, model: nn.Module, split: Split) -> str:

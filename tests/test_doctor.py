@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from attribution import doctor, files
 from attribution.errors import InvalidInput
 from attribution.pipeline import embed_recipe
-from attribution.project import Project, read_project
+from attribution.project import Checkpoint, Project, read_project
 from attribution.task import Task
 from tests import disk
 
@@ -36,6 +37,33 @@ def test_what_cannot_be_shown_is_found_before_anything_is_made(tmp_path: Path) -
     assert not found["preview"].ok
     assert found["preview"].sentence == "Row 0 cannot be shown as text: expected a text, found Tensor."
     assert found["preview"].fix.startswith("Pass preview=…")
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "loss", "mean", "doubted"),
+    [
+        (1, None, 1.2, True),
+        (1, None, 1.0, False),
+        (0, None, 5.0, False),
+        (1, torch.nn.functional.cross_entropy, 5.0, False),
+    ],
+)
+def test_a_trained_model_that_does_worse_than_a_guess_is_doubted(
+    checkpoints: int, loss: Any, mean: float, doubted: bool
+) -> None:
+    project = Project(
+        "doubted",
+        Reader,
+        [],
+        [],
+        ["a", "b", "c"],
+        checkpoints=[Checkpoint("1.pt", 0.1)] * checkpoints,
+        loss=loss,
+        modality="text",
+    )
+    said = doctor._beside_a_guess(project, mean)
+    assert said.startswith(", worse than a blind guess (1.099): are inputs prepared as in training") == doubted
+    assert bool(said) == doubted
 
 
 def test_a_disk_without_room_is_found_unless_the_gradients_are_there(

@@ -81,6 +81,8 @@ def test_one_key_flags_and_what_is_flagged_is_judged_on_review(tiny_workspace: P
         card.first.focus()
         tab.keyboard.press("f")  # nobody is named: it says so, and leads to the field
         tab.get_by_text("Say who flags").wait_for()
+        tab.wait_for_function("document.activeElement.matches('.st-key-reviewer input')")
+        settled(tab)
         tab.keyboard.type("Ada")
         tab.keyboard.press("Enter")
         tab.get_by_role("button", name="Change").wait_for()

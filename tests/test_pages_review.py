@@ -715,6 +715,20 @@ def test_eight_are_reviewed_two_taken_back_and_a_reload_changes_nothing(tab: Pag
 
 
 @pytest.mark.browser
+def test_after_enter_in_the_field_for_the_name_the_keys_judge(tab: Page, server: Server) -> None:
+    first = open_desk(tab, f"{server.address}/review?top=3")
+    tab.keyboard.press("Enter")  # nobody is named yet: it leads to the field
+    tab.keyboard.type("Ada")
+    tab.keyboard.press("Enter")
+    tab.get_by_role("button", name="Change").wait_for()
+    tab.wait_for_function("document.activeElement.tagName === 'DIV'")
+    tab.keyboard.press("Space")
+    tab.wait_for_function("id => new URL(location.href).searchParams.get('item') !== id", arg=first)
+    assert tab.get_by_label("Reviewer").input_value() == "Ada"
+    server.wait_for(1)
+
+
+@pytest.mark.browser
 def test_two_reviewers_disagree_and_a_third_settles_it(tab: Page, server: Server) -> None:
     example = open_desk(tab, f"{server.address}/review?by=Ada&top=3")
     press(tab, "Space")

@@ -447,7 +447,8 @@ export default function({ parentElement, data, setStateValue }) {
   const start = asked && ids.includes(asked) ? asked : !first && ids.includes(desk.here) ? desk.here : data.asked;
   go(start);
   const writing = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName);   // its keys stay its own
-  if (first || changed) { say(''); if (!writing) focus(); }
+  const named = changed && document.activeElement?.matches('.st-key-reviewer input');   // done with it
+  if (first || changed) { say(''); if (!writing || named) focus(); }
   return gone;
 }
 """

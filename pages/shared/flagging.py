@@ -80,11 +80,14 @@ function flagging(root, data) {
     }
     say(trouble());
   };
+  const lead = tries => {                                        // the field may still be on its way
+    const field = document.querySelector('.st-key-reviewer input');
+    if (field) { field.focus(); field.select(); } else if (tries) setTimeout(() => lead(tries - 1), 100);
+  };
   const toggle = id => {
     if (!flags.who) {
       say('Say who flags: your name goes into the field below.');
-      const field = document.querySelector('.st-key-reviewer input');
-      if (field) { field.focus(); field.select(); }
+      lead(30);
       return;
     }
     const key = mine(id), seen = flags.seen[id];
