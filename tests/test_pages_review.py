@@ -718,6 +718,7 @@ def test_eight_are_reviewed_two_taken_back_and_a_reload_changes_nothing(tab: Pag
 def test_after_enter_in_the_field_for_the_name_the_keys_judge(tab: Page, server: Server) -> None:
     first = open_desk(tab, f"{server.address}/review?top=3")
     tab.keyboard.press("Enter")  # nobody is named yet: it leads to the field
+    tab.wait_for_function("document.activeElement.tagName === 'INPUT'")
     tab.keyboard.type("Ada")
     tab.keyboard.press("Enter")
     tab.get_by_role("button", name="Change").wait_for()

@@ -447,8 +447,13 @@ export default function({ parentElement, data, setStateValue }) {
   const start = asked && ids.includes(asked) ? asked : !first && ids.includes(desk.here) ? desk.here : data.asked;
   go(start);
   const writing = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName);   // its keys stay its own
-  const named = changed && document.activeElement?.matches('.st-key-reviewer input');   // done with it
-  if (first || changed) { say(''); if (!writing || named) focus(); }
+  if (first || changed) { say(''); if (!writing) focus(); }
+  // The name is given: its field is done with, though Streamlit may give it the focus again as it draws the form anew.
+  const away = () => {
+    const field = document.activeElement;
+    if (root.isConnected && field?.matches('.st-key-reviewer input') && field.value === data.who) focus();
+  };
+  if (changed && data.who) for (const wait of [0, 100, 300, 600, 1000]) setTimeout(away, wait);
   return gone;
 }
 """
