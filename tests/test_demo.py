@@ -6,27 +6,22 @@ The whole journey is one test, because each step is the ground of the next: Over
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import resource
-import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from attribution.debugger import Debugger
+from tests.browsing import new_tab, served
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOTS = Path(__file__).resolve().parent / "_shots"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 
 pytestmark = pytest.mark.slow
 
@@ -88,33 +83,14 @@ def test_building_the_demo_needs_less_than_two_gigabytes(workspace: Path) -> Non
 
 @pytest.fixture(scope="module")
 def address(workspace: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "attribution", "app", "--workspace", str(workspace), "--port", str(port)]
-    environment = {name: value for name, value in os.environ.items() if name != "WHENCE_WORKSPACE"}
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment)
-    try:
-        for _ in range(600):
-            time.sleep(0.1)
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
+    with served(workspace) as found:
+        yield found
 
 
 @pytest.fixture
-def tab(address: str) -> Iterator[Page]:
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium here")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-quic"])
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(60_000)
-        yield context.new_page()
-        browser.close()
+def tab() -> Iterator[Page]:
+    with new_tab() as page:
+        yield page
 
 
 def _shot(tab: Page, name: str) -> None:

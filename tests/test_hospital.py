@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import os
-import shutil
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 
 from attribution import pipeline
 from attribution.datasets import ASSETS
@@ -27,10 +22,9 @@ from attribution.demos.options import DemoOptions
 from attribution.errors import InvalidInput
 from attribution.workspace import Workspace
 from pages.shared import row_faces
-from tests.disk import ROOT
+from tests.browsing import new_tab, served
 
 SHOTS = Path(__file__).resolve().parent / "_shots"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 
 
 @pytest.fixture(scope="module")
@@ -260,33 +254,14 @@ def test_the_row_asked_about_carries_no_marks(debugger: Debugger) -> None:
 
 @pytest.fixture(scope="module")
 def address(workspace: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "attribution", "app", "--workspace", str(workspace), "--port", str(port)]
-    environment = {name: value for name, value in os.environ.items() if name != "WHENCE_WORKSPACE"}
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment)
-    try:
-        for _ in range(600):
-            time.sleep(0.1)
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
+    with served(workspace) as found:
+        yield found
 
 
 @pytest.fixture
-def tab(address: str) -> Iterator[Page]:
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium here")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-quic"])
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(60_000)
-        yield context.new_page()
-        browser.close()
+def tab() -> Iterator[Page]:
+    with new_tab() as page:
+        yield page
 
 
 def _cells(card: Locator) -> dict[str, str]:

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from torch.nn.functional import cross_entropy
 
 from attribution import pipeline
@@ -32,10 +25,10 @@ from attribution.errors import InvalidInput
 from attribution.project import read_project
 from attribution.words import UNKNOWN
 from attribution.workspace import Workspace
+from tests.browsing import new_tab, served
 from tests.worlds import assert_close
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 
 # --- the data ---------------------------------------------------------------------------------------------------------
 
@@ -263,33 +256,14 @@ def test_half_a_character_is_refused_with_a_sentence(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def address(workspace: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "attribution", "app", "--workspace", str(workspace), "--port", str(port)]
-    environment = {name: value for name, value in os.environ.items() if name != "WHENCE_WORKSPACE"}
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment)
-    try:
-        for _ in range(600):
-            time.sleep(0.1)
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
+    with served(workspace) as found:
+        yield found
 
 
 @pytest.fixture
-def tab(address: str) -> Iterator[Page]:
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium here")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-quic"])
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(60_000)
-        yield context.new_page()
-        browser.close()
+def tab() -> Iterator[Page]:
+    with new_tab() as page:
+        yield page
 
 
 @pytest.mark.browser
