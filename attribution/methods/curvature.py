@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput, Unsuited
-from attribution.methods.lens import reciprocal
+from attribution.methods.lens import chosen, reciprocal
 from attribution.methods.protocol import GradientSource
 
 Kind = Literal["dense", "diagonal"]
@@ -60,17 +60,24 @@ class Curvature:
         return np.concatenate([np.square(self._along(block)) @ weights for block in _blocks(rows)])
 
 
-def curvatures(
-    source: GradientSource, checkpoints: NDArray[np.bool_], damping: float, kind: Kind
-) -> list[Curvature | None]:
-    """The curvature of each of the C checkpoints that is chosen (C,); None for the others.
+def fitted(
+    source: GradientSource, damping: float, kind: Kind, checkpoints: Sequence[int] | None
+) -> tuple[list[Curvature | None], NDArray[np.float64]]:
+    """The curvature of each of the C checkpoints that is chosen, None for the others, and their weights (C,) in a mean.
 
-    Raises `Unsuited` where there is no damping and the curvature is singular.
+    Raises `InvalidInput` for what is no damping or no checkpoint, `Unsuited` with the sentence of `why_not`, and where
+    there is no damping and the curvature is singular.
     """
-    return [
-        _curvature(source.train_vectors(c), damping, kind) if is_chosen else None
-        for c, is_chosen in enumerate(checkpoints)
+    if not 0 <= damping < np.inf:
+        raise InvalidInput(f"A damping of {damping} was asked for.", "Use 0 or more, in units of the mean eigenvalue.")
+    counted = chosen(source, checkpoints)
+    if reason := why_not(source, damping, kind):
+        raise Unsuited(reason)
+    factors = [
+        _curvature(source.train_vectors(c), damping, kind) if is_counted else None
+        for c, is_counted in enumerate(counted)
     ]
+    return factors, counted / counted.sum()
 
 
 def solved(factors: Sequence[Curvature | None], vectors: NDArray[Any]) -> NDArray[np.float64]:
@@ -80,12 +87,6 @@ def solved(factors: Sequence[Curvature | None], vectors: NDArray[Any]) -> NDArra
         if factor is not None:
             found[:, c] = factor.solve(vectors[:, c])
     return found
-
-
-def check(damping: float) -> None:
-    """Raises `InvalidInput` for what is no damping."""
-    if not 0 <= damping < np.inf:
-        raise InvalidInput(f"A damping of {damping} was asked for.", "Use 0 or more, in units of the mean eigenvalue.")
 
 
 def why_not(source: GradientSource, damping: float, kind: Kind) -> str | None:

@@ -20,9 +20,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.errors import Unsuited
 from attribution.methods import curvature
-from attribution.methods.lens import Lens, chosen
+from attribution.methods.lens import Lens
 from attribution.methods.protocol import GradientSource, QueryGradients
 
 
@@ -45,12 +44,7 @@ class Influence:
         return curvature.why_not(source, self.damping, self.curvature)
 
     def fit(self, source: GradientSource) -> Lens:
-        curvature.check(self.damping)
-        counted = chosen(source, self.checkpoints)
-        if reason := self.why_not(source):
-            raise Unsuited(reason)
-        factors = curvature.curvatures(source, counted, self.damping, self.curvature)
-        weights = counted / counted.sum()
+        factors, weights = curvature.fitted(source, self.damping, self.curvature, self.checkpoints)
         per_loss = weights / len(source.train_ids)
 
         def transform(gradients: QueryGradients) -> NDArray[np.float64]:

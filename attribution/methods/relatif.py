@@ -19,9 +19,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.errors import Unsuited
 from attribution.methods import curvature
-from attribution.methods.lens import Lens, chosen, reciprocal
+from attribution.methods.lens import Lens, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
 
 
@@ -46,12 +45,7 @@ class RelatIF:
         return curvature.why_not(source, self.damping, self.curvature)
 
     def fit(self, source: GradientSource) -> Lens:
-        curvature.check(self.damping)
-        counted = chosen(source, self.checkpoints)
-        if reason := self.why_not(source):
-            raise Unsuited(reason)
-        factors = curvature.curvatures(source, counted, self.damping, self.curvature)
-        weights = counted / counted.sum()
+        factors, weights = curvature.fitted(source, self.damping, self.curvature, self.checkpoints)
         products, scales = np.zeros((2, len(factors), len(source.train_ids)))
         for c, factor in enumerate(factors):
             if factor is not None:
