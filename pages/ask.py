@@ -18,7 +18,7 @@ from PIL import Image
 
 from attribution.errors import InvalidInput
 from pages.shared import asked as drawn
-from pages.shared import chrome, elements, faces, figures, giving, links, methods, state, theme
+from pages.shared import choices, chrome, elements, faces, giving, links, methods, score_charts, state
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import button, el, row
 from pages.shared.wording import escaped, noun
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from attribution.asking import Asked
     from attribution.debugger import Debugger
 
-SIZES = (6, 12, 24, 48)
 TABS = ("Influence vs distance", "Score histogram")
 CHANGED = "What the edit changed"
 PROMPTS = {
@@ -61,11 +60,11 @@ class Question:
 
 def question(debugger: Debugger) -> Question:
     asked = st.query_params
-    about, k = asked.get("about"), asked.get("k", "")
+    about = asked.get("about")
     return Question(
         of=asked.get("from"),
         about=about if about in debugger.classes else None,
-        k=int(k) if k.isdecimal() and len(k) < 4 and 1 <= int(k) <= max(SIZES) else 12,
+        k=choices.size_asked(asked.get("k")),
         method=methods.asked(debugger, asked.get("m")),
     )
 
@@ -171,17 +170,13 @@ def draw_answer(debugger: Debugger, at: Question, given: Any) -> None:
             faces.face_of(new.preview),
             show=lambda id: faces.face(debugger, id),
             link=links.evidence,
-            sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
+            sizes=choices.sizes(at.k, lambda k: at.link(k=k)),
             pills=methods.pills(debugger, at.method, lambda method: at.link(method=method)),
         ),
         key="asked",
     )
     if not evidence.is_zero:
         draw_tabs(debugger, evidence, new, before)
-
-
-def _choice(text: str, href: str, current: bool) -> dict[str, Any]:
-    return {"text": text, "href": href, "current": current}
 
 
 def edited_from(debugger: Debugger, at: Question, evidence: Evidence, digest: str) -> Evidence | None:
@@ -208,25 +203,10 @@ def draw_tabs(debugger: Debugger, evidence: Evidence, new: Asked, before: Eviden
             kinds = [kind for kind in debugger.distance_kinds if kind == "gradient" or kind in new.places]
             kind = st.segmented_control("Distance", kinds, default=kinds[0], key="ask_distance", required=True)
             plot = debugger.distance_plot(evidence, kind, new)
-            ids = [debugger.id_at("train", int(i)) for i in plot.positions]
-            st.plotly_chart(
-                figures.influence_distance(plot, evidence, ids, debugger.classes, theme.tokens()),
-                key="ask_plot",
-                theme=None,
-                config=figures.MODE_BAR,
-                alt=figures.influence_distance_alt(plot, evidence, debugger.classes),
-            )
-            st.text(plot.caption)
+            score_charts.draw_distance(debugger, evidence, plot, key="ask_plot")
     if histogram.open:
         with histogram:
-            st.text(f"Does anything stand out? {evidence.standout.sentence}")
-            st.plotly_chart(
-                figures.score_histogram(evidence, debugger.classes, theme.tokens()),
-                key="ask_histogram",
-                theme=None,
-                config=figures.MODE_BAR,
-                alt=figures.score_histogram_alt(evidence),
-            )
+            score_charts.draw_histogram(debugger, evidence, key="ask_histogram")
 
 
 # ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────

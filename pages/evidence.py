@@ -20,6 +20,7 @@ import streamlit as st
 
 from attribution.errors import InvalidInput
 from pages.shared import (
+    choices,
     chrome,
     column_charts,
     elements,
@@ -31,6 +32,7 @@ from pages.shared import (
     methods,
     nearest,
     row_faces,
+    score_charts,
     second,
     state,
     texts,
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from attribution.debugger import Debugger
 
 TARGETS = ("predicted", "label")
-SIZES = (6, 12, 24, 48)
 TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Nearest", "Table")
 NOTHING_LISTED = "No training example supports or opposes this, so there is nothing to look into."
 DEFAULTS = (
@@ -86,11 +87,10 @@ class Selection:
 
 def selection(debugger: Debugger) -> Selection:
     asked = st.query_params
-    k = asked.get("k", "")
     return Selection(
         id=asked.get("q", ""),
         target=_one_of(TARGETS, asked.get("target")),
-        k=int(k) if k.isdecimal() and len(k) < 4 and 1 <= int(k) <= max(SIZES) else 12,
+        k=choices.size_asked(asked.get("k")),
         method=methods.asked(debugger, asked.get("m")),
         true=_one_of((None, *debugger.classes), asked.get("true")),
         pred=_one_of((None, *debugger.classes), asked.get("pred")),
@@ -206,7 +206,7 @@ def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
             show=lambda id: {**show(id), **shaded.get(id, {})},
             link=lambda id: at.evidence_of(id),
             questions=_questions(debugger, at, evidence.query),
-            sizes=[_choice(f"{k} each", at.link(k=k), k == at.k) for k in SIZES],
+            sizes=choices.sizes(at.k, lambda k: at.link(k=k)),
             **methods.pills(debugger, at.method, lambda method: at.link(method=method)),
             without=at.without,
             left_out=left_out,
@@ -224,11 +224,7 @@ def _questions(debugger: Debugger, at: Selection, item: Item) -> list[dict[str, 
         "label": f"{columns.label_word(item)}: {debugger.classes[item.label]}",
     }
     targets = TARGETS if item.is_mistake else TARGETS[:1]
-    return [_choice(words[target], at.link(target=target), target == at.target) for target in targets]
-
-
-def _choice(text: str, href: str, current: bool) -> dict[str, Any]:
-    return {"text": text, "href": href, "current": current}
+    return [choices.choice(words[target], at.link(target=target), target == at.target) for target in targets]
 
 
 def _faces(debugger: Debugger, query: Item) -> columns.Show:
@@ -256,23 +252,8 @@ def draw_distance(debugger: Debugger, at: Selection, evidence: Evidence) -> None
     with state.drawn_errors():
         plot = debugger.distance_plot(evidence, kind)
     key = f"distance {evidence.query.id} {evidence.target} {evidence.method} {kind}"
-    ids = [debugger.id_at("train", int(i)) for i in plot.positions]
-    figure = figures.influence_distance(plot, evidence, ids, debugger.classes, theme.tokens())
-    st.plotly_chart(
-        figure,
-        key=key,
-        theme=None,
-        on_select="rerun",
-        selection_mode="points",
-        config=figures.MODE_BAR,
-        alt=figures.influence_distance_alt(plot, evidence, debugger.classes),
-    )
-    st.text(plot.caption)
+    score_charts.draw_distance(debugger, evidence, plot, key=key, on_select="rerun", selection_mode="points")
     draw_picked(debugger, at, evidence, _clicked(key), how="Click a point")
-    if len(plot.positions) < debugger.n_train:
-        st.caption(
-            f"{len(plot.positions):,} of {debugger.n_train:,} training examples are drawn; the listed ones always are."
-        )
 
 
 def _clicked(key: str) -> str | None:
@@ -307,14 +288,7 @@ def _indexed(evidence: Evidence, position: int) -> float:
 
 
 def draw_histogram(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
-    st.text(f"Does anything stand out? {evidence.standout.sentence}")
-    st.plotly_chart(
-        figures.score_histogram(evidence, debugger.classes, theme.tokens()),
-        key="histogram",
-        theme=None,
-        config=figures.MODE_BAR,
-        alt=figures.score_histogram_alt(evidence),
-    )
+    score_charts.draw_histogram(debugger, evidence, key="histogram")
 
 
 @st.cache_resource(max_entries=64, show_spinner="Comparing the two examples layer by layer")

@@ -248,7 +248,7 @@ def _add_marks(figure: go.Figure, rows: Sequence[EvidenceRow], colour: str, symb
 def share_bars(shares: Sequence[Share], tokens: Tokens) -> go.Figure:
     """One signed bar a share, the first on top; the glyph and the side of zero say what the hue says."""
     values = [share.value for share in shares]
-    limit = symmetric_limit(values, room=1.35)
+    limit = symmetric_limit(values, room=1.7)
     figure = go.Figure(
         go.Bar(
             x=values,

@@ -14,7 +14,7 @@ import numpy as np
 import streamlit as st
 
 from attribution.errors import InvalidInput
-from pages.shared import chrome, elements, faces, flagging, group_figures, links, methods, state, theme
+from pages.shared import choices, chrome, elements, faces, flagging, group_figures, links, methods, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import el
 from pages.shared.wording import counted, escaped, noun, share
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from attribution.debugger import Debugger
 
 TARGETS = ("predicted", "label")
-SIZES = (6, 12, 24, 48)
 SHOWN = 24  # members of the group on its card
 MOST = 250  # questions that are asked together: each costs its gradient at every checkpoint
 
@@ -61,7 +60,6 @@ def asked(address: Mapping[str, Sequence[str]], debugger: Debugger) -> Group:
     last = {name: values[-1] for name, values in address.items() if values}
     bounds = sorted(int(v) for v in address.get("conf", ()) if v.isdecimal() and len(v) < 4 and int(v) <= 100)
     low, high = (bounds[0], bounds[-1]) if len(bounds) == 2 else (0, 100)
-    k = last.get("k", "")
     named = last.get("group", "all")
     return Group(
         ids=() if named == "all" else links.separated(named)[: links.MOST_GROUPED],
@@ -71,7 +69,7 @@ def asked(address: Mapping[str, Sequence[str]], debugger: Debugger) -> Group:
         high=high,
         split="train" if last.get("split") == "train" else "test",
         target="label" if last.get("target") == "label" else "predicted",
-        k=int(k) if k.isdecimal() and len(k) < 4 and 1 <= int(k) <= max(SIZES) else 12,
+        k=choices.size_asked(last.get("k")),
         method=methods.asked(debugger, last.get("m")),
     )
 
@@ -171,7 +169,7 @@ def view(
         "page": " ".join([group.link(), evidence.index_id]),
         "query": group_card(debugger, evidence.items),
         "questions": _questions(group, evidence.items),
-        "sizes": [_choice(f"{k} each", group.link(k=k), k == group.k) for k in SIZES],
+        "sizes": choices.sizes(group.k, lambda k: group.link(k=k)),
         **methods.pills(debugger, group.method, lambda method: group.link(method=method)),
         "without": [],
         "most": 0,
@@ -228,11 +226,7 @@ def _questions(group: Group, items: Sequence[Item]) -> list[dict[str, Any]]:
     if not any(item.is_mistake for item in items):
         return []
     words = {"predicted": "what each is predicted as", "label": "the label of each"}
-    return [_choice(words[target], group.link(target=target), target == group.target) for target in TARGETS]
-
-
-def _choice(text: str, href: str, current: bool) -> dict[str, Any]:
-    return {"text": text, "href": href, "current": current}
+    return [choices.choice(words[target], group.link(target=target), target == group.target) for target in TARGETS]
 
 
 def question_sentence(evidence: GroupEvidence, classes: Sequence[str]) -> str:

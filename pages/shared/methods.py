@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import streamlit as st
 
+from pages.shared.choices import choice
 from pages.shared.evidence_columns import Choice
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def pills(debugger: Debugger, method: str, link: Callable[[str], str]) -> Pills:
     """link: the address of the same question by another method."""
     chosen, layers = method.partition(":")[0], debugger.layer_choices
     return {
-        "methods": [_choice(debugger.method_choices[m], link(m), m == chosen) for m in debugger.method_names],
-        "layers": [_choice(of, link(m), m == method) for m, of in layers.items() if method in layers],
+        "methods": [choice(debugger.method_choices[m], link(m), m == chosen) for m in debugger.method_names],
+        "layers": [choice(of, link(m), m == method) for m, of in layers.items() if method in layers],
     }
 
 
@@ -55,7 +56,3 @@ def why_split_by(debugger: Debugger, method: str) -> str:
         return ""
     chosen, default = debugger.method_choices[method], debugger.method_choices[DEFAULT]
     return f"What {chosen} gives, by which the lists are ranked, cannot be split, so the parts are {default}’s."
-
-
-def _choice(text: str, href: str, current: bool) -> Choice:
-    return {"text": text, "href": href, "current": current}
