@@ -20,6 +20,7 @@ from benchmarks import (
     planted_labels,
     query_time,
     review_keys,
+    reviews,
     suspects,
 )
 
@@ -35,6 +36,7 @@ ALL = {
     "decisions": decisions.main,
     "suspects": suspects.main,
     "review_keys": review_keys.main,
+    "reviews": reviews.main,
     "loop": loop.main,
     "hospital": hospital.main,
 }

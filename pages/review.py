@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FLAGGED = "flagged"  # the order that is no signal's
 KEYED = 10  # classes that have a key of their own
-BEHIND, AHEAD = 6, 42  # cards that come along with the one that is asked for
+BEHIND, AHEAD = 6, 80  # cards that come along with the one that is asked for
 BUDGET = 3_000_000  # bytes of pictures in a window; fewer cards come along where pictures are large
 LONGEST = 5000
 

@@ -345,8 +345,14 @@ export default function({ parentElement, data, setStateValue }) {
   }
   // One message for a whole window, long before it is needed. Not in the same breath as a decision: Streamlit 1.67 was
   // seen to make one run of both, and that only of the fragment which records.
-  function lookAhead() { clearTimeout(desk.looking); desk.looking = setTimeout(ask, 60); }
+  // A burst of keys without a pause may put it off, but not for long.
+  function lookAhead() {
+    desk.since ??= Date.now();
+    clearTimeout(desk.looking);
+    desk.looking = setTimeout(ask, Date.now() - desk.since < 300 ? 60 : 0);
+  }
   function ask() {
+    desk.since = undefined;
     const i = ids.indexOf(desk.here), near = ids.slice(Math.max(0, i - 2), i + 1 + Math.ceil(data.ahead * 0.6));
     if (near.every(id => desk.cards.has(id)) || !root.isConnected) return;
     if (!(Date.now() - desk.requested < 1500)) {
