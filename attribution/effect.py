@@ -118,7 +118,7 @@ def usual_seeds(project: Project, count: int = FEWEST_SEEDS) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Opened:
+class OpenedRun:
     """The current run with its data, checked to be what its code and its project still say."""
 
     workspace: Workspace
@@ -148,7 +148,7 @@ def measure(
 
     Raises `InvalidInput` for decisions that are stale or change nothing, and for a project without retrain=….
     """
-    opened = _open(workspace, project)
+    opened = open_run(workspace, project)
     examples = opened.train.examples
     changes.require(examples)
     changes.require_effect(examples)
@@ -178,14 +178,18 @@ def measure(
     return pipeline.find_or_make(workspace, "comparisons", recipe, {"runs": opened.run}, make)
 
 
-def _open(workspace: Workspace, project: Project) -> _Opened:
+def open_run(workspace: Workspace, project: Project) -> OpenedRun:
+    """The current run with what trains it again.
+
+    Raises `InvalidInput` for a project without retrain=…, and `StoreError` where its code or its settings have changed.
+    """
     recipe, run = _recipe(project), _run(workspace)
     workspace.verify("runs", run)
     pipeline.refuse_other_settings(workspace, project, run)
     task, loaded = Task(project), pipeline.examples_of(workspace, run)
     train, test = pipeline.splits(project, task, loaded)
     revisions.refuse_other_code(workspace, run, task, train)
-    return _Opened(workspace, run, task, loaded, train, test, recipe)
+    return OpenedRun(workspace, run, task, loaded, train, test, recipe)
 
 
 def _recipe(project: Project) -> TrainingRecipe:
@@ -213,7 +217,7 @@ def _checked_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-def _start(opened: _Opened, number: int | None) -> Start | None:
+def _start(opened: OpenedRun, number: int | None) -> Start | None:
     if number is None:
         return None
     saved = pipeline.saved_checkpoints(opened.workspace, opened.run)
@@ -229,7 +233,7 @@ def _start(opened: _Opened, number: int | None) -> Start | None:
 
 
 def _retrain_all(
-    opened: _Opened,
+    opened: OpenedRun,
     changes: Changes,
     control: retraining.Control,
     seeds: Sequence[int],
@@ -257,7 +261,7 @@ def _retrain_all(
 
 
 def _retrain(
-    opened: _Opened,
+    opened: OpenedRun,
     changes: Changes,
     recipe: TrainingRecipe,
     start: int | None,
@@ -278,7 +282,7 @@ def _retrain(
     return pipeline.find_or_make(opened.workspace, "retrainings", asked, parents, make, make_current=False)
 
 
-def _predict(opened: _Opened, changes: Changes, start: int | None, progress: Progress) -> NDArray[np.float64]:
+def _predict(opened: OpenedRun, changes: Changes, start: int | None, progress: Progress) -> NDArray[np.float64]:
     """Predicted change of every test loss, (n,), from the run's own checkpoints."""
     saved = pipeline.saved_checkpoints(opened.workspace, opened.run)
     files = pipeline.checkpoint_files(opened.workspace, opened.run)

@@ -34,6 +34,7 @@ from attribution.passes import passes
 from attribution.projection import BlockShape, Eigenbasis, Projection, ProjectionSpec, TwoSided
 from attribution.store import SAMPLE_IN_MEMORY, EmbedRecipe, engine_of, refuse_non_finite, rows_of_a_pass
 from attribution.task import Split, Task
+from attribution.wording import duration
 
 _PASSES = 3  # measured of every thread, at most
 _SECONDS = 1.5  # after which no further pass is measured
@@ -85,7 +86,7 @@ class Cost:
     def figures(self) -> tuple[tuple[str, str], ...]:
         """Time, disk and memory in words, each with its name."""
         return (
-            ("time", _duration(self.seconds)),
+            ("time", duration(self.seconds)),
             ("disk", _size(self.disk_bytes)),
             ("memory", _size(self.memory_bytes)),
         )
@@ -97,7 +98,7 @@ class Cost:
         most = "at most " if self.is_most else ""
         taken = f" ({self.taken:,} of them taken over)" if self.taken else ""
         return (
-            f"Gradients and index of {whose}{taken} take about {_duration(self.seconds)}, "
+            f"Gradients and index of {whose}{taken} take about {duration(self.seconds)}, "
             f"{_size(self.disk_bytes)} of disk and {_size(self.memory_bytes)} of memory: {_short(self.seconds_each)} "
             f"and {most}{self.dimension:,} numbers ({self.dtype}) an example and checkpoint."
         )
@@ -229,12 +230,6 @@ class Work:
 
 def _counted(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:,.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:,.1f} hours"
 
 
 def _short(seconds: float) -> str:

@@ -44,3 +44,10 @@ def size(n_bytes: float) -> str:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.3g} GB"
+
+
+def duration(seconds: float) -> str:
+    """46 s, 12 minutes, 2.5 hours."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:,.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:,.1f} hours"

@@ -15,6 +15,7 @@ from benchmarks import (
     hospital,
     index_million,
     kernel_and_network,
+    lds,
     loop,
     page_time,
     planted_labels,
@@ -39,6 +40,7 @@ ALL = {
     "reviews": reviews.main,
     "loop": loop.main,
     "hospital": hospital.main,
+    "lds": lds.main,
 }
 
 for name in sys.argv[1:] or ALL:

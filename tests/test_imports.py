@@ -46,7 +46,7 @@ ORDER = (
     "embedding",
     "pipeline",
     "effect",
-    "status doctor debugger jobs",
+    "status doctor debugger jobs evaluation",
     "audit versus landscape",
     "exchange report story",
     "cli",
