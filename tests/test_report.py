@@ -27,7 +27,7 @@ from attribution import audit, effect, pipeline, report, wording
 from attribution.audit import Audit
 from attribution.changes import Changes
 from attribution.debugger import Debugger
-from attribution.errors import InvalidInput
+from attribution.errors import InvalidInput, StoreError
 from attribution.report import charts, faces, run
 from attribution.report.labels import SUSPECTS
 from attribution.report.markup import STYLE, el, page, said, visible, written
@@ -609,15 +609,28 @@ def test_a_file_that_came_meanwhile_is_not_written_over(
 
 def test_the_button_on_the_overview_gives_the_same_file(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(
-        st_app, "download_button", lambda label, data, name, *_, **__: asked.append((label, data, name))
-    )
+    monkeypatch.setattr(st_app, "download_button", lambda _, data, name, *__, **___: asked.append((data, name)))
     monkeypatch.setenv("WHENCE_WORKSPACE", str(full))
     app = AppTest.from_file(str(disk.ROOT / "app.py"), default_timeout=60).run()
+    assert not asked  # nothing is made before it is asked for
+    app.button(key="report").click().run()
     assert not app.exception
-    ((label, made, name),) = asked
-    assert (label, name) == ("Download the report", "report.html")
-    assert _dateless(made().decode()) == _dateless(of(full))
+    ((made, name),) = asked
+    assert name == "report.html"
+    assert _dateless(made.decode()) == _dateless(of(full))
+
+
+def test_a_report_that_cannot_be_made_is_told_below_its_button(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> str:
+        raise StoreError("Block 3 is damaged.", "`embed` makes it anew.")
+
+    monkeypatch.setattr(report, "render", refused)
+    monkeypatch.setenv("WHENCE_WORKSPACE", str(full))
+    app = AppTest.from_file(str(disk.ROOT / "app.py"), default_timeout=60).run()
+    app.button(key="report").click().run()
+    assert not app.exception
+    (told,) = (each for each in app.get("bidi_component") if "The report was not made" in str(each.proto))
+    assert "Block 3 is damaged." in str(told.proto)
 
 
 def _dateless(text: str) -> str:
