@@ -14,7 +14,7 @@ import streamlit as st
 from attribution.errors import AttributionError
 from attribution.status import workspace_status
 from pages.shared import chrome, links, state
-from pages.shared.elements import Element, draw, el, prose, thumb
+from pages.shared.elements import Element, draw, el, thumb
 from pages.shared.matrix import confusion_matrix
 from pages.shared.pipeline_strip import pipeline_strip
 from pages.shared.wording import noun, size
@@ -103,24 +103,20 @@ def examples(debugger: Debugger, ids: Sequence[str], alt: str) -> Element:
     return el("div", *[el("p", state.preview_words(debugger, id), cls="muted line") for id in ids[:LINES]])
 
 
-@st.fragment
 def take_away(debugger: Debugger) -> None:
-    """The report: made when it is asked for, and what keeps it from being made is told in its place."""
-    from attribution.report import render
+    """The report; it is made when it is asked for."""
+
+    def made() -> bytes:
+        from attribution.report import refusal, render
+
+        try:
+            return render(debugger, state.workspace_path()).encode()
+        except AttributionError as error:  # no run of the page is left to draw it in
+            return refusal(error).encode()
 
     st.header("Take it away", anchor=False)
     st.caption("Mistakes, evidence, suspects, decisions and their effect in one file that needs no network.")
-    if not st.button("Make the report", key="report"):
-        return
-    try:
-        with st.spinner("Making the report"):
-            made = render(debugger, state.workspace_path()).encode()
-    except AttributionError as error:
-        told = [el("p", *prose(words)) for words in (error.message, error.hint) if words]
-        draw(el("div", el("h3", "The report was not made"), *told, cls="card", role="alert"), key="no_report")
-    else:
-        words = f"Download report.html, {size(len(made))}"
-        st.download_button(words, made, "report.html", "text/html", key="download", type="primary", on_click="ignore")
+    st.download_button("Download the report", made, "report.html", "text/html", key="report", on_click="ignore")
 
 
 main()

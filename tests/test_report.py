@@ -609,28 +609,21 @@ def test_a_file_that_came_meanwhile_is_not_written_over(
 
 def test_the_button_on_the_overview_gives_the_same_file(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(st_app, "download_button", lambda _, data, name, *__, **___: asked.append((data, name)))
+    monkeypatch.setattr(
+        st_app, "download_button", lambda label, data, name, *_, **__: asked.append((label, data, name))
+    )
     monkeypatch.setenv("WHENCE_WORKSPACE", str(full))
     app = AppTest.from_file(str(disk.ROOT / "app.py"), default_timeout=60).run()
-    assert not asked  # nothing is made before it is asked for
-    app.button(key="report").click().run()
     assert not app.exception
-    ((made, name),) = asked
-    assert name == "report.html"
-    assert _dateless(made.decode()) == _dateless(of(full))
+    ((label, made, name),) = asked
+    assert (label, name) == ("Download the report", "report.html")
+    assert _dateless(made().decode()) == _dateless(of(full))
+    monkeypatch.setattr(report, "render", _damaged)
+    assert "<p>A block of &lt;b&gt; is damaged.</p><p>Embed again.</p>" in made().decode()
 
 
-def test_a_report_that_cannot_be_made_is_told_below_its_button(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: Any) -> str:
-        raise StoreError("Block 3 is damaged.", "`embed` makes it anew.")
-
-    monkeypatch.setattr(report, "render", refused)
-    monkeypatch.setenv("WHENCE_WORKSPACE", str(full))
-    app = AppTest.from_file(str(disk.ROOT / "app.py"), default_timeout=60).run()
-    app.button(key="report").click().run()
-    assert not app.exception
-    (told,) = (each for each in app.get("bidi_component") if "The report was not made" in str(each.proto))
-    assert "Block 3 is damaged." in str(told.proto)
+def _damaged(*_: object) -> str:
+    raise StoreError("A block of <b> is damaged.", "Embed again.")
 
 
 def _dateless(text: str) -> str:
