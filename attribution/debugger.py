@@ -52,7 +52,7 @@ from attribution.examples import Examples, Preview
 from attribution.given import Column, Given
 from attribution.index import open_index
 from attribution.methods import METHODS, named, over_layers
-from attribution.methods.protocol import Queries, VectorScorer
+from attribution.methods.protocol import Queries, Scorer, VectorScorer
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.ranking import Listed, Ranker, Ranking
 from attribution.readings import Readings
@@ -92,7 +92,7 @@ class Debugger:
         self._reader = Reader(gradients.task, self._source, self._loaded, self._distances)
         self._ranker = Ranker(self._index, self._store, self._source, self._distances.near_identical)
         self._readings = Readings(gradients.task, self._splits, self._source, self._loaded.preview)
-        self._scorers: dict[str, VectorScorer] = {}
+        self._scorers: dict[str, Scorer] = {}
         self._project = gradients.task.project
         self._what_if: tuple[Changes, Schedule, WhatIf] | None = None
 
@@ -441,10 +441,12 @@ class Debugger:
         return items
 
     def query_vector(self, id_: str, *, target: str = "predicted", method: str = "tracin") -> NDArray[np.float32]:
-        """What the index is searched with for a query, (C·D,)."""
-        item = self.item(id_)
+        """What the index is searched with for a query, (C·D,); raises `Unsuited` for a method that asks no index."""
+        item, scorer = self.item(id_), self._scorer(method)
+        if not isinstance(scorer, VectorScorer):
+            raise Unsuited(f"By {self.method_choices[method]} nothing is searched for in the index.", "Use evidence.")
         gradients = self._source.query_gradients(self._queries([item], [self._asked(item, target)], "loss"))
-        return self._scorer(method).query_vectors(gradients)[0]
+        return scorer.query_vectors(gradients)[0]
 
     def search(self, vector: NDArray[np.float32], k: int) -> Extremes:
         """Both ends of the ranking of a query vector, by inner product with the rows as they are stored."""
@@ -664,7 +666,7 @@ class Debugger:
             raise InvalidInput("Something new has no label to ask about.", "Ask about predicted, or about a class.")
         return item.predicted if target == "predicted" else item.label
 
-    def _split_scorer(self, method: str) -> VectorScorer:
+    def _split_scorer(self, method: str) -> Scorer:
         """The scorer of a method that `splits`; raises `Unsuited` for another."""
         scorer = self._scorer(method)
         if not scorer.is_gradient_product:
@@ -681,7 +683,7 @@ class Debugger:
         whole = scorer.is_gradient_product and scorer.counted.all()
         return self._manifest["facts"]["reference_ratios"] if whole else ()
 
-    def _scorer(self, method: str) -> VectorScorer:
+    def _scorer(self, method: str) -> Scorer:
         if method not in self._scorers:
             self._scorers[method] = named(method).fit(self._source)
         return self._scorers[method]

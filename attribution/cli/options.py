@@ -59,7 +59,10 @@ DtypeOption = Annotated[str | None, typer.Option(help="float32 (unless told), or
 
 
 MethodOption = Annotated[
-    str, typer.Option(help="tracin, influence, relatif or cosine; tracin:LAYER sums over that layer only.")
+    str,
+    typer.Option(
+        help="tracin, influence, relatif, cosine, trak or representer; tracin:LAYER sums over that layer only."
+    ),
 ]
 
 

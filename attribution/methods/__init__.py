@@ -13,13 +13,17 @@ from attribution.methods.cosine import Cosine
 from attribution.methods.influence import Influence
 from attribution.methods.protocol import Attributor
 from attribution.methods.relatif import RelatIF
+from attribution.methods.representer import Representer
 from attribution.methods.tracin import TracIn
+from attribution.methods.trak import TRAK
 
 METHODS: Mapping[str, type[Attributor]] = {
     TracIn.name: TracIn,
     Influence.name: Influence,
     RelatIF.name: RelatIF,
     Cosine.name: Cosine,
+    TRAK.name: TRAK,
+    Representer.name: Representer,
 }
 
 
