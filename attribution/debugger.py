@@ -51,7 +51,7 @@ from attribution.evidence import describe_distance, effect_by_class, percentile,
 from attribution.examples import Examples, Preview
 from attribution.given import Column, Given
 from attribution.index import open_index
-from attribution.methods import METHODS, named, over_layers
+from attribution.methods import FORMS, METHODS, named, over_layers
 from attribution.methods.protocol import Queries, Scorer, VectorScorer
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.ranking import Listed, Ranker, Ranking
@@ -144,8 +144,9 @@ class Debugger:
 
     @cached_property
     def method_choices(self) -> Mapping[str, str]:
-        """What can be asked by, and what to call each: every method, then TracIn over single layers."""
+        """What can be asked by, and what to call each: every method, other forms of it, then TracIn over layers."""
         found = {name: method.title for name, method in METHODS.items()}
+        found |= {name: f"{method.title}, {of}" for name, (method, of) in FORMS.items() if name not in found}
         return found | {name: f"TracIn, {of}" for name, of in self.layer_choices.items() if name not in found}
 
     @cached_property
@@ -162,6 +163,11 @@ class Debugger:
             layers = [layer for layer in layers if layer in (words, layers[-1])]
         single = {over_layers(each): "word embeddings" if each == words else each for each in layers}
         return {over_layers(): "all layers", **single}
+
+    @property
+    def form_choices(self) -> Mapping[str, str]:
+        """Methods that have several forms by name, and what tells the forms apart."""
+        return {name: of for name, (_, of) in FORMS.items()}
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:

@@ -21,14 +21,17 @@ from torch import nn
 
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput, Unsuited
-from attribution.methods import METHODS, curvature, named, representer
+from attribution.methods import METHODS, arnoldi, curvature, named, representer
+from attribution.methods.arnoldi import Arnoldi
 from attribution.methods.cosine import Cosine
+from attribution.methods.datainf import DataInf
 from attribution.methods.influence import Influence
 from attribution.methods.protocol import Attributor, VectorScorer
 from attribution.methods.relatif import RelatIF
 from attribution.methods.representer import Representer
 from attribution.methods.tracin import TracIn
 from attribution.methods.trak import TRAK
+from attribution.projection import Eigenbasis
 from attribution.ranking import Ranker
 from attribution.scan import Scaled, ends, scan
 from attribution.scores import UNITS
@@ -58,6 +61,9 @@ OPTIONS: list[Attributor] = [
     RelatIF(curvature="diagonal", checkpoints=(0, 1)),
     Cosine(weighting="ones"),
     Cosine(checkpoints=(1,)),
+    TRAK(checkpoints=(0, 2)),
+    DataInf(damping=1.0, checkpoints=(0, 1)),
+    Arnoldi(steps=5, rank=3, checkpoints=(2,)),
 ]
 MADE = [*(method() for method in METHODS.values()), *OPTIONS]
 EVERY = pytest.mark.parametrize("method", MADE, ids=str)
@@ -211,13 +217,13 @@ def test_a_method_has_a_name_of_its_own_and_fits_what_it_does_not_refuse(method:
     assert made.why_not(random_source()) is None
 
 
-@pytest.mark.parametrize("kind", [TracIn, Influence, RelatIF, Cosine, TRAK])
+@pytest.mark.parametrize("kind", [TracIn, Influence, RelatIF, Cosine, TRAK, DataInf, Arnoldi])
 def test_a_checkpoint_that_is_not_there_is_refused(kind: type) -> None:
     with pytest.raises(InvalidInput, match=r"no checkpoint 3; there are 3\. Use 0 to 2\."):
         kind(checkpoints=(0, 3)).fit(random_source())
 
 
-@pytest.mark.parametrize("kind", [Influence, RelatIF, Cosine, TRAK])
+@pytest.mark.parametrize("kind", [Influence, RelatIF, Cosine, TRAK, DataInf, Arnoldi])
 def test_no_checkpoint_at_all_is_refused(kind: type) -> None:
     with pytest.raises(InvalidInput, match="No checkpoint is chosen"):
         kind(checkpoints=()).fit(random_source())
@@ -372,9 +378,104 @@ def test_a_curvature_is_computed_once_for_all_lenses_and_dampings(monkeypatch: p
 
 @pytest.mark.parametrize("damping", [-1.0, float("nan"), float("inf")])
 def test_what_is_no_damping_is_refused(damping: float) -> None:
-    for kind in (Influence, RelatIF, TRAK):
+    for kind in (Influence, RelatIF, TRAK, DataInf, Arnoldi):
         with pytest.raises(InvalidInput, match=r"A damping of .* was asked for\. Use 0 or more"):
             kind(damping=damping).fit(random_source())
+
+
+def ek_fac(gradients: NDArray[np.float64], shapes: list[tuple[int, int]], damping: float) -> NDArray[np.float64]:
+    """(F + λI)⁻¹ of EK-FAC, dense (P, P): the factors of every layer are the moments of its gradients (N, P)."""
+    whole, start = np.zeros((gradients.shape[1],) * 2), 0
+    for rows, columns in shapes:
+        inside = slice(start, start + rows * columns)
+        start += rows * columns
+        G = gradients[:, inside].reshape(-1, rows, columns)
+        _, Q_S = np.linalg.eigh(np.einsum("nij,nkj->ik", G, G))
+        _, Q_A = np.linalg.eigh(np.einsum("nji,njk->ik", G, G))
+        corrected = np.square(np.einsum("oa,noi,ib->nab", Q_S, G, Q_A)).mean(0)
+        axes = np.kron(Q_S, Q_A)
+        whole[inside, inside] = axes @ np.diag(corrected.ravel()) @ axes.T
+    fisher = gradients.T @ gradients / len(gradients)
+    assert np.trace(whole) == pytest.approx(np.trace(fisher))  # O-EK
+    return np.linalg.inv(whole + damping * np.trace(fisher) / len(fisher) * np.eye(len(fisher)))
+
+
+def test_in_the_kronecker_eigenbasis_the_diagonal_is_ek_fac() -> None:  # O-EK
+    world = checkpoints(C=1, N=50)
+    engine = world._engine(0)
+    of_train, of_queries = (
+        engine.gradients(*of) for of in ((world.inputs, world.labels), (world.query_inputs, world.query_labels))
+    )
+    basis = Eigenbasis(dimension=engine.n_parameters, sample=50).fit(engine.shapes, lambda: [of_train.gradients])
+    train, asked = (basis.project(batch.gradients).numpy() for batch in (of_train, of_queries))
+    g, g_q = of_train.dense().numpy(), of_queries.dense().numpy()
+    source = ArraySource(train[None], asked[:, None], np.ones(1), np.zeros(train.shape[1], np.int64), ["all"], None)
+    for damping in (0.1, 1.0):
+        wanted = g_q @ ek_fac(g, [block.shape[1:] for block in engine.blocks], damping) @ g.T
+        found = 50 * scores(source, Influence(damping, "diagonal"))
+        assert_close(found / np.abs(wanted).max(), wanted / np.abs(wanted).max(), 1e-4)
+    assert named("influence:diagonal") == Influence(curvature="diagonal")
+
+
+# --- DataInf and Arnoldi ----------------------------------------------------------------------------------------------
+
+
+def test_datainf_is_the_mean_of_the_inverses_of_single_examples_layer_by_layer() -> None:  # O-DI
+    source = random_source()
+    wanted = np.zeros((3, 4, 40))
+    for c, rows in enumerate(source.train.astype(np.float64)):
+        for layer in (source.coordinate_of == 0, source.coordinate_of == 1):
+            g, g_q = rows[:, layer], source.query[:, c, layer]
+            damping = 0.1 * np.square(g).mean()
+            each = [np.linalg.inv(np.outer(one, one) + damping * np.eye(g.shape[1])) for one in g]
+            wanted[c] += g_q @ np.mean(each, 0) @ g.T
+    assert_close(40 * scores(source, DataInf()), wanted.mean(0), 1e-5)
+
+
+def test_of_one_training_example_datainf_is_the_damped_inverse() -> None:  # O-DI
+    source = random_source(N=1, layers={"all": 9})
+    assert_close(scores(source, DataInf(0.3)), scores(source, Influence(0.3)), 1e-5)
+
+
+def test_datainf_is_never_below_the_damped_inverse() -> None:  # O-DI: Jensen
+    source = random_source(layers={"all": 9})
+    assert (DataInf(0.1).fit(source).self_scores() >= Influence(0.1).fit(source).self_scores() * (1 - 1e-5)).all()
+
+
+def test_datainf_without_damping_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"DataInf divides by its damping, and 0 was asked for\. Use damping above"):
+        DataInf(0.0).fit(random_source())
+
+
+@pytest.mark.parametrize("damping", [0.0, 1.0])
+def test_after_as_many_steps_as_numbers_arnoldi_is_the_whole_solve(damping: float) -> None:  # O-AR
+    source = random_source()
+    wanted = scores(source, Influence(damping))
+    far = [np.abs(scores(source, Arnoldi(k, k, damping)) - wanted).max() / np.abs(wanted).max() for k in (2, 5, 9)]
+    assert far[0] > far[1] > 100 * far[2]
+    assert far[2] < 1e-5
+
+
+def test_the_strongest_ritz_values_are_eigenvalues() -> None:  # O-AR
+    rows = np.random.default_rng(0).standard_normal((200, 60)) * np.linspace(3, 0.1, 60) ** 2
+    moment = curvature.second_moment(rows)
+    values, vectors = arnoldi.ritz(moment, np.ones(60), 30)
+    wanted = np.linalg.eigvalsh(moment)[::-1]
+    assert_close(np.sort(values)[::-1][:5] / wanted[:5], np.ones(5), 1e-6)
+    assert_close(vectors.T @ vectors, np.eye(30), 1e-12)
+
+
+def test_directions_without_curvature_are_left_out_by_arnoldi() -> None:
+    unused = random_source()
+    unused.train[:, :, 4], unused.query[:, :, :] = 0, 0
+    unused.query[:, :, 4] = 1
+    assert_close(scores(unused, Arnoldi()), np.zeros((4, 40)), 1e-6)
+
+
+@pytest.mark.parametrize(("steps", "rank"), [(0, 0), (5, 6), (5, 0)])
+def test_more_directions_than_steps_are_refused(steps: int, rank: int) -> None:
+    with pytest.raises(InvalidInput, match=f"{rank} directions of {steps} steps were asked for"):
+        Arnoldi(steps, rank).fit(random_source())
 
 
 # --- RelatIF ----------------------------------------------------------------------------------------------------------
@@ -694,7 +795,9 @@ def test_self_influence_by_a_cosine_is_refused_in_a_sentence(debugger: Debugger)
 def test_the_methods_have_names_for_people(debugger: Debugger) -> None:
     assert debugger.method_choices == {
         "tracin": "TracIn", "influence": "influence", "relatif": "RelatIF", "cosine": "cosine (GAS)",
-        "trak": "TRAK", "representer": "representer points",
+        "trak": "TRAK", "datainf": "DataInf", "arnoldi": "Arnoldi", "representer": "representer points",
+        "influence:diagonal": "influence, its diagonal (as EK-FAC)",
+        "relatif:parameters": "RelatIF, by the parameters (θ)", "cosine:ones": "cosine (GAS), plain mean (CosIn)",
         "tracin:conv1": "TracIn, conv1", "tracin:conv2": "TracIn, conv2", "tracin:hidden": "TracIn, hidden",
         "tracin:output": "TracIn, output",
     }  # fmt: skip

@@ -34,8 +34,8 @@ _NUMBERS_AT_ONCE = 2**21  # of stored rows in memory: 16 MB in float64
 class Curvature:
     """F + λI of one checkpoint in its own axes.
 
-    axes     (D, D), a column an axis; None where they are the D numbers themselves.
-    damped   (D,) eigenvalues with λ; all 0 at a checkpoint at which no gradient is left, and M is 0 there.
+    axes     (D, k), a column an axis, all D or the k that count; None where they are the D numbers themselves.
+    damped   (k,) eigenvalues with λ; all 0 at a checkpoint at which no gradient is left, and M is 0 there.
     """
 
     axes: NDArray[np.float64] | None
@@ -130,9 +130,14 @@ def spectrum(rows: NDArray[Any], kind: Kind = "dense", scales: NDArray[np.float6
     if kind == "diagonal":
         values = sum((np.square(block).sum(0) for block in _blocks(rows, scales)), np.zeros(width)) / n
         return Spectrum(None, values)
-    products = sum((block.T @ block for block in _blocks(rows, scales)), np.zeros((width, width)))
-    values, axes = np.linalg.eigh(products / n)
+    values, axes = np.linalg.eigh(second_moment(rows, scales))
     return Spectrum(axes, np.maximum(values, 0))  # rounding leaves −1e-17 where it is 0
+
+
+def second_moment(rows: NDArray[Any], scales: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """(1/N) Σ_i g_i g_iᵀ (D, D) of rows (N, D), each multiplied by its scale (N,) where scales are given."""
+    width = rows.shape[1]
+    return sum((block.T @ block for block in _blocks(rows, scales)), np.zeros((width, width))) / len(rows)
 
 
 _spectra: weakref.WeakKeyDictionary[GradientSource, dict[tuple[int, Kind], Spectrum]] = weakref.WeakKeyDictionary()
