@@ -53,6 +53,7 @@ from attribution.given import Column, Given
 from attribution.index import open_index
 from attribution.methods import FORMS, METHODS, named, over_layers
 from attribution.methods.protocol import Queries, Scorer, VectorScorer
+from attribution.methods.tracin import TracIn
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.ranking import Listed, Ranker, Ranking
 from attribution.readings import Readings
@@ -138,15 +139,17 @@ class Debugger:
     def data_hash(self) -> str:
         return str(self._loaded.facts["data_hash"])
 
-    @property
+    @cached_property
     def method_names(self) -> tuple[str, ...]:
-        return tuple(METHODS)
+        """The methods that fit this run, and TracIn, which is what is asked by unless told: `evidence` says why not."""
+        fitting = (name for name, method in METHODS.items() if method().why_not(self._source) is None)
+        return tuple(dict.fromkeys((TracIn.name, *fitting)))
 
     @cached_property
     def method_choices(self) -> Mapping[str, str]:
         """What can be asked by, and what to call each: every method, other forms of it, then TracIn over layers."""
-        found = {name: method.title for name, method in METHODS.items()}
-        found |= {name: f"{method.title}, {of}" for name, (method, of) in FORMS.items() if name not in found}
+        found = {name: METHODS[name].title for name in self.method_names}
+        found |= {name: f"{named(name).title}, {of}" for name, of in self.form_choices.items() if name not in found}
         return found | {name: f"TracIn, {of}" for name, of in self.layer_choices.items() if name not in found}
 
     @cached_property
@@ -167,7 +170,7 @@ class Debugger:
     @property
     def form_choices(self) -> Mapping[str, str]:
         """Methods that have several forms by name, and what tells the forms apart."""
-        return {name: of for name, (_, of) in FORMS.items()}
+        return {name: of for name, (method, of) in FORMS.items() if method.name in self.method_names}
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:
@@ -450,7 +453,7 @@ class Debugger:
         """What the index is searched with for a query, (C·D,); raises `Unsuited` for a method that asks no index."""
         item, scorer = self.item(id_), self._scorer(method)
         if not isinstance(scorer, VectorScorer):
-            raise Unsuited(f"By {self.method_choices[method]} nothing is searched for in the index.", "Use evidence.")
+            raise Unsuited(f"By {named(method).title} nothing is searched for in the index.", "Use evidence.")
         gradients = self._source.query_gradients(self._queries([item], [self._asked(item, target)], "loss"))
         return scorer.query_vectors(gradients)[0]
 

@@ -775,6 +775,18 @@ def test_where_the_index_is_approximate_scaled_rows_are_all_compared(
     assert_close(found.scores / size, wanted.scores[found.sample.positions] / size, 1e-4)
 
 
+def test_a_method_that_does_not_fit_is_not_offered_and_says_why(
+    tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debugger = Debugger.open(tiny_workspace)
+    monkeypatch.setattr(debugger._source, "train_doubts", lambda c: None)  # as if the project had another loss
+    assert debugger.method_names == tuple(name for name in METHODS if name not in ("trak", "representer"))
+    assert set(debugger.method_choices) >= {"influence:diagonal", "tracin:conv1"}
+    assert not set(debugger.method_choices) & {"trak", "representer"}
+    with pytest.raises(Unsuited, match="TRAK reads how sure the model is from the cross-entropy"):
+        debugger.evidence("test:0", method="trak")
+
+
 def test_a_method_that_compares_features_lists_them_and_asks_no_index(debugger: Debugger, worst: str) -> None:
     found = debugger.evidence(worst, method="representer")
     assert (found.kept_share, found.recall, found.sample, found.unit) == (1.0, 1.0, None, "logit")
