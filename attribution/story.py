@@ -189,7 +189,8 @@ def _effect(found: Comparison | None, past: Past | None, mistake: Item) -> tuple
     if found is None or past is None:
         told = "Not prepared yet: it ranks the labels, corrects the first and trains nine times."
         return Step("compare", 125, "Did it help?", told), Step("checked", 155, "Where the scores fail", told)
-    when, fate = datetime.fromisoformat(past.created).strftime("%-d %B %Y"), found.fate(mistake.id)
+    created, fate = datetime.fromisoformat(past.created), found.fate(mistake.id)
+    when = f"{created.day} {created:%B %Y}"
     given = ", ".join(f"{100 * share:.0f} % {arm}" for arm, share in fate.probability.items())
     measured = (
         f"Prepared on {when}, by somebody who is never wrong: {found.changes.sentence}. “{fate.label}” is given, mean "

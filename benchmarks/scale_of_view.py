@@ -1,17 +1,19 @@
-"""The pages on 60,000 pictures and on 100,000 sentences, in headless Chromium on a running app: first page, filter, memory.
+"""The pages on 60,000 pictures and on 100,000 sentences, in headless Chromium: first page, filter, memory.
 
 A page is warm where the server has drawn it before: its time is from opening the address in a new tab until what it is
 for is there, the start of the app in the browser included. A filter's is from the key that chooses it until the page
-holds the other list, no filter twice. Memory is the server's resident set when all of that is done, in what is its own
+holds the other list, no filter twice. Beside each stand the processor seconds that the server took for it, which hold
+where the machine is not idle. Memory is the server's resident set when all of that is done, in what is its own
 and what are files that the system may drop: mapped arrays. Building the two workspaces takes minutes, once.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +71,11 @@ def _measured(workspace: Workspace) -> dict[str, Any]:
         page = open_page(playwright, url)
         _shown(page, PAGES["overview"][1])
         cold = time.perf_counter() - start
-        opened = {name: _opened(page, url, *of) for name, of in PAGES.items()}
+        opened = {name: _opened(page, pid, f"{url}/{address}", shows) for name, (address, shows) in PAGES.items()}
         filters = {
-            "mistakes": _filtered(page, f"{url}/mistakes", classes),
-            "mistakes_on_training_set": _filtered(page, f"{url}/mistakes?split=train", classes),
-            "suspects": _filtered(page, f"{url}/suspects", classes),
+            "mistakes": _filtered(page, pid, f"{url}/mistakes", classes),
+            "mistakes_on_training_set": _filtered(page, pid, f"{url}/mistakes?split=train", classes),
+            "suspects": _filtered(page, pid, f"{url}/suspects", classes),
         }
         memory = _memory(pid)
         page.context.browser.close()  # type: ignore[union-attr]
@@ -89,35 +91,47 @@ def _measured(workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def _opened(page: Page, url: str, address: str, shows: str) -> float:
-    """Seconds, the median of some times; the first warms up and does not count."""
-    seconds = []
+def _opened(page: Page, pid: int, address: str, shows: str) -> dict[str, float]:
+    """Some times; the first warms up and does not count."""
+    found = []
     for _ in range(ROUNDS + 1):
         page.goto("about:blank")
-        start = time.perf_counter()
-        page.goto(f"{url}/{address}", wait_until="commit")
+        start, spent = time.perf_counter(), _processor(pid)
+        page.goto(address, wait_until="commit")
         _shown(page, shows)
-        seconds.append(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
         _settled(page)
-    return round(statistics.median(seconds[1:]), 3)
+        found.append((seconds, _processor(pid) - spent))
+    return _summary(found[1:])
 
 
-def _filtered(page: Page, address: str, classes: Sequence[str]) -> dict[str, float]:
+def _filtered(page: Page, pid: int, address: str, classes: Sequence[str]) -> dict[str, float]:
     """Seconds from the key that chooses a given label until the list of that label is there, over some labels."""
     page.goto(address)
     _shown(page, ".tile")
     _settled(page)
-    seconds = []
+    found = []
     for name in classes[: 2 * ROUNDS]:
         box = page.get_by_label("Given label")
         box.fill(name)
         page.get_by_role("option", name=name, exact=True).first.wait_for()
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), _processor(pid)
         box.press("Enter")
         page.locator(f'.root[data-page$="={name}"] .tile, .root[data-page*="={name}&"] .tile').first.wait_for()
-        seconds.append(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
         _settled(page)
-    return {"median": round(statistics.median(seconds), 3), "longest": round(max(seconds), 3)}
+        found.append((seconds, _processor(pid) - spent))
+    return _summary(found)
+
+
+def _summary(times: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Of pairs: seconds by the clock, and of the server's processors."""
+    seconds, spent = zip(*times, strict=True)
+    return {
+        "median": round(statistics.median(seconds), 3),
+        "longest": round(max(seconds), 3),
+        "server_processor": round(statistics.median(spent), 3),
+    }
 
 
 def _shown(page: Page, what: str) -> None:
@@ -128,11 +142,17 @@ def _settled(page: Page) -> None:
     page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
 
 
+def _processor(pid: int) -> float:
+    """Processor seconds that a process has taken so far."""
+    spent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")
+
+
 def _memory(pid: int) -> dict[str, int]:
     """Resident memory of a process in megabytes: all, and of it what is mapped from files."""
     told = Path(f"/proc/{pid}/status").read_text()
-    found: Callable[[str], int] = lambda name: int(re.findall(rf"^{name}:\s+(\d+) kB", told, re.M)[0]) // 1000
-    return {"resident": found("VmRSS"), "of_files": found("RssFile")}
+    kilobytes = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+) kB", told, re.M)}
+    return {"resident": kilobytes["VmRSS"] // 1000, "of_files": kilobytes["RssFile"] // 1000}
 
 
 if __name__ == "__main__":
