@@ -28,7 +28,7 @@ from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Preview
 from attribution.given import Column, Given, checked_row, checked_text, column_of
 from attribution.loading import LoadedExamples, is_finite
-from attribution.modalities import preview_of
+from attribution.modalities import preview_of, shown_of
 from attribution.modalities.image import as_picture
 from attribution.predictions import forward
 from attribution.project import Project
@@ -106,7 +106,7 @@ def why_not(project: Project) -> str:
 
 def given_of(project: Project, dataset: Any, i: int) -> Given:
     """What a person would have given for row i, whole: the text, the picture in its own size, or the row's values."""
-    value = project.preview(dataset, i) if project.preview else dataset[i][0]
+    value = shown_of(project, dataset, i)
     if project.modality == "image":
         return as_picture(value)
     if project.modality == "tabular" and not isinstance(value, Mapping):
