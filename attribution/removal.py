@@ -28,10 +28,9 @@ from numpy.typing import NDArray
 
 from attribution import effect, pipeline
 from attribution.changes import Changes
-from attribution.comparing import over_seeds_interval
 from attribution.errors import InvalidInput, StoreError
 from attribution.files import UNREADABLE, write_array
-from attribution.measurements import Measurement, foretold, reliability
+from attribution.measurements import Measurement, foretold, reliability, typical_difference, unmeasured
 from attribution.methods import named
 from attribution.methods.protocol import Queries
 from attribution.pipeline import OpenIndex
@@ -48,7 +47,7 @@ class Design:
     share     of the training set in a group, at least `fewest` examples;  seeds  trainings on each set.
     """
 
-    mistakes: int = 6
+    mistakes: int = 8
     questions: int = 50
     share: float = 0.01
     fewest: int = 5
@@ -215,16 +214,20 @@ def read_off(predicted: NDArray[Any], measured: NDArray[Any], size: int) -> tupl
     Q = G // 2
     own = np.arange(Q)
     listed, random = mean[own, own], mean[Q + own, own]
-    more = listed - random
-    gap = over_seeds_interval(more, "other mistakes")
-    more_or_not = "more than" if gap.low > 0 else "no more than chance allows beyond"
+    value, gap = typical_difference(listed - random, "other mistakes")
+    title = "Supporters against random examples"
+    if gap is None:
+        return prediction, unmeasured(
+            "removal", title, f"{Q} mistakes are too few to tell supporters from random ones."
+        )
+    more = "More" if gap.low > 0 else "No more, as far as can be told,"
+    factors = [number(float(np.exp(np.median(each)))) for each in (listed, random)]
     removal = Measurement(
-        "removal", "Supporters against random examples", float(more.mean()), gap,
+        "removal", title, value, gap,
         f"{Q} mistakes, {size:,} supporters or as many others with the same labels left out",
-        f"Without its supporters the odds of what was said fall by a factor of {number(float(np.exp(listed.mean())))}, "
-        f"without random examples of the same labels by {number(float(np.exp(random.mean())))}: "
-        f"{more_or_not} without the random ones.",
-        {"supporters": float(listed.mean()), "random": float(random.mean())},
+        f"Without its supporters the odds of what was said fall by a factor of {factors[0]} for the median mistake, "
+        f"without random examples of the same labels by {factors[1]}. {more} is lost with the supporters.",
+        {"supporters": float(np.median(listed)), "random": float(np.median(random))},
     )  # fmt: skip
     return prediction, removal
 

@@ -38,6 +38,7 @@ from attribution.workspace import Manifest
 QUESTIONS = 100  # test examples, and as many mistakes
 ROWS = 20_000  # training rows whose ranks are compared
 SHUFFLED = 2_000  # training rows whose labels are shuffled
+PASSED = SHUFFLED + 2 * QUESTIONS + 768  # rows that gradients are computed of, at each checkpoint
 _AT_ONCE = 25  # questions whose scores of all rows are held
 _RESAMPLES = 200  # where each is dear
 SIZES = {"questions": QUESTIONS, "rows": ROWS, "shuffled": SHUFFLED, "top": measuring.TOP, "seed": 0, "version": 1}
@@ -111,7 +112,7 @@ def _kept(scorer: VectorScorer, tests: QueryGradients, wrong: QueryGradients, se
     shares = {name: np.array([kept_share(_one(each, q), scorer) for q in range(len(each.vectors))])
               for name, each in (("test", tests), ("mistakes", wrong))}  # fmt: skip
     series["kept"], series["kept_mistakes"] = (values.round(5).tolist() for values in shares.values())
-    parts = {}
+    parts: dict[str, float] = {}
     for name, values in shares.items():
         if len(values):
             parts |= {
@@ -120,13 +121,16 @@ def _kept(scorer: VectorScorer, tests: QueryGradients, wrong: QueryGradients, se
             }
     of_tests = shares["test"]
     interval = bootstrapped(of_tests, lambda drawn: float(np.median(drawn)), "other questions")
-    low = f"; the lowest twentieth keeps less than {share(parts['test, 5th percentile'])}"
-    of_wrong = f" Of mistakes half keep {share(parts['mistakes, median'])}." if len(shares["mistakes"]) else ""
+    low, median = parts["test, 5th percentile"], parts["test, median"]
+    reading = "Next to nothing of any question’s gradient is left out." if low > 0.999 else (
+        f"Of half of the questions the projection keeps {share(median)} of the norm of the gradient or more, of the "
+        f"lowest twentieth less than {share(low)}."
+        + (f" Of half of the mistakes it keeps {share(parts['mistakes, median'])}." if len(shares["mistakes"]) else "")
+    )  # fmt: skip
     return Measurement(
         "kept", title, float(np.median(of_tests)), interval,
         f"{len(of_tests):,} test examples and {counted(len(shares['mistakes']), 'mistake')}",
-        f"Half of the questions keep at least {share(parts['test, median'])} of the norm of their gradient"
-        f"{low}.{of_wrong}",
+        reading,
         parts,
     )  # fmt: skip
 

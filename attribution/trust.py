@@ -27,6 +27,8 @@ from attribution.verdicts import Verdict, verdict
 from attribution.workspace import Workspace, recipe_id
 
 KIND = "trusts"
+# A pass here is on one thread, and of questions and exact products beside rows; opening and fitting come on top.
+_OVERHEAD, _DEARER = 5.0, 4.0
 
 
 # --- made once --------------------------------------------------------------------------------------------------------
@@ -49,6 +51,13 @@ def make(workspace: Workspace, method: str = "tracin", *, device: str = "cpu", p
         return {"method": method, "measurements": [each.record() for each in found]}
 
     return pipeline.find_or_make(workspace, KIND, asked, parents, into, make_current=False)
+
+
+def foreseen_seconds(workspace: Workspace) -> float:
+    """How long measuring takes, by what embedding the training set took: most of it is passes over some of the rows."""
+    manifest = workspace.manifest("gradients", pipeline.current(workspace, "gradients"))
+    rows = workspace.manifest("indexes", pipeline.current(workspace, "indexes"))["facts"]["rows"]
+    return _OVERHEAD + _DEARER * float(manifest["seconds"]) * min(soundness.PASSED, rows) / rows
 
 
 def _recipe(method: str) -> dict[str, Any]:
