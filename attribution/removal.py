@@ -82,7 +82,11 @@ def foreseen_seconds(workspace: Workspace) -> float | None:
 
 
 def cost(workspace: Workspace) -> str:
-    """What the check takes, in a sentence, before it starts."""
+    """What the check takes, in a sentence, before it starts.
+
+    Raises `InvalidInput` for a project that does not say how it is trained.
+    """
+    effect.training_recipe(pipeline.recorded_project(workspace))
     seconds = foreseen_seconds(workspace)
     each = "" if seconds is None else f", about {_minutes(seconds)} by what the run's own training took"
     return f"{DESIGN.trainings} trainings from scratch{each}; those that were made before are not made again."
@@ -100,8 +104,8 @@ def make(workspace: Workspace, method: str, *, device: str = "cpu", progress: Pr
 
     Raises `InvalidInput` for a project that does not say how it is trained, and where there are too few mistakes.
     """
-    project = pipeline.recorded_project(workspace)
-    training = effect.training_recipe(project)
+    asked = recipe(method)  # refuses what is no method before anything is opened
+    training = effect.training_recipe(pipeline.recorded_project(workspace))
     opened = pipeline.open_index(workspace, device=device)
     scores, questions, labels = _scores(opened, method)
     N, Q = len(opened.gradients.train), min(DESIGN.mistakes, len(questions))
@@ -124,7 +128,7 @@ def make(workspace: Workspace, method: str, *, device: str = "cpu", progress: Pr
         return facts | {"measurements": [each.record() for each in read_off(*_arrays(folder), size)]}
 
     parents = {"indexes": str(opened.manifest["id"]), "runs": run}
-    return pipeline.find_or_make(workspace, KIND, recipe(method), parents, into, make_current=False)
+    return pipeline.find_or_make(workspace, KIND, asked, parents, into, make_current=False)
 
 
 def _scores(opened: OpenIndex, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:

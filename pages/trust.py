@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from attribution import jobs
-from attribution.errors import AttributionError, Missing
+from attribution.errors import AttributionError, InvalidInput, Missing
 from attribution.verdicts import RULES
 from attribution.workspace import Workspace
 from pages.shared import chrome, links, method_cards, methods, state, theme, trust_figures
@@ -127,16 +127,13 @@ def draw_missing(debugger: Debugger, method: str) -> None:
 
 def draw_unchecked(method: str) -> None:
     """The check by retraining, with its cost; or why it cannot be made."""
-    from attribution import pipeline, removal
+    from attribution import removal
 
     path = state.workspace_path()
-    workspace = Workspace(path)
-    with state.drawn_errors():
-        can_train = pipeline.recorded_project(workspace).retrain is not None
-        cost = removal.cost(workspace)
-    if not can_train:
-        why = "The project does not say how it is trained again: pass retrain=TrainingRecipe(…) to have this checked."
-        draw(el("p", why, cls="card", role="status"), key="no_retrain")
+    try:
+        cost = removal.cost(Workspace(path))
+    except InvalidInput as error:
+        draw(el("p", str(error), cls="card", role="status"), key="no_retrain")
         return
     words = (
         "For some mistakes the strongest supporters are left out of the training set, and as many random examples with "
@@ -174,7 +171,7 @@ def draw_card(debugger: Debugger, method: str) -> None:
 
 def draw_measurements(found: Trust) -> None:
     st.header("What was measured", anchor=False)
-    broken = {rule.of for rule in RULES if rule.broken in found.verdict.doubts}
+    broken = {rule.of: rule.decides for rule in reversed(RULES) if rule.broken in found.verdict.doubts}
     charts = _charts(found)
     with st.container(key="one-column"):
         for each in found.measurements:
@@ -188,12 +185,15 @@ def draw_measurements(found: Trust) -> None:
                 draw(_measured(each, broken), key=f"measured {each.name}")
 
 
-def _measured(each: Measurement, broken: set[str]) -> Element:
+def _measured(each: Measurement, broken: dict[str, bool]) -> Element:
     if each.value is None:
         return el("div", row(el("b", each.title), el("span", "not measured", cls="muted")), el("p", each.reading),
                   cls="card stack")  # fmt: skip
     judged = each.name in {rule.of for rule in RULES}
-    mark = [el("span", "! speaks against it" if each.name in broken else f"{theme.RIGHT_GLYPH} holds", cls="chip")]
+    words = f"{theme.RIGHT_GLYPH} holds"
+    if each.name in broken:
+        words = "! speaks against it" if broken[each.name] else "! caution"
+    mark = [el("span", words, cls="chip")]
     head = row(el("b", each.title), *(mark if judged else []))
     return el("div", head, _value(each), el("p", each.reading), el("small", f"On {each.on}.", cls="muted"),
               cls="card stack")  # fmt: skip
@@ -244,7 +244,7 @@ def draw_rules(found: Trust) -> None:
     with st.expander("The rules of the verdict"):
         st.text(
             "Not checked: nothing was retrained. Weak: something was, and at least one of these is so. Strong: "
-            "something was, and none of them is."
+            "something was, and none of them is. What does not decide is a caution."
         )
         draw(el("ul", *[el("li", el("b", rule.broken), el("p", rule.why, cls="muted")) for rule in RULES], cls="stack"),
              key="rules")  # fmt: skip

@@ -112,9 +112,10 @@ def trust(
     target = Workspace(workspace_of(project, workspace))
     with reported(target.path, "trust", job) as progress:
         require_device(device)
+        if retrain:
+            say(removal.cost(target))  # refuses a project that cannot be trained before anything is measured
         trusting.make(target, method, device=device, progress=progress)
         if retrain:
-            say(removal.cost(target))
             removal.make(target, method, device=device, progress=progress)
     _print_trust(trusting.trust(target, method), as_json)
 
