@@ -489,8 +489,8 @@ class Debugger:
             distance = self._ranker.gradient_distance(rows, gradients, scorer)
         else:
             distance = self._distance(kind, query, rows, new)
-        correlation, caption = describe_distance(kind, rows, distance, scores, evidence)
-        return DistancePlot(kind, rows, distance, scores, self.train.labels[rows], correlation, caption)
+        correlation, is_near, caption = describe_distance(kind, rows, distance, scores, evidence)
+        return DistancePlot(kind, rows, distance, scores, self.train.labels[rows], correlation, caption, is_near)
 
     def nearest(self, evidence: Evidence, kind: str, k: int = 12) -> tuple[Near, ...]:
         """The k training examples nearest to a query by one of `nearest_kinds`, nearest first, with their scores.
