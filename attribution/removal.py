@@ -35,7 +35,7 @@ from attribution.methods import named
 from attribution.methods.protocol import Queries
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
-from attribution.wording import number, signed
+from attribution.wording import duration, number, signed
 from attribution.workspace import Workspace
 
 KIND = "removals"
@@ -88,12 +88,8 @@ def cost(workspace: Workspace) -> str:
     """
     effect.training_recipe(pipeline.recorded_project(workspace))
     seconds = foreseen_seconds(workspace)
-    each = "" if seconds is None else f", about {_minutes(seconds)} by what the run's own training took"
+    each = "" if seconds is None else f", about {duration(seconds)} by what the run's own training took"
     return f"{DESIGN.trainings} trainings from scratch{each}; those that were made before are not made again."
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 # --- made once --------------------------------------------------------------------------------------------------------
