@@ -113,12 +113,12 @@ def foreseen_seconds(workspace: Workspace, recipe: TrainingRecipe, n_seeds: int,
 
 def usual_seeds(project: Project, count: int = FEWEST_SEEDS) -> tuple[int, ...]:
     """The seed of the project's own training and those that follow it."""
-    first = _recipe(project).seed
+    first = training_recipe(project).seed
     return tuple(range(first, first + count))
 
 
 @dataclass(frozen=True, eq=False)
-class OpenedRun:
+class OpenRun:
     """The current run with its data, checked to be what its code and its project still say."""
 
     workspace: Workspace
@@ -178,21 +178,22 @@ def measure(
     return pipeline.find_or_make(workspace, "comparisons", recipe, {"runs": opened.run}, make)
 
 
-def open_run(workspace: Workspace, project: Project) -> OpenedRun:
+def open_run(workspace: Workspace, project: Project) -> OpenRun:
     """The current run with what trains it again.
 
     Raises `InvalidInput` for a project without retrain=…, and `StoreError` where its code or its settings have changed.
     """
-    recipe, run = _recipe(project), _run(workspace)
+    recipe, run = training_recipe(project), _run(workspace)
     workspace.verify("runs", run)
     pipeline.refuse_other_settings(workspace, project, run)
     task, loaded = Task(project), pipeline.examples_of(workspace, run)
     train, test = pipeline.splits(project, task, loaded)
     revisions.refuse_other_code(workspace, run, task, train)
-    return OpenedRun(workspace, run, task, loaded, train, test, recipe)
+    return OpenRun(workspace, run, task, loaded, train, test, recipe)
 
 
-def _recipe(project: Project) -> TrainingRecipe:
+def training_recipe(project: Project) -> TrainingRecipe:
+    """How a project is trained again; raises `InvalidInput` where it does not say."""
     if project.retrain is None:
         raise InvalidInput(
             f"Project “{project.name}” has checkpoints and no retrain=…, so how to train it again is not known.",
@@ -217,7 +218,7 @@ def _checked_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-def _start(opened: OpenedRun, number: int | None) -> Start | None:
+def _start(opened: OpenRun, number: int | None) -> Start | None:
     if number is None:
         return None
     saved = pipeline.saved_checkpoints(opened.workspace, opened.run)
@@ -233,7 +234,7 @@ def _start(opened: OpenedRun, number: int | None) -> Start | None:
 
 
 def _retrain_all(
-    opened: OpenedRun,
+    opened: OpenRun,
     changes: Changes,
     control: retraining.Control,
     seeds: Sequence[int],
@@ -255,19 +256,20 @@ def _retrain_all(
                 progress(done + epoch - skipped, total, "retraining")
 
             recipe = replace(opened.recipe, seed=seed)
-            made[name].append(_retrain(opened, of_arm[name], recipe, start, begin, report))
+            made[name].append(retrained(opened, of_arm[name], recipe, start, begin, report))
     progress(total, total, "retraining")
     return made
 
 
-def _retrain(
-    opened: OpenedRun,
+def retrained(
+    opened: OpenRun,
     changes: Changes,
     recipe: TrainingRecipe,
     start: int | None,
     begin: Start | None,
     progress: Progress,
 ) -> str:
+    """The id of the retraining on changed data, found or made; `begin` is what `start` names."""
     record = changes.record()
     training = {name: value for name, value in asdict(recipe).items() if name != "checkpoints"}  # one is kept: the last
     # What is kept trains like what nobody looked at.
@@ -282,7 +284,7 @@ def _retrain(
     return pipeline.find_or_make(opened.workspace, "retrainings", asked, parents, make, make_current=False)
 
 
-def _predict(opened: OpenedRun, changes: Changes, start: int | None, progress: Progress) -> NDArray[np.float64]:
+def _predict(opened: OpenRun, changes: Changes, start: int | None, progress: Progress) -> NDArray[np.float64]:
     """Predicted change of every test loss, (n,), from the run's own checkpoints."""
     saved = pipeline.saved_checkpoints(opened.workspace, opened.run)
     files = pipeline.checkpoint_files(opened.workspace, opened.run)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
+import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -331,18 +331,25 @@ def test_the_time_a_bank_takes_follows_from_the_runs_own(trained: Workspace) -> 
     disk.edit_json(manifest, seconds=60.0)
     recipe = BankRecipe(models=50, fraction=0.5, seeds=2)
     assert banks.foreseen_seconds(trained, recipe) == pytest.approx(60 * 0.5 * 100)
-    assert banks.foreseen(trained, recipe).startswith("100 trainings on 50% of the training set take about 50 minutes")
+    assert banks.foreseen(trained, recipe).startswith("100 trainings on 50% of the training set take about 50 min")
     facts = json.loads(manifest.read_text())["facts"]
     disk.edit_json(manifest, facts={**facts, "history": []})
     assert banks.foreseen_seconds(trained, recipe) is None
     assert "not known" in banks.foreseen(trained, recipe)
 
 
-def test_a_page_can_start_a_bank(trained: Workspace) -> None:
+def test_a_page_can_start_a_bank(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def spy(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", spy)
     jobs.start(trained.path, "bank", ["--models", "4", "--seeds", "1"])
-    until = time.monotonic() + 240
-    while (job := jobs.latest(trained.path)) is not None and job.state == "running" and time.monotonic() < until:
-        time.sleep(0.2)
+    started[0].wait(timeout=240)
+    job = jobs.latest(trained.path)
     assert job is not None
     assert (job.verb, job.state, job.error) == ("bank", "done", "")
     assert banks.open_bank(trained, pipeline.recorded_project(trained)).log_odds.shape[:2] == (4, 1)

@@ -90,10 +90,15 @@ def evaluate(
 
 
 def _methods(asked: list[str]) -> dict[str, Attributor]:
-    """Methods by name; a name with layers may hold commas, so it is not split."""
+    """Methods by name. What follows a comma and is no method is one more layer of the method before it."""
     from attribution.methods import METHODS, named
 
-    names = [name for each in asked for name in ([each] if ":" in each else each.split(","))] or list(METHODS)
+    names: list[str] = []
+    for part in ",".join(asked or METHODS).split(","):
+        if names and ":" in names[-1] and part.partition(":")[0] not in METHODS:
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
     return {name: named(name) for name in names}
 
 

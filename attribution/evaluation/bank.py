@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution import effect, pipeline, predictions
-from attribution.effect import OpenedRun
+from attribution.effect import OpenRun
 from attribution.errors import InvalidInput, StoreError
 from attribution.files import UNREADABLE, write_array
 from attribution.progress import Progress, silent
@@ -141,7 +141,7 @@ def _without_checkpoints(recipe: TrainingRecipe) -> dict[str, Any]:
 
 
 def _train_all(
-    opened: OpenedRun, recipe: BankRecipe, subsets: NDArray[np.bool_], folder: Path, progress: Progress
+    opened: OpenRun, recipe: BankRecipe, subsets: NDArray[np.bool_], folder: Path, progress: Progress
 ) -> NDArray[np.float64]:
     """Accuracy of every model, (m · R,); leaves the arrays of the bank in `folder` and nothing else."""
     said = []
@@ -169,7 +169,7 @@ def _train_all(
 
 
 def _train_one(
-    opened: OpenedRun, chosen: NDArray[np.bool_], recipe: TrainingRecipe, folder: Path, progress: Progress
+    opened: OpenRun, chosen: NDArray[np.bool_], recipe: TrainingRecipe, folder: Path, progress: Progress
 ) -> NDArray[np.float32]:
     """Log-odds, loss, and whether it is right, of every test example, (3, n)."""
     folder.mkdir(exist_ok=True)

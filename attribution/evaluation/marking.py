@@ -32,7 +32,7 @@ from attribution.evaluation import bank as banks
 from attribution.evaluation import lds
 from attribution.evaluation.bank import Bank
 from attribution.files import UNREADABLE, write_array
-from attribution.methods.protocol import Attributor, Queries, VectorScorer
+from attribution.methods.protocol import Attributor, Queries, Scorer
 from attribution.pipeline import OpenGradients
 from attribution.progress import Progress, silent
 from attribution.project import Project
@@ -160,12 +160,13 @@ def _mark(
     start = time.perf_counter()
     try:
         scorer = method.fit(gradients.source)
+        fitted = time.perf_counter()
+        scores = _scores(scorer, gradients, rows)
     except Unsuited as error:
         mark = Mark(name, np.nan, nowhere, nowhere, len(rows), None, 0.0, 0.0, str(error))
         return mark, nothing, nothing[0]
-    fitted = time.perf_counter()
-    predicted = lds.sums(_scores(scorer, gradients, rows), bank.subsets)
     answered = time.perf_counter()
+    predicted = lds.sums(scores, bank.subsets)
     fitted_on = getattr(scorer, "fitted_on", ())
     found = lds.agreement(predicted, measured, models=bank.models, fitted_on=fitted_on)
     mark = Mark(
@@ -175,7 +176,7 @@ def _mark(
     return mark, predicted, found.by_query
 
 
-def _scores(scorer: VectorScorer, gradients: OpenGradients, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def _scores(scorer: Scorer, gradients: OpenGradients, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Influence of all training examples on the margin of some test examples, (Q, N)."""
     test, found = gradients.test, []
     for start in range(0, len(rows), _AT_ONCE):
@@ -185,7 +186,7 @@ def _scores(scorer: VectorScorer, gradients: OpenGradients, rows: NDArray[np.int
     return np.concatenate(found)
 
 
-def _self_precision(scorer: VectorScorer, gradients: OpenGradients) -> float | None:
+def _self_precision(scorer: Scorer, gradients: OpenGradients) -> float | None:
     try:
         return _label_precision(gradients, scorer.self_scores())
     except Unsuited:
