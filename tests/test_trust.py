@@ -17,10 +17,12 @@ from attribution.debugger import Debugger
 from attribution.embedding import stored_recipe
 from attribution.errors import Damaged, InvalidInput, Missing
 from attribution.jobs import Job
+from attribution.methods import FORMS, METHODS, over_layers
 from attribution.pipeline import OpenIndex
 from attribution.store import prepare
 from attribution.trust import Trust
 from attribution.workspace import Workspace
+from pages.shared import method_cards
 from tests import disk
 from tests.browsing import new_tab, served, settled
 
@@ -253,6 +255,13 @@ def test_what_a_newer_version_wrote_is_drawn(
     for file in path.glob("trusts/*/manifest.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
     assert "has format 99" in drawn(page(monkeypatch, path))
+
+
+def test_every_method_says_what_it_measures_and_when_it_fails() -> None:
+    for name in (*METHODS, *FORMS, over_layers("words")):
+        told = method_cards.card(name)
+        assert told.measures.endswith(".")
+        assert told.fails.endswith(".")
 
 
 def test_a_method_that_does_not_exist_is_the_default(

@@ -40,10 +40,32 @@ CARDS = {
         "It says nothing of how far an example pulled: a well learned example with a tiny gradient counts like any "
         "other. It finds what is alike, copies first, and not what would be missed.",
     ),
+    "trak": Card(
+        "A linear model of the log-odds of the label, fitted to the gradients of the training set: how much of the "
+        "question's log-odds each example accounts for, a mean over the checkpoints.",
+        "It was made for many models trained on parts of the data; the checkpoints of one run are much alike and give "
+        "less. An example that the model is sure of has a gradient of rounding errors, and fades out.",
+    ),
+    "datainf": Card(
+        "Influence with the curvature of each layer inverted example by example and the inverses averaged: cheap, and "
+        "near to influence where a layer is small.",
+        "A mean of inverses is not the inverse of the mean; the difference grows with the size of the layer. Otherwise "
+        "it fails where influence does.",
+    ),
+    "arnoldi": Card(
+        "Influence in the few directions in which the curvature is largest, and in no other.",
+        "What lies outside these directions does not count at all, and that is where rare examples lie. Otherwise it "
+        "fails where influence does.",
+    ),
+    "representer": Card(
+        "The last layer is fitted again to the end; each class score of that layer is then a sum over the training "
+        "examples, and this is the part of each.",
+        "Only the last layer counts, and the refitted one is not the network that was trained. Examples that share "
+        "features have large parts that cancel.",
+    ),
 }
-_OTHER = Card("What it measures stands in its own file.", "Nothing has been written about when it fails.")
 
 
 def card(method: str) -> Card:
     """The card of a method, layers or not."""
-    return CARDS.get(method.partition(":")[0], _OTHER)
+    return CARDS[method.partition(":")[0]]
