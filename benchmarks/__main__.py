@@ -19,6 +19,7 @@ from benchmarks import (
     page_time,
     planted_labels,
     query_time,
+    questions,
     review_keys,
     reviews,
     suspects,
@@ -39,6 +40,7 @@ ALL = {
     "reviews": reviews.main,
     "loop": loop.main,
     "hospital": hospital.main,
+    "questions": questions.main,
 }
 
 for name in sys.argv[1:] or ALL:
