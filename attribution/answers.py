@@ -269,6 +269,7 @@ class DistancePlot:
     """Influence against distance for a sample of the training set that holds every listed example.
 
     positions, distance, score, label: (n,), rows of the training set and their values. correlation: Spearman's.
+    is_near: whether most of the strongest examples are among the nearest.
     """
 
     kind: str
@@ -278,6 +279,7 @@ class DistancePlot:
     label: NDArray[np.int64]
     correlation: float
     caption: str
+    is_near: bool = False
 
 
 @dataclass(frozen=True, eq=False)

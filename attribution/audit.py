@@ -25,8 +25,8 @@ from attribution.distances import Distances
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import Examples
 from attribution.files import UNREADABLE, write_array
-from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
+from attribution.methods.tracin import TracIn
 from attribution.nearest import nearest, nearest_to
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
@@ -43,7 +43,7 @@ _RECIPE = {
     "sure": suspects.SURE,
     "believed": suspects.BELIEVED,
 }
-METHOD = "tracin"
+METHOD = TracIn.name
 _OPINIONS = "crossvalidations"
 
 
@@ -112,7 +112,7 @@ def _write(
     final = gradients.predictions["train"]
     losses = [gradients.store.losses(c) for c in range(len(gradients.store.checkpoints))]
     signals = {
-        "self_influence": METHODS[METHOD]().fit(gradients.source).self_scores(),
+        "self_influence": TracIn().fit(gradients.source).self_scores(),
         "loss": final.losses,
         "mean_loss": np.mean(losses, 0),
         "margin": suspects.margins_against(final.logits, labels),
@@ -164,7 +164,7 @@ def _times_opponent(opened: OpenIndex, progress: Progress) -> NDArray[np.float32
         return counts
     ids = tuple(gradients.test.examples.ids[i] for i in asked)
     queries = Queries(ids, gradients.test.inputs(asked), labels[asked])
-    vectors = METHODS[METHOD]().fit(gradients.source).query_vectors(gradients.source.query_gradients(queries))
+    vectors = TracIn().fit(gradients.source).query_vectors(gradients.source.query_gradients(queries))
     for ends in scan(gradients.store, vectors, suspects.OPPONENTS, progress=progress).ends:
         counts[ends.opponents[ends.opponent_scores < 0]] += 1
     return counts

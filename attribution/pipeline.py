@@ -34,8 +34,8 @@ from attribution.demos.options import DemoOptions
 from attribution.embedding import choose_recipe, chosen_recipe, embed, embed_recipe, stored_recipe
 from attribution.errors import InvalidInput, Missing, StoreError
 from attribution.loading import LoadedExamples
-from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
+from attribution.methods.tracin import TracIn
 from attribution.progress import Progress, silent
 from attribution.project import Checkpoint, Project, read_project
 from attribution.scan import Scan, scan
@@ -285,7 +285,7 @@ def _reference_vectors(opened: OpenGradients) -> NDArray[np.float32]:
     rows = np.sort(np.random.default_rng(0).choice(n, min(n, standout.REFERENCE_QUERIES), replace=False))
     ids = tuple(opened.test.examples.ids[i] for i in rows)
     queries = Queries(ids, opened.test.inputs(rows), opened.predictions["test"].predicted[rows])
-    return METHODS["tracin"]().fit(opened.source).query_vectors(opened.source.query_gradients(queries))
+    return TracIn().fit(opened.source).query_vectors(opened.source.query_gradients(queries))
 
 
 def _reference_ratios(found: Scan) -> list[float]:
@@ -326,8 +326,8 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str, device: st
     workspace.verify("predictions", predicted)
     folder = workspace.folder("predictions", predicted)
     weights = checkpoint_files(workspace, run)
-    source = IndexedRun(task, weights, train_split, opened, stored_recipe(manifest))
     said = {split: predictions.load(folder, split) for split in ("train", "test")}
+    source = IndexedRun(task, weights, train_split, opened, stored_recipe(manifest), said["train"].features)
     return OpenGradients(task, weights, examples, train_split, test_split, said, opened, source)
 
 

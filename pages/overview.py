@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from attribution.errors import AttributionError
 from attribution.status import workspace_status
 from pages.shared import chrome, links, state
 from pages.shared.elements import Element, draw, el, thumb
@@ -106,9 +107,12 @@ def take_away(debugger: Debugger) -> None:
     """The report; it is made when it is asked for."""
 
     def made() -> bytes:
-        from attribution.report import render
+        from attribution.report import refusal, render
 
-        return render(debugger, state.workspace_path()).encode()
+        try:
+            return render(debugger, state.workspace_path()).encode()
+        except AttributionError as error:  # no run of the page is left to draw it in
+            return refusal(error).encode()
 
     st.header("Take it away", anchor=False)
     st.caption("Mistakes, evidence, suspects, decisions and their effect in one file that needs no network.")

@@ -51,7 +51,10 @@ WORDS = (
     (
         "other methods",
         "influence: the same, where a direction that many training examples pull counts less; RelatIF: influence for "
-        "its size; cosine: the direction of the pull alone. Compare lists between methods, never scores",
+        "its size; cosine: the direction of the pull alone; TRAK: influence on the margin, where an example that the "
+        "model is sure of counts less; representer points: the part that a training example has in the logit of the "
+        "class, by what the last layer sees; DataInf, Arnoldi: influence with a cheaper inverse. Compare lists between "
+        "methods, never scores",
     ),
     ("loss, margin", "how wrong the model is about the label; a negative margin is a mistake"),
     ("pixel, feature", "distance between two pictures, and between what the last layer of the model sees of them"),
