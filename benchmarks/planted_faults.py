@@ -67,7 +67,7 @@ def _image(seed: int) -> Project:
 def _text(seed: int) -> Project:
     train, test, random = reviews.sentences("train"), reviews.sentences("test-movie"), np.random.default_rng(seed)
     labels = [np.array(part.labels, np.int64) for part in (train, test)]
-    rows, asked = _drawn(*labels, "text", random)
+    rows, asked = _drawn(labels[0], labels[1], "text", random)
     texts, train_labels, ids = _planted([train.texts[i] for i in rows], labels[0][rows], 2, "text", random)
     test_texts, test_labels, test_ids = _asked(
         [test.texts[i] for i in asked], labels[1][asked], texts, train_labels, ids, random

@@ -74,9 +74,9 @@ def main() -> None:
         found = _asked(debugger, debugger.index_id, asked.id, asked.target)
     draw_question(debugger, item, asked, found)
     if found.answers and not any(evidence.is_zero for evidence in found.answers.values()):
-        draw_columns(debugger, asked, found)
         draw_agreement(debugger, asked, found)
         draw_many(debugger, asked)
+        draw_columns(debugger, asked, found)
     chrome.footer(debugger)
 
 
@@ -137,7 +137,7 @@ def _pill(words: str, href: str, is_here: bool) -> Element:
 
 def draw_columns(debugger: Debugger, asked: Asked, found: SideBySide) -> None:
     st.header(f"The {TOP} strongest supporters by each", anchor=False)
-    st.caption("A double frame: every lens lists it. A title, and a number in a table below, leads to the evidence.")
+    st.caption("A double frame: every lens lists it. A title, and a number in a table above, leads to the evidence.")
     titles = [debugger.method_choices[lens] for lens in found.lenses]
     sections = []
     for lens, title, evidence, made, took in zip(
@@ -145,9 +145,14 @@ def draw_columns(debugger: Debugger, asked: Asked, found: SideBySide) -> None:
     ):
         cards = [_supporter(debugger, asked, found, each) for each in evidence.proponents[:TOP]]
         head = el("h3", el("a", title, href=asked.evidence(lens)))
-        cost = el("p", f"{number(1000 * took)} ms a question; made once in {number(made)} s", cls="muted")
+        cost = el("p", f"{1000 * took:.0f} ms a question, {once(made)}", cls="muted")
         sections.append(el("div", head, cost, el("ol", *cards), cls="stack"))
     draw(el("div", *sections, cls="lenses"), key="columns")
+
+
+def once(seconds: float) -> str:
+    """What a lens cost before its first question."""
+    return "nothing to prepare" if seconds < 0.05 else f"{number(seconds)} s to prepare, once"
 
 
 def _supporter(debugger: Debugger, asked: Asked, found: SideBySide, listed: EvidenceRow) -> Element:
@@ -167,7 +172,7 @@ def _supporter(debugger: Debugger, asked: Asked, found: SideBySide, listed: Evid
 
 def draw_agreement(debugger: Debugger, asked: Asked, found: SideBySide) -> None:
     st.header("How far they agree on this", anchor=False)
-    left, right = st.container(key="one-column").columns(2, gap="large")
+    left, right = st.container(), st.container()  # a matrix of eight lenses takes the width
     links_of = {lens: asked.evidence(lens) for lens in found.lenses}
     with left:
         st.markdown(f"**Supporters in common, of {TOP}**")
@@ -194,7 +199,7 @@ def draw_many(debugger: Debugger, asked: Asked) -> None:
         st.caption("None of them has anything to rank.")
         return
     st.caption(f"Means over {counted(found.asked, 'mistake')} drawn by seed.")
-    left, right = st.container(key="one-column-many").columns(2, gap="large")
+    left, right = st.container(), st.container()
     links_of = {lens: asked.evidence(lens) for lens in found.lenses}
     with left:
         st.markdown(f"**Supporters in common, of {TOP}**")

@@ -16,6 +16,9 @@ from tests.browsing import new_tab, served, settled
 from tests.test_pages_versus import drawn, page, words
 
 
+_PATIENT = 60_000  # milliseconds: the first question to a lens waits for what it computes of all training examples
+
+
 @pytest.fixture(autouse=True)
 def _nothing_cached() -> None:
     st.cache_resource.clear()
@@ -62,18 +65,20 @@ def test_an_unknown_example_is_a_drawn_dead_end(monkeypatch: pytest.MonkeyPatch,
 def test_a_question_survives_a_pasted_address_and_leads_to_all_lenses_and_back(tiny_workspace: Path) -> None:
     with served(tiny_workspace) as base, new_tab() as tab:
         tab.goto(f"{base}/evidence?q=test:3")
+        expect(tab.get_by_role("link", name="Compare lenses")).to_be_visible(timeout=_PATIENT)
+        settled(tab)
         tab.get_by_role("link", name=QUESTIONS["imitating"].words).click()
         picked = tab.get_by_text("Answered by")
-        expect(picked).to_be_visible()
+        expect(picked).to_be_visible(timeout=_PATIENT)
         address = tab.url
         assert "question=imitating" in address
         other = tab.context.new_page()
         other.goto(address)
-        expect(other.get_by_text("Answered by")).to_have_text(picked.inner_text())
+        expect(other.get_by_text("Answered by")).to_have_text(picked.inner_text(), timeout=_PATIENT)
         other.close()
         settled(tab)
         tab.get_by_role("link", name="Compare lenses").click()
-        expect(tab.get_by_role("heading", name="Lenses, asked the same")).to_be_visible()
+        expect(tab.get_by_role("heading", name="Lenses, asked the same")).to_be_visible(timeout=_PATIENT)
         tab.go_back()
-        expect(picked).to_be_visible()
+        expect(picked).to_be_visible(timeout=_PATIENT)
         assert tab.url == address

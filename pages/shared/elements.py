@@ -99,13 +99,15 @@ h2,h3,p{overflow-wrap:anywhere}
 .strip li+li::before{content:"\\203A";position:absolute;left:-14px;top:50%;transform:translateY(-50%);
                      color:var(--muted)}
 .agreement{display:grid;gap:2px;font-size:.875rem;overflow-x:auto;padding:4px;
-           grid-template-columns:minmax(6rem,max-content) repeat(var(--n),minmax(4.5rem,7rem))}
+           max-width:960px;
+           grid-template-columns:minmax(5.5rem,max-content) repeat(var(--n),minmax(3.5rem,1fr))}
 .agreement>*{min-height:36px;display:grid;place-items:center;text-align:center;text-decoration:none;border-radius:4px}
 .agreement>.name{place-items:center end;text-align:right;padding-right:8px}
 .agreement>.cell{background:color-mix(in oklab,var(--supports) var(--share),var(--surface))}
 .agreement>a.cell:hover{outline:2px solid var(--text);outline-offset:-2px}
-.lenses{display:grid;gap:16px;grid-template-columns:repeat(auto-fit,minmax(220px,1fr))}
-.lenses ol{display:grid;gap:8px}
+.lenses{display:grid;gap:20px 16px;grid-template-columns:repeat(auto-fill,minmax(190px,1fr))}
+.lenses>.stack{align-content:start;grid-template-rows:max-content minmax(2.8em,max-content)}
+.lenses ol{display:grid;gap:6px}.lenses img.thumb{width:44px;height:44px}
 .lenses li>a{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:10px;align-items:center;padding:6px;
              min-height:44px;text-decoration:none;border:1px solid var(--border);border-radius:8px}
 .lenses li>a:hover{border-color:var(--st-primary-color)}

@@ -40,7 +40,7 @@ def told_of(debugger: Debugger, question: Question) -> Element:
     """Which lens a question picked and what its answer is; the figures behind it in small."""
     lens = question.lens(debugger.modality)
     picked = el("p", "Answered by ", el("b", debugger.method_choices.get(lens, lens)), f". {question.answer}")
-    return el("div", picked, el("small", question.reason(debugger.modality, debugger.method_choices), cls="muted"))
+    return el("div", picked, el("p", question.reason(debugger.modality, debugger.method_choices), cls="muted"))
 
 
 def _pill(debugger: Debugger, question: Question, chosen: str, link: Callable[[str], str]) -> Element:
@@ -63,6 +63,7 @@ def draw_way(debugger: Debugger, evidence: Evidence, others: Mapping[str, Eviden
 
 def sentence(apart: list[tuple[str, int]]) -> str:
     """How few of the top ten some lenses share with the chosen one."""
-    named = " and ".join(f"{title} ({count})" for title, count in apart)
+    each = [f"{title} ({count})" for title, count in apart]
+    named = " and ".join([", ".join(each[:-1]), each[-1]] if each[1:] else each)
     verb = "shares" if len(apart) == 1 else "share"
     return f"The lenses disagree: {named} {verb} at most {FEW} of the {TOP} strongest supporters with this one."
