@@ -183,7 +183,7 @@ def _changed(debugger: Debugger, lists: Mapping[str, Listed], task: Task, folder
     falls: dict[str, list[float]] = {lens: [] for lens in lists}
     for item in asked:
         alike = np.array(debugger.train.ids, object)[debugger.train.labels == item.predicted]
-        at_random = margin(item.position, item.predicted, random.choice(alike, _DROPPED, replace=False))
+        at_random = margin(item.position, item.predicted, random.choice(alike, _DROPPED, replace=False).tolist())
         for lens, listed in lists.items():
             falls[lens].append(at_random - margin(item.position, item.predicted, listed(item.id, _DROPPED)))
     return {lens: float(np.mean(values)) for lens, values in falls.items()}

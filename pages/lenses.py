@@ -128,7 +128,7 @@ def sentence(debugger: Debugger, found: SideBySide) -> str:
 
 
 def _pill(words: str, href: str, is_here: bool) -> Element:
-    here = {"aria_current": "true"} if is_here else {}
+    here: dict[str, Any] = {"aria_current": "true"} if is_here else {}
     return el("a", words, href=href, cls="pill here" if is_here else "pill", **here)
 
 

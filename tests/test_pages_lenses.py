@@ -15,7 +15,6 @@ from attribution.questions import QUESTIONS
 from tests.browsing import new_tab, served, settled
 from tests.test_pages_versus import drawn, page, words
 
-
 _PATIENT = 60_000  # milliseconds: the first question to a lens waits for what it computes of all training examples
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attribution.questions import QUESTIONS, Question
 from attribution.side_by_side import FEW, TOP, far_apart
@@ -48,7 +48,7 @@ def _pill(debugger: Debugger, question: Question, chosen: str, link: Callable[[s
         sort = question.lens(debugger.modality)
         return el("a", question.words, href=links.suspects(sort=sort), cls="pill", title="All training labels, ranked")
     is_here = question.name == chosen
-    here = {"aria_current": "true"} if is_here else {}
+    here: dict[str, Any] = {"aria_current": "true"} if is_here else {}
     return el("a", question.words, href=link(question.name), cls="pill here" if is_here else "pill", **here)
 
 
