@@ -15,7 +15,7 @@ import io
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from attribution.answers import (
     EvidenceRow,
     GroupEvidence,
     Item,
+    Items,
     Lists,
     NamedCheckpoint,
     Near,
@@ -280,18 +281,23 @@ class Debugger:
         split: str = "test",
         low: float = 0.0,
         high: float = 1.0,
-    ) -> tuple[Item, ...]:
-        """Wrong predictions, worst first; see `mistakes.mistaken_rows` for the options."""
+    ) -> Sequence[Item]:
+        """Wrong predictions, worst first, each made when it is read; see `mistakes.mistaken_rows` for the options."""
         labels, found = self._splits[split].examples.labels, self._predictions[split]
         rows = mistaken_rows(labels, found, label=label, predicted=predicted, sort=sort, low=low, high=high)
-        return tuple(self._item(split, int(i)) for i in rows)
+        return Items(rows, partial(self._item, split))
+
+    def _mistaken_ids(self, split: str = "test", **options: Any) -> list[str]:
+        """Ids of the same list, without anything else of it."""
+        examples = self._splits[split].examples
+        return [examples.ids[i] for i in mistaken_rows(examples.labels, self._predictions[split], **options)]
 
     def clusters(self, n: int = 3) -> tuple[Cluster, ...]:
         """The n largest groups of alike mistakes."""
         return tuple(self._cluster(*cell) for cell in largest_confusions(self.confusion(), n))
 
     def _cluster(self, label: int, predicted: int) -> Cluster:
-        ids = tuple(item.id for item in self.mistakes(label=label, predicted=predicted))
+        ids = tuple(self._mistaken_ids(label=label, predicted=predicted))
         sentence = f"{len(ids)} × {self.classes[label]} predicted as {self.classes[predicted]}"
         return Cluster(label, predicted, len(ids), ids, sentence)
 
@@ -300,7 +306,7 @@ class Debugger:
     ) -> tuple[str | None, str | None]:
         """Ids of the mistakes before and after this one in a filtered and sorted list; None past its ends."""
         split, _ = self._locate(id_)
-        ids = [item.id for item in self.mistakes(label=label, predicted=predicted, sort=sort, split=split)]
+        ids = self._mistaken_ids(split, label=label, predicted=predicted, sort=sort)
         if id_ not in ids:
             return None, None
         at = ids.index(id_)
@@ -427,7 +433,7 @@ class Debugger:
 
         Raises `InvalidInput` where there is none.
         """
-        ids = [item.id for item in self.mistakes(label=label, predicted=predicted)]
+        ids = self._mistaken_ids(label=label, predicted=predicted)
         if not ids:
             raise InvalidInput(
                 f"No test example of {self.classes[label]} is predicted as {self.classes[predicted]}.",
@@ -655,7 +661,8 @@ class Debugger:
     def _item(self, split: str, i: int) -> Item:
         examples, found = self._splits[split].examples, self._predictions[split]
         label, truth = int(examples.labels[i]), int(examples.truth[i])
-        others = np.delete(found.logits[i], label)
+        others = np.array(found.logits[i])
+        own, others[label] = float(others[label]), -np.inf
         return Item(
             id=examples.ids[i],
             split=split,
@@ -665,7 +672,7 @@ class Debugger:
             predicted=int(found.predicted[i]),
             probabilities=found.probabilities[i],
             loss=float(found.losses[i]),
-            margin=float(found.logits[i, label] - others.max()),
+            margin=own - float(others.max()),
         )
 
     def _asked(self, item: Item, target: str | int) -> int:

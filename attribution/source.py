@@ -139,6 +139,25 @@ class IndexedRun:
             inputs = tree_map(lambda value, part=part: value[part], queries.inputs)
             yield engine.gradients(inputs, labels[part], functional)
 
+    def relabelled_gradients(self, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> QueryGradients:
+        """The gradients that some training rows (n,) would have stored, were they labelled otherwise: of n queries."""
+        with self._lock:
+            found = [self._relabelled(engine, projection, rows, labels) for engine, projection in self._opened]
+        vectors, norms = zip(*found, strict=True)
+        return QueryGradients(np.stack(vectors, 1), np.stack(norms, 1))
+
+    def _relabelled(
+        self, engine: GradientEngine, projection: Projection, rows: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        vectors, norms, step = [], [], rows_of_a_pass(engine, self._recipe.projection)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            given = torch.from_numpy(labels[part]).to(self._task.device)
+            batch = engine.gradients(self._train.inputs(rows[part]), given)
+            vectors.append(projection.project(batch.gradients).cpu().numpy())
+            norms.append(batch.squared_norms().float().cpu().numpy())
+        return np.concatenate(vectors), np.concatenate(norms)
+
     def group_gradients(self, queries: Queries) -> QueryGradients:
         """The gradients of the sum over all queries, as of one: vectors (1, C, D), squared_norms (1, C, layers)."""
         each = self.query_gradients(queries)

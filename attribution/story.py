@@ -189,7 +189,8 @@ def _effect(found: Comparison | None, past: Past | None, mistake: Item) -> tuple
     if found is None or past is None:
         told = "Not prepared yet: it ranks the labels, corrects the first and trains nine times."
         return Step("compare", 125, "Did it help?", told), Step("checked", 155, "Was it foreseen?", told)
-    when, fate = datetime.fromisoformat(past.created).strftime("%-d %B %Y"), found.fate(mistake.id)
+    created, fate = datetime.fromisoformat(past.created), found.fate(mistake.id)
+    when = f"{created.day} {created:%B %Y}"
     first = found.verdict.partition(". ")[0].rstrip(".")  # the rest stands on the page above the bar
     given = ", ".join(f"{100 * share:.0f} % {arm}" for arm, share in fate.probability.items())
     measured = (

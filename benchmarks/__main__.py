@@ -22,6 +22,7 @@ from benchmarks import (
     questions,
     review_keys,
     reviews,
+    scale_of_view,
     suspects,
 )
 
@@ -37,6 +38,7 @@ ALL = {
     "decisions": decisions.main,
     "suspects": suspects.main,
     "review_keys": review_keys.main,
+    "scale_of_view": scale_of_view.main,
     "reviews": reviews.main,
     "loop": loop.main,
     "hospital": hospital.main,

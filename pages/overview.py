@@ -14,7 +14,7 @@ import streamlit as st
 from attribution.errors import AttributionError
 from attribution.status import workspace_status
 from pages.shared import chrome, links, state
-from pages.shared.elements import Element, draw, el, thumb
+from pages.shared.elements import Element, button, draw, el, row, thumb
 from pages.shared.matrix import confusion_matrix
 from pages.shared.pipeline_strip import pipeline_strip
 from pages.shared.wording import noun, size
@@ -41,6 +41,7 @@ def main() -> None:
         matrix(debugger)
     with right:
         start_here(debugger)
+        something_new(debugger)
         take_away(debugger)
     chrome.footer(debugger)
 
@@ -101,6 +102,12 @@ def examples(debugger: Debugger, ids: Sequence[str], alt: str) -> Element:
     if all(src for src, _ in pictures):
         return el("div", *[thumb(*picture) for picture in pictures], cls="thumbs")
     return el("div", *[el("p", state.preview_words(debugger, id), cls="muted line") for id in ids[:LINES]])
+
+
+def something_new(debugger: Debugger) -> None:
+    """The way to asking about what is in neither data set, where the project can read such a thing."""
+    if not debugger.why_not_ask:
+        draw(row(button("Ask about something new", links.ask())), key="something_new")
 
 
 def take_away(debugger: Debugger) -> None:

@@ -34,7 +34,8 @@ KEYS = (
     ("← →", "Review: move without judging; Enter: to the next undecided"),
     ("h", "Review, held: nothing but the bare picture"),
     ("g o, g m, g e, g a", "go to Overview, Mistakes, Evidence, Ask"),
-    ("g u, g v, g d, g s", "go to Suspects, Review, Decisions, Setup"),
+    ("g u, g v, g d", "go to Suspects, Review, Decisions"),
+    ("g t, g s", "go to Trust, Setup"),
     ("?", "open and close this sheet"),
     ("Esc", "close a sheet or a dialog"),
 )
@@ -174,7 +175,7 @@ def _run(debugger: Debugger) -> list[Element]:
 def _places() -> dict[str, str]:
     looking = {"o": links.overview(), "m": links.mistakes(), "e": links.evidence(""), "a": links.ask()}
     fixing = {"u": links.suspects(), "v": links.review(), "d": links.decisions()}
-    return looking | fixing | {"s": links.setup()}
+    return looking | fixing | {"t": links.trust(), "s": links.setup()}
 
 
 def planted_banner(debugger: Debugger) -> None:

@@ -100,7 +100,7 @@ h2,h3,p{overflow-wrap:anywhere}
                      color:var(--muted)}
 .agreement{display:grid;gap:2px;font-size:.875rem;overflow-x:auto;padding:4px;
            max-width:960px;
-           grid-template-columns:minmax(5.5rem,max-content) repeat(var(--n),minmax(3.5rem,1fr))}
+           grid-template-columns:minmax(5.5rem,max-content) repeat(var(--n),minmax(2.625rem,1fr))}
 .agreement>*{min-height:36px;display:grid;place-items:center;text-align:center;text-decoration:none;border-radius:4px}
 .agreement>.name{place-items:center end;text-align:right;padding-right:8px}
 .agreement>.cell{background:color-mix(in oklab,var(--supports) var(--share),var(--surface))}
@@ -115,8 +115,17 @@ h2,h3,p{overflow-wrap:anywhere}
 .step{display:grid!important;height:100%;align-content:start}
 .step b{font-weight:600}
 .step.stale,.step.damaged,.step.partial,.step.missing{border:1.5px dashed var(--text)}
+.meter{position:relative;height:12px;border-radius:6px;background:var(--surface);border:1px solid var(--border)}
+.meter>span{position:absolute;top:2px;bottom:2px;left:var(--from);right:calc(100% - var(--to));min-width:3px;
+            border-radius:3px;background:var(--muted)}
+.meter>b{position:absolute;top:-4px;bottom:-4px;left:calc(var(--at) - 2px);width:4px;border-radius:2px;
+         background:var(--text)}
+.level{font-size:1.375rem;font-weight:600}
+.level.weak,.level.unchecked{border-bottom:3px dashed var(--text)}.level.strong{border-bottom:3px solid var(--text)}
 p,h2,h3,ul,ol,figure{margin:0;padding:0}
 ul,ol{list-style:none}
+@media (max-width:1000px){.agreement>span:not(.name){writing-mode:vertical-rl;transform:rotate(180deg);
+                                                     padding:4px 0;place-items:center start}}
 @media (max-width:1000px){.strip{grid-template-columns:repeat(2,minmax(0,1fr));gap:12px}
                           .strip li+li::before{content:none}}
 """
