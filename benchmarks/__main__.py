@@ -15,6 +15,7 @@ from benchmarks import (
     hospital,
     index_million,
     kernel_and_network,
+    lds,
     loop,
     page_time,
     planted_labels,
@@ -43,6 +44,7 @@ ALL = {
     "loop": loop.main,
     "hospital": hospital.main,
     "questions": questions.main,
+    "lds": lds.main,
 }
 
 for name in sys.argv[1:] or ALL:

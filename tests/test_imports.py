@@ -49,7 +49,7 @@ ORDER = (
     "pipeline",
     "effect",
     "status doctor debugger jobs",
-    "soundness removal",
+    "soundness removal evaluation",
     "audit versus side_by_side landscape trust",
     "exchange report story",
     "cli",
