@@ -20,6 +20,7 @@ from benchmarks import (
     page_time,
     planted_labels,
     query_time,
+    questions,
     review_keys,
     reviews,
     scale_of_view,
@@ -42,6 +43,7 @@ ALL = {
     "reviews": reviews.main,
     "loop": loop.main,
     "hospital": hospital.main,
+    "questions": questions.main,
     "lds": lds.main,
 }
 
