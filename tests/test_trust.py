@@ -76,7 +76,12 @@ def test_relabelled_gradients_of_the_labels_there_are_are_the_stored_ones(opened
 def test_shuffling_permutes_labels_and_changes_nothing_else(opened: OpenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     nothing = np.zeros(0, np.float32)
-    monkeypatch.setattr(opened.gradients.source, "relabelled", lambda *a: asked.append(a) or (None, nothing))
+
+    def relabelled(*given: Any) -> tuple[Any, Any]:
+        asked.append(given)
+        return None, nothing
+
+    monkeypatch.setattr(opened.gradients.source, "relabelled", relabelled)
     rows = np.arange(0, 300, 7)
     labels = opened.gradients.train.examples.labels[rows]
     source = shuffled.permuted(opened.gradients.source, rows, labels, seed=0)
