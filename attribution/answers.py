@@ -206,7 +206,7 @@ class Lists:
     """What the training set says, to one query or to several: both lists, and how far they can be trusted.
 
     target      "predicted", "label" or "class": the loss of which label the question is about; "class" is another one
-                that was named. Of numbers "predicted" is the predicted value itself, "label" the loss against the given one.
+                that was named. Of numbers "predicted" is the predicted value itself, "label" the loss.
     scores      by the index: (N,) of the whole training set in row order, or of the rows of `sample`.
     kept_share  share of the query gradient's norm that the projection keeps, 0 to 1.
     is_zero     the gradient vanishes, so there is nothing to rank and both lists are empty.
@@ -352,8 +352,9 @@ class ColumnInfluence:
     gradient  (n, P) how much the strength of a row's influence, whatever its sign, would grow if the column of that row
               were one standard deviation higher, to first order.
     unusual   (n, P) how far the column of that row is from its mean.
-    log_odds  (P,) of a number the same of the prediction itself; else how much the model's log-odds of the class asked about would grow if the column of the query were one
-              standard deviation higher; of a linear model and two classes its coefficients, whatever the query.
+    log_odds  (P,) how much the model's log-odds of the class asked about would grow if the column of the query were one
+              standard deviation higher; of a linear model and two classes its coefficients, whatever the query. Of a
+              number: how much the prediction itself would grow.
     """
 
     names: tuple[str, ...]

@@ -90,7 +90,7 @@ def _cross_validate(workspace: Workspace, folds: int, device: str, progress: Pro
         )
     task = Task(project, device=device)
     train, _ = pipeline.splits(project, task, pipeline.examples_of(workspace, run))
-    require_classes(train.examples, "cross-validated opinions")
+    require_classes(project.is_number, "cross-validated opinions")
     revisions.refuse_other_code(workspace, run, task, train)
 
     def into(folder: Path) -> Mapping[str, Any]:

@@ -87,8 +87,10 @@ class Columns:
         signs = np.sign([row.score for row in listed])
         found = source.influence_gradients(rows, query, "loss", weights, counted)
         gradient = found * signs[:, None] * self.deviation
-        own = (query, "margin") if item.number is None else ((inputs, math.nan), "loss")  # what lowers the answer itself
-        against = source.input_gradient(*own) * self.deviation
+        if item.number is None:
+            against = source.input_gradient(query, "margin") * self.deviation
+        else:  # what lowers minus the prediction
+            against = source.input_gradient((inputs, math.nan), "loss") * self.deviation
         ids = tuple(row.item.id for row in listed)
         return ColumnInfluence(self.names, ids, gradient, self.unusual("train", rows), -against)
 

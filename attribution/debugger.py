@@ -12,7 +12,6 @@ app. N train, K classes.
 from __future__ import annotations
 
 import io
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -277,8 +276,8 @@ class Debugger:
         return self._loaded.note(*self._locate(id_))
 
     def confusion(self) -> NDArray[np.int64]:
-        """(K, K) counts of test examples: rows the given label, columns the prediction. Raises `Unsuited` for numbers."""
-        require_classes(self.test, "confusions")
+        """(K, K) counts of test examples: rows the given label, columns the prediction; `Unsuited` for numbers."""
+        require_classes(self.is_number, "confusions")
         return confusion(self.test.labels, self._predictions["test"].predicted, len(self.classes))
 
     def mistakes(
@@ -439,7 +438,7 @@ class Debugger:
 
         Raises `InvalidInput` where there is none.
         """
-        require_classes(self.test, "confusions")
+        require_classes(self.is_number, "confusions")
         ids = [item.id for item in self.mistakes(label=label, predicted=predicted)]
         if not ids:
             raise InvalidInput(
@@ -538,7 +537,7 @@ class Debugger:
 
     def by_class(self, evidence: Lists) -> tuple[ClassEffect, ...]:
         """The scores of an answer summed over the training examples of each class; see `evidence.effect_by_class`."""
-        require_classes(self.train, "sums by class")
+        require_classes(self.is_number, "sums by class")
         return effect_by_class(evidence, self.train)
 
     def breakdown(

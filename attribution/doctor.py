@@ -119,8 +119,7 @@ def _read(project: Project) -> tuple[str, Examples]:
     loading.check_ids(train, test)
     within = "targets finite" if project.is_number else f"labels within the {len(project.classes)} classes"
     return (
-        f"{len(train):,} training and {len(test):,} test examples, {within}, "
-        "all inputs finite.",
+        f"{len(train):,} training and {len(test):,} test examples, {within}, all inputs finite.",
         train,
     )
 

@@ -1,4 +1,4 @@
-"""Fitted scikit-learn classifiers and regressions as torch modules with the same outputs, so that the same questions can be asked.
+"""Fitted scikit-learn models as torch modules with the same outputs, so that the same questions can be asked.
 
     Project(name="wine", **from_sklearn(fitted), **rows_in("wine.csv", label="kind", standardise=False))
 
@@ -115,7 +115,8 @@ def _classifier(fitted: Any) -> list[nn.Module]:
         return _one_number(layers[:-1]) if kind == "MLPRegressor" else _of_two_or_more(layers[:-1])
     raise Unsuited(
         f"{kind} has no exact torch counterpart here.",
-        f"Pass a fitted {', '.join((*_LINEAR, *_REGRESSIONS))}, MLPClassifier or MLPRegressor, or a pipeline of scalers and one of these.",
+        f"Pass a fitted {', '.join((*_LINEAR, *_REGRESSIONS))}, MLPClassifier or MLPRegressor, or a pipeline of "
+        "scalers and one of these.",
     )
 
 
@@ -135,7 +136,9 @@ def _of_two_or_more(layers: list[nn.Module]) -> list[nn.Module]:
 
 def _one_number(layers: list[nn.Module]) -> list[nn.Module]:
     if layers[-1].out_features != 1:
-        raise Unsuited(f"This regression predicts {layers[-1].out_features} numbers at once.", "Pass one for one of them.")
+        raise Unsuited(
+            f"This regression predicts {layers[-1].out_features} numbers at once.", "Pass one for one of them."
+        )
     return layers
 
 

@@ -3,8 +3,8 @@
 An **id** is identity ("train:41872"): relabelling an example keeps it, two copies of a picture have two. A **content
 hash** is content: equal for equal inputs. A **position** is a row, and means nothing outside one load of the data.
 
-Where a model predicts numbers, the numbers stand beside the labels as targets, and every label is 0: the two classes are
-then `ANSWERS`, what a question can be about.
+Where a model predicts numbers, the numbers stand beside the labels as targets, and every label is 0: the two classes
+are then `ANSWERS`, what a question can be about.
 
 N examples, K classes.
 """
@@ -115,12 +115,11 @@ def content_hash(array: NDArray[Any]) -> str:
     return hashlib.sha256(head + array.tobytes()).hexdigest()[:16]
 
 
-def require_classes(examples: Examples, what: str) -> None:
+def require_classes(is_number: bool, what: str) -> None:
     """Raise `Unsuited` where a model predicts numbers; `what` is the subject of the sentence, in the plural."""
-    if examples.targets is not None:
+    if is_number:
         raise Unsuited(
-            f"This model predicts numbers, and {what} are about classes.",
-            "Ask for the evidence of single examples, or for the suspects.",
+            f"This model predicts numbers, and {what} are about classes.", "Ask by evidence, or by suspects."
         )
 
 

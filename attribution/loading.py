@@ -51,20 +51,20 @@ def read_split(project: Project, split: str, *, progress: Progress = silent) -> 
             f"The {split} set has {n:,} examples and {len(ids):,} ids.", "Give every example an id of its own."
         )
     refuse_repeated(ids, f"the {split} set")
-    labels, hashes = np.empty(n, np.float64 if project.is_number else np.int64), []
+    given: NDArray[Any] = np.empty(n, np.float64 if project.is_number else np.int64)
+    hashes = []
     for i in range(n):
         if i % _EVERY == 0:
             progress(i, n, f"reading the {split} set")
-        value, labels[i] = _read_item(dataset, i, split, _number if project.is_number else _label)
+        value, given[i] = _read_item(dataset, i, split, _number if project.is_number else _label)
         _check_columns(value, project, i, split)
         _check_finite(value, project.feature_names, ids[i], i, split)
         if isinstance(value, str) and not value.strip():
             raise InvalidInput(f"The {split} example {ids[i]} (row {i}) is an empty text.", "Leave it out.")
         hashes.append(input_hash(value))
     progress(n, n, f"reading the {split} set")
-    targets = labels if project.is_number else None
-    if targets is not None:
-        labels = np.zeros(n, np.int64)
+    targets = given if project.is_number else None
+    labels = np.zeros(n, np.int64) if project.is_number else given.astype(np.int64)
     check_labels(labels, project.answers, split)
     return Examples(split, ids, labels, labels, tuple(hashes), project.answers, targets)
 
@@ -109,7 +109,7 @@ def _number(label: Any, i: int, split: str) -> float:
 
 
 def _label(label: Any, i: int, split: str) -> int:
-    """The number of a class; raises `InvalidInput` for a label that is missing, or a name where its number should be."""
+    """The number of a class; raises `InvalidInput` for a label that is missing, or is a name."""
     if label is None or label != label:  # NaN, which differs from itself
         raise InvalidInput(f"Row {i} of the {split} set has no label.", "Leave it out of the data set, or label it.")
     if isinstance(label, str):

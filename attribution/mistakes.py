@@ -26,8 +26,8 @@ def mistaken_rows(
 ) -> NDArray[np.int64]:
     """Rows whose prediction is not their label, those that the sort finds worst first.
 
-    sort       "loss" (largest), "margin" (most negative), "confidence" (most certain), "random" (fixed order). Of numbers all
-               but "random" are by |residual|.
+    sort       "loss" (largest), "margin" (most negative), "confidence" (most certain), "random" (fixed order).
+               Of numbers all but "random" are by |residual|.
     low, high  bounds on the probability of the predicted class.
     """
     confidence = found.probabilities.max(1)

@@ -190,7 +190,11 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
     def make(folder: Path) -> Mapping[str, Any]:
         facts = make_run(folder)
         numbers = {"target": project.target} if project.is_number else {}
-        return {**facts, **numbers, "probe": revisions.probe(task, folder / facts["checkpoints"][-1]["file"], train_split)}
+        return {
+            **facts,
+            **numbers,
+            "probe": revisions.probe(task, folder / facts["checkpoints"][-1]["file"], train_split),
+        }
 
     parents = {"examples": examples}
     asked = revisions.of_this_code(workspace, recipe, parents, task, train_split)
@@ -285,7 +289,9 @@ def _reference_vectors(opened: OpenGradients) -> NDArray[np.float32]:
     n = len(opened.test)
     rows = np.sort(np.random.default_rng(0).choice(n, min(n, standout.REFERENCE_QUERIES), replace=False))
     ids = tuple(opened.test.examples.ids[i] for i in rows)
-    said = opened.predictions["test"].predicted[rows] if opened.test.examples.targets is None else np.full(n, np.nan)[rows]
+    said = (
+        opened.predictions["test"].predicted[rows] if opened.test.examples.targets is None else np.full(n, np.nan)[rows]
+    )
     queries = Queries(ids, opened.test.inputs(rows), said)
     return METHODS["tracin"]().fit(opened.source).query_vectors(opened.source.query_gradients(queries))
 
@@ -329,7 +335,10 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str, device: st
     folder = workspace.folder("predictions", predicted)
     weights = checkpoint_files(workspace, run)
     source = IndexedRun(task, weights, train_split, opened, stored_recipe(manifest))
-    said = {s.examples.split: predictions.load(folder, s.examples.split, s.examples.targets) for s in (train_split, test_split)}
+    said = {
+        s.examples.split: predictions.load(folder, s.examples.split, s.examples.targets)
+        for s in (train_split, test_split)
+    }
     return OpenGradients(task, weights, examples, train_split, test_split, said, opened, source)
 
 

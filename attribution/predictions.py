@@ -54,7 +54,7 @@ class Predictions:
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
-        """The class with the largest logit, (N,). Of numbers 1 for the worst tenth by |residual|, the mistakes, else 0."""
+        """The class with the largest logit, (N,). Of numbers 1 for mistakes, the worst tenth by |residual|, else 0."""
         if self.targets is not None:
             worst = np.zeros(len(self.targets), np.int64)
             worst[np.argsort(-np.abs(self.residuals), kind="stable")[: math.ceil(WORST * len(worst))]] = 1
@@ -125,7 +125,8 @@ def save(predictions: Predictions, folder: Path, split: str) -> None:
 def load(folder: Path, split: str, targets: NDArray[np.float64] | None = None) -> Predictions:
     """Read the arrays of one split as memory maps; `targets` where numbers are predicted."""
     try:
-        return Predictions(*(np.load(folder / f"{split}-{name}.npy", mmap_mode="r") for name in _ARRAYS), targets)
+        arrays = {name: np.load(folder / f"{split}-{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        return Predictions(**arrays, targets=targets)
     except UNREADABLE as error:
         raise StoreError(
             f"The predictions of the {split} set cannot be read: {error}.", f"Remove {folder} and run `embed` again."

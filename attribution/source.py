@@ -216,7 +216,9 @@ class IndexedRun:
             (point, _) = self._points((inputs, labels), (inputs, labels))
             return saliency(self._opened[-1][0].model, point)
 
-    def _points(self, train: tuple[Inputs, Sequence[float]], query: tuple[Inputs, Sequence[float]]) -> tuple[Point, Point]:
+    def _points(
+        self, train: tuple[Inputs, Sequence[float]], query: tuple[Inputs, Sequence[float]]
+    ) -> tuple[Point, Point]:
         sides = (train, self._task.losses), (query, self._task.measure("loss"))
         first, second = (
             Point(inputs, torch.tensor(labels, device=self._task.device), functional)

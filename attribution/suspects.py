@@ -190,7 +190,7 @@ def agreement(signals: Mapping[str, Floats]) -> Integers:
 
 
 def mean_percentiles(signals: Mapping[str, Floats]) -> Floats:
-    """(N,) the mean over the signals of the share of examples with a lower value: a ranking where there are no classes."""
+    """(N,) the mean over the signals of the share of examples that are not above: a ranking without classes."""
     ranks = [rankdata(values, method="average") / len(values) for values in signals.values()]
     return np.mean(ranks, 0).astype(np.float32)
 

@@ -48,7 +48,7 @@ def _sides(
     seed: int,
     target: str = "class",
 ) -> tuple[tuple[str, ...], _Side, _Side]:
-    """Both splits: from two tables, or from one of which a share is held out; no classes where numbers are predicted."""
+    """Both splits: from two tables, or from one of which a share is held out; no classes for numbers."""
     if target not in TARGETS:
         raise InvalidInput(f"The target “{target}” is not known.", f"Use {' or '.join(TARGETS)}.")
     if target == "number" and classes:
@@ -62,7 +62,9 @@ def _sides(
     else:
         tables = [read(train), read(test)]
         rows = [np.arange(len(table)) for table in tables]
-    names, labels = ((), [_targets(t, label) for t in tables]) if target == "number" else labels_of(tables, label, classes)
+    names, labels = (
+        ((), [_targets(t, label) for t in tables]) if target == "number" else labels_of(tables, label, classes)
+    )
     sides = [
         _Side(table, mine, ids_of(table, id, mine, split), numbers[mine])
         for table, mine, numbers, split in zip(tables, rows, labels, ("train", "test"), strict=True)

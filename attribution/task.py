@@ -74,7 +74,7 @@ class Task:
             return _to_device(collate(items) if collate else default_collate(items), self.device)
 
     def logits(self, model: nn.Module, inputs: Inputs) -> Tensor:
-        """(B, K) outputs of the model, (B, 1) where they are numbers; the `logits` of one that returns more beside, as those of transformers do."""
+        """(B, K) outputs of the model, (B, 1) of numbers; the `logits` of one that returns more, as transformers do."""
         try:
             output = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
         except IndexError as error:
@@ -177,8 +177,8 @@ class Task:
         return found
 
     def _of_number(self, model: nn.Module, inputs: Inputs, targets: Tensor) -> Tensor:
-        """What is measured against a number; where the number asked about is NaN, minus the prediction itself: then what
-        lowers it has pushed the prediction up."""
+        """What is measured against a number; where that is NaN, minus the prediction itself, so that what lowers it has
+        pushed the prediction up."""
         predictions = _of_numbers(self.logits(model, inputs))
         is_value = torch.isnan(targets)
         against = torch.where(is_value, predictions.detach(), targets.to(predictions.dtype))

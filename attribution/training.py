@@ -96,7 +96,7 @@ class Start:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch did: mean training loss over its batches, and accuracy on the test set after it (R² for numbers)."""
+    """What one epoch did: mean training loss over its batches; accuracy on the test set after it, R² of numbers."""
 
     epoch: int
     learning_rate: float
