@@ -16,13 +16,14 @@ ICON = (
 st.set_page_config(page_title="Whence", page_icon=ICON, layout="wide", initial_sidebar_state=220)
 
 # A page's address is the name of its file: until the first session has run this, Streamlit knows pages by their files.
-# Hidden are those that one comes to from what they are about: from Evidence and Retrain, and from Review.
+# Hidden are those that one comes to from what they are about: from Evidence, Retrain and Review. The menu has nine
+# entries at most.
 PAGES = {
     "Look": [
         st.Page("pages/overview.py", title="Overview", icon=":material/grid_on:", default=True),
         st.Page("pages/mistakes.py", title="Mistakes", icon=":material/photo_library:", url_path="mistakes"),
         st.Page("pages/evidence.py", title="Evidence", icon=":material/account_tree:", url_path="evidence"),
-        st.Page("pages/ask.py", title="Ask", icon=":material/edit_note:", url_path="ask"),
+        st.Page("pages/ask.py", title="Ask", url_path="ask", visibility="hidden"),
         st.Page("pages/map.py", title="Landscape", icon=":material/bubble_chart:", url_path="map"),
         st.Page("pages/versus.py", title="Two models", url_path="versus", visibility="hidden"),
     ],
@@ -33,6 +34,7 @@ PAGES = {
         st.Page("pages/compare.py", title="Retrain & compare", icon=":material/compare_arrows:", url_path="compare"),
     ],
     "Run": [
+        st.Page("pages/trust.py", title="Trust", icon=":material/verified:", url_path="trust"),
         st.Page("pages/setup.py", title="Setup", icon=":material/checklist:", url_path="setup"),
     ],
 }

@@ -6,8 +6,9 @@ K classes, N training examples.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +115,26 @@ class Item:
     def is_planted(self) -> bool:
         """Whether this label was flipped on purpose."""
         return self.truth is not None and self.truth != self.label
+
+
+class Items(Sequence[Item]):
+    """Examples in an order, each made when it is read: of a long list a page reads few.
+
+    rows (n,) of one split; read: the example of a row.
+    """
+
+    def __init__(self, rows: NDArray[np.int64], read: Callable[[int], Item]) -> None:
+        self._rows, self._read = rows, read
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Item: ...
+    @overload
+    def __getitem__(self, at: slice) -> Items: ...
+    def __getitem__(self, at: int | slice) -> Item | Items:
+        return Items(self._rows[at], self._read) if isinstance(at, slice) else self._read(int(self._rows[at]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,6 +333,7 @@ class DistancePlot:
     """Influence against distance for a sample of the training set that holds every listed example.
 
     positions, distance, score, label: (n,), rows of the training set and their values. correlation: Spearman's.
+    is_near: whether most of the strongest examples are among the nearest.
     """
 
     kind: str
@@ -321,6 +343,7 @@ class DistancePlot:
     label: NDArray[np.int64]
     correlation: float
     caption: str
+    is_near: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Preview
 from attribution.given import Column, Given, checked_row, checked_text, column_of
 from attribution.loading import LoadedExamples, is_finite
-from attribution.modalities import preview_of
+from attribution.modalities import preview_of, shown_of
 from attribution.modalities.image import as_picture
 from attribution.predictions import forward
 from attribution.project import Project
@@ -76,10 +76,22 @@ def reader(project: Project) -> Callable[[Given], Any] | None:
         return str
     if project.modality == "tabular" and project.preview is None and _is_named_vector(first, project):
         names = list(project.feature_names or ())
-        if isinstance(first, torch.Tensor):
-            return lambda row: torch.tensor([row[name] for name in names], dtype=first.dtype)
-        return lambda row: np.array([row[name] for name in names], first.dtype)
+        is_tensor = isinstance(first, torch.Tensor)
+        is_whole = not first.is_floating_point() if is_tensor else first.dtype.kind in "iub"
+
+        def vector(row: Mapping[str, Any]) -> Any:
+            values = [_whole(name, row[name]) if is_whole else row[name] for name in names]
+            return torch.tensor(values, dtype=first.dtype) if is_tensor else np.array(values, first.dtype)
+
+        return vector
     return None
+
+
+def _whole(name: str, value: float) -> int:
+    """A value of data that are whole numbers; raises `InvalidInput` for another, which would be cut to one unsaid."""
+    if int(value) != value:
+        raise InvalidInput(f"“{name}” holds whole numbers in this data, and {value:g} was given.", "Round it yourself.")
+    return int(value)
 
 
 def _is_named_vector(value: Any, project: Project) -> bool:
@@ -94,7 +106,7 @@ def why_not(project: Project) -> str:
 
 def given_of(project: Project, dataset: Any, i: int) -> Given:
     """What a person would have given for row i, whole: the text, the picture in its own size, or the row's values."""
-    value = project.preview(dataset, i) if project.preview else dataset[i][0]
+    value = shown_of(project, dataset, i)
     if project.modality == "image":
         return as_picture(value)
     if project.modality == "tabular" and not isinstance(value, Mapping):

@@ -25,8 +25,8 @@ from attribution.distances import Distances
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import Examples, require_classes
 from attribution.files import UNREADABLE, write_array
-from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
+from attribution.methods.tracin import TracIn
 from attribution.nearest import nearest, nearest_to
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
@@ -43,7 +43,7 @@ _RECIPE = {
     "sure": suspects.SURE,
     "believed": suspects.BELIEVED,
 }
-METHOD = "tracin"
+METHOD = TracIn.name
 _OPINIONS = "crossvalidations"
 
 
@@ -114,7 +114,7 @@ def _write(
     final = gradients.predictions["train"]
     losses = [gradients.store.losses(c) for c in range(len(gradients.store.checkpoints))]
     signals = {
-        "self_influence": METHODS[METHOD]().fit(gradients.source).self_scores(),
+        "self_influence": TracIn().fit(gradients.source).self_scores(),
         "loss": final.losses,
         "mean_loss": np.mean(losses, 0),
         "margin": suspects.margins_against(final.logits, labels),
@@ -136,7 +136,7 @@ def _write_of_numbers(folder: Path, opened: OpenIndex, progress: Progress) -> Ma
     gradients = opened.gradients
     losses = [gradients.store.losses(c) for c in range(len(gradients.store.checkpoints))]
     signals = {
-        "self_influence": METHODS[METHOD]().fit(gradients.source).self_scores(),
+        "self_influence": TracIn().fit(gradients.source).self_scores(),
         "loss": gradients.predictions["train"].losses,
         "mean_loss": np.mean(losses, 0),
     }
@@ -191,7 +191,7 @@ def _times_opponent(opened: OpenIndex, progress: Progress) -> NDArray[np.float32
         return counts
     ids = tuple(gradients.test.examples.ids[i] for i in asked)
     queries = Queries(ids, gradients.test.inputs(asked), labels[asked])
-    vectors = METHODS[METHOD]().fit(gradients.source).query_vectors(gradients.source.query_gradients(queries))
+    vectors = TracIn().fit(gradients.source).query_vectors(gradients.source.query_gradients(queries))
     for ends in scan(gradients.store, vectors, suspects.OPPONENTS, progress=progress).ends:
         counts[ends.opponents[ends.opponent_scores < 0]] += 1
     return counts
@@ -234,6 +234,7 @@ class Audit:
         self.doubts: NDArray[np.float32] = self._array("doubts.npy")
         self._opinion: NDArray[np.float32] = self._array("opinion.npy")
         self._neighbours: NDArray[np.int32] = self._array("neighbours.npy")
+        self._orders: dict[str, NDArray[np.int64]] = {}
 
     def _array(self, name: str) -> NDArray[Any]:
         try:
@@ -258,11 +259,29 @@ class Audit:
         return np.asarray(self._opinion).argmax(1)
 
     def order(self, sort: str = "doubt") -> NDArray[np.int64]:
-        """All rows, most suspicious first, by "doubt" or by one of the signals; raises `InvalidInput` for another."""
+        """All rows, most suspicious first, by "doubt" or by one of the signals; raises `InvalidInput` for another.
+
+        Sorted once and shared by all who ask: it cannot be written to.
+        """
         if sort != "doubt" and sort not in self.signals:
             raise InvalidInput(f"Suspects cannot be sorted by “{sort}”.", f"Use doubt, {', '.join(self.signals)}.")
-        values = self.doubts if sort == "doubt" else self.signals[sort]
-        return np.argsort(-np.asarray(values), kind="stable")
+        if sort not in self._orders:
+            values = self.doubts if sort == "doubt" else self.signals[sort]
+            self._orders[sort] = np.argsort(-np.asarray(values), kind="stable")
+            self._orders[sort].flags.writeable = False
+        return self._orders[sort]
+
+    def percentiles(self, row: int) -> dict[str, float]:
+        """Per cent of the training examples that have a lower value than a row, by signal."""
+        return {
+            name: 100.0 * float(np.searchsorted(ordered, self.signals[name][row])) / len(ordered)
+            for name, ordered in self._ordered.items()
+        }
+
+    @cached_property
+    def _ordered(self) -> Mapping[str, NDArray[np.float32]]:
+        """The values of each signal, ascending."""
+        return {name: np.sort(values) for name, values in self.signals.items()}
 
     def suspects(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Suspect, ...]:
         """Some rows with everything that speaks against their labels."""
@@ -320,7 +339,8 @@ class Audit:
         linked = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
         group = connected_components(linked, directed=False)[1]
         rows = np.unique(pairs)
-        groups = [rows[group[rows] == g] for g in np.unique(group[rows])]
+        by_group = rows[np.argsort(group[rows], kind="stable")]
+        groups = np.split(by_group, np.flatnonzero(np.diff(group[by_group])) + 1) if len(rows) else []
         return _conflicts_first(_group([(self._debugger.train, int(i)) for i in members]) for members in groups)
 
     @cached_property

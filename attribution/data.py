@@ -55,6 +55,22 @@ def is_held_out(n: int, share: float, seed: int) -> NDArray[np.bool_]:
     return drawn < share
 
 
+def parted(n: int, share: float, seed: int, where: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to train on and rows that are kept for testing; raises `InvalidInput` where either would have none.
+
+    No row is moved to fill an empty split: rows that are appended later would move it back.
+    """
+    held_out = is_held_out(n, share, seed)
+    kept = int(held_out.sum())
+    if not 0 < kept < n:
+        raise InvalidInput(
+            f"Of the {n:,} rows of {where}, {kept:,} would be kept for testing: each is drawn with a chance of "
+            f"{share:g}.",
+            "Use another seed, another test_share, or pass test=… with rows of its own.",
+        )
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
 def refuse_repeated(ids: Sequence[str], where: str) -> None:
     """Raise `InvalidInput` where two rows have one id, naming both."""
     first: dict[str, int] = {}

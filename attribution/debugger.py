@@ -15,7 +15,7 @@ import io
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from attribution.answers import (
     EvidenceRow,
     GroupEvidence,
     Item,
+    Items,
     Lists,
     NamedCheckpoint,
     Near,
@@ -52,8 +53,9 @@ from attribution.evidence import describe_distance, effect_by_class, percentile,
 from attribution.examples import Examples, Preview, require_classes
 from attribution.given import Column, Given
 from attribution.index import open_index
-from attribution.methods import METHODS, named, over_layers
-from attribution.methods.protocol import Queries, VectorScorer
+from attribution.methods import FORMS, METHODS, named, over_layers
+from attribution.methods.protocol import Queries, Scorer, VectorScorer
+from attribution.methods.tracin import TracIn
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.ranking import Listed, Ranker, Ranking
 from attribution.readings import Readings
@@ -93,7 +95,7 @@ class Debugger:
         self._reader = Reader(gradients.task, self._source, self._loaded, self._distances)
         self._ranker = Ranker(self._index, self._store, self._source, self._distances.near_identical)
         self._readings = Readings(gradients.task, self._splits, self._source, self._loaded.preview)
-        self._scorers: dict[str, VectorScorer] = {}
+        self._scorers: dict[str, Scorer] = {}
         self._project = gradients.task.project
         self._what_if: tuple[Changes, Schedule, WhatIf] | None = None
 
@@ -139,14 +141,17 @@ class Debugger:
     def data_hash(self) -> str:
         return str(self._loaded.facts["data_hash"])
 
-    @property
+    @cached_property
     def method_names(self) -> tuple[str, ...]:
-        return tuple(METHODS)
+        """The methods that fit this run, and TracIn, which is what is asked by unless told: `evidence` says why not."""
+        fitting = (name for name, method in METHODS.items() if method().why_not(self._source) is None)
+        return tuple(dict.fromkeys((TracIn.name, *fitting)))
 
     @cached_property
     def method_choices(self) -> Mapping[str, str]:
-        """What can be asked by, and what to call each: every method, then TracIn over single layers."""
-        found = {name: method.title for name, method in METHODS.items()}
+        """What can be asked by, and what to call each: every method, other forms of it, then TracIn over layers."""
+        found = {name: METHODS[name].title for name in self.method_names}
+        found |= {name: f"{named(name).title}, {of}" for name, of in self.form_choices.items() if name not in found}
         return found | {name: f"TracIn, {of}" for name, of in self.layer_choices.items() if name not in found}
 
     @cached_property
@@ -163,6 +168,11 @@ class Debugger:
             layers = [layer for layer in layers if layer in (words, layers[-1])]
         single = {over_layers(each): "word embeddings" if each == words else each for each in layers}
         return {over_layers(): "all layers", **single}
+
+    @property
+    def form_choices(self) -> Mapping[str, str]:
+        """Methods that have several forms by name, and what tells the forms apart."""
+        return {name: of for name, (method, of) in FORMS.items() if method.name in self.method_names}
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:
@@ -289,11 +299,16 @@ class Debugger:
         split: str = "test",
         low: float = 0.0,
         high: float = 1.0,
-    ) -> tuple[Item, ...]:
-        """Wrong predictions, worst first; see `mistakes.mistaken_rows` for the options."""
+    ) -> Sequence[Item]:
+        """Wrong predictions, worst first, each made when it is read; see `mistakes.mistaken_rows` for the options."""
         labels, found = self._splits[split].examples.labels, self._predictions[split]
         rows = mistaken_rows(labels, found, label=label, predicted=predicted, sort=sort, low=low, high=high)
-        return tuple(self._item(split, int(i)) for i in rows)
+        return Items(rows, partial(self._item, split))
+
+    def _mistaken_ids(self, split: str = "test", **options: Any) -> list[str]:
+        """Ids of the same list, without anything else of it."""
+        examples = self._splits[split].examples
+        return [examples.ids[i] for i in mistaken_rows(examples.labels, self._predictions[split], **options)]
 
     def clusters(self, n: int = 3) -> tuple[Cluster, ...]:
         """The n largest groups of alike mistakes; none for numbers."""
@@ -302,7 +317,7 @@ class Debugger:
         return tuple(self._cluster(*cell) for cell in largest_confusions(self.confusion(), n))
 
     def _cluster(self, label: int, predicted: int) -> Cluster:
-        ids = tuple(item.id for item in self.mistakes(label=label, predicted=predicted))
+        ids = tuple(self._mistaken_ids(label=label, predicted=predicted))
         sentence = f"{len(ids)} × {self.classes[label]} predicted as {self.classes[predicted]}"
         return Cluster(label, predicted, len(ids), ids, sentence)
 
@@ -311,7 +326,7 @@ class Debugger:
     ) -> tuple[str | None, str | None]:
         """Ids of the mistakes before and after this one in a filtered and sorted list; None past its ends."""
         split, _ = self._locate(id_)
-        ids = [item.id for item in self.mistakes(label=label, predicted=predicted, sort=sort, split=split)]
+        ids = self._mistaken_ids(split, label=label, predicted=predicted, sort=sort)
         if id_ not in ids:
             return None, None
         at = ids.index(id_)
@@ -439,7 +454,7 @@ class Debugger:
         Raises `InvalidInput` where there is none.
         """
         require_classes(self.is_number, "confusions")
-        ids = [item.id for item in self.mistakes(label=label, predicted=predicted)]
+        ids = self._mistaken_ids(label=label, predicted=predicted)
         if not ids:
             raise InvalidInput(
                 f"No test example of {self.classes[label]} is predicted as {self.classes[predicted]}.",
@@ -463,10 +478,12 @@ class Debugger:
         return items
 
     def query_vector(self, id_: str, *, target: str = "predicted", method: str = "tracin") -> NDArray[np.float32]:
-        """What the index is searched with for a query, (C·D,)."""
-        item = self.item(id_)
+        """What the index is searched with for a query, (C·D,); raises `Unsuited` for a method that asks no index."""
+        item, scorer = self.item(id_), self._scorer(method)
+        if not isinstance(scorer, VectorScorer):
+            raise Unsuited(f"By {named(method).title} nothing is searched for in the index.", "Use evidence.")
         gradients = self._source.query_gradients(self._queries([item], [self._asked(item, target)], "loss"))
-        return self._scorer(method).query_vectors(gradients)[0]
+        return scorer.query_vectors(gradients)[0]
 
     def search(self, vector: NDArray[np.float32], k: int) -> Extremes:
         """Both ends of the ranking of a query vector, by inner product with the rows as they are stored."""
@@ -511,8 +528,8 @@ class Debugger:
             distance = self._ranker.gradient_distance(rows, gradients, scorer)
         else:
             distance = self._distance(kind, query, rows, new)
-        correlation, caption = describe_distance(kind, rows, distance, scores, evidence)
-        return DistancePlot(kind, rows, distance, scores, self.train.labels[rows], correlation, caption)
+        correlation, is_near, caption = describe_distance(kind, rows, distance, scores, evidence)
+        return DistancePlot(kind, rows, distance, scores, self.train.labels[rows], correlation, caption, is_near)
 
     def nearest(self, evidence: Evidence, kind: str, k: int = 12) -> tuple[Near, ...]:
         """The k training examples nearest to a query by one of `nearest_kinds`, nearest first, with their scores.
@@ -664,7 +681,9 @@ class Debugger:
         examples, found = self._splits[split].examples, self._predictions[split]
         label, truth = int(examples.labels[i]), int(examples.truth[i])
         if examples.targets is None:
-            number, margin = None, float(found.logits[i, label] - np.delete(found.logits[i], label).max())
+            others, number = np.array(found.logits[i]), None
+            own, others[label] = float(others[label]), -np.inf
+            margin = own - float(others.max())
         else:
             number = Number(float(examples.targets[i]), float(found.logits[i, 0]), self.unit)
             margin = -abs(number.predicted - float(examples.targets[i]))
@@ -695,7 +714,7 @@ class Debugger:
             return int(target == "predicted")  # the row of `examples.ANSWERS`
         return item.predicted if target == "predicted" else item.label
 
-    def _split_scorer(self, method: str) -> VectorScorer:
+    def _split_scorer(self, method: str) -> Scorer:
         """The scorer of a method that `splits`; raises `Unsuited` for another."""
         scorer = self._scorer(method)
         if not scorer.is_gradient_product:
@@ -712,7 +731,7 @@ class Debugger:
         whole = scorer.is_gradient_product and scorer.counted.all()
         return self._manifest["facts"]["reference_ratios"] if whole else ()
 
-    def _scorer(self, method: str) -> VectorScorer:
+    def _scorer(self, method: str) -> Scorer:
         if method not in self._scorers:
             self._scorers[method] = named(method).fit(self._source)
         return self._scorers[method]

@@ -27,6 +27,7 @@ from attribution.gradients import GradientEngine
 from attribution.modalities import preview
 from attribution.pipeline import checkpoint_models, project_folder, recorded_project, require_weights
 from attribution.project import Project
+from attribution.readings import words_read
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task, input_hash
 from attribution.tokens import saliency
@@ -206,10 +207,9 @@ def _engine(task: Task, model: nn.Module, split: Split, recipe: EmbedRecipe) -> 
 
 
 def _words(task: Task, model: nn.Module, split: Split) -> str:
-    assert task.project.tokens is not None
     for i in range(min(4, len(split))):
         read = saliency(model, Point(split.inputs([i]), split.labels([i]), task.losses)).shape[1]
-        named = len(task.project.tokens(split.value(i)))
+        named = len(words_read(task.project, split, i))
         if named != read:
             raise InvalidInput(
                 f"tokens() names {named} words of {split.examples.ids[i]}, and the model reads {read} positions.",

@@ -113,12 +113,12 @@ def foreseen_seconds(workspace: Workspace, recipe: TrainingRecipe, n_seeds: int,
 
 def usual_seeds(project: Project, count: int = FEWEST_SEEDS) -> tuple[int, ...]:
     """The seed of the project's own training and those that follow it."""
-    first = _recipe(project).seed
+    first = training_recipe(project).seed
     return tuple(range(first, first + count))
 
 
 @dataclass(frozen=True, eq=False)
-class _Opened:
+class OpenRun:
     """The current run with its data, checked to be what its code and its project still say."""
 
     workspace: Workspace
@@ -179,17 +179,18 @@ def measure(
     return pipeline.find_or_make(workspace, "comparisons", recipe, {"runs": opened.run}, make)
 
 
-def _open(workspace: Workspace, project: Project) -> _Opened:
-    recipe, run = _recipe(project), _run(workspace)
+def _open(workspace: Workspace, project: Project) -> OpenRun:
+    recipe, run = training_recipe(project), _run(workspace)
     workspace.verify("runs", run)
     pipeline.refuse_other_settings(workspace, project, run)
     task, loaded = Task(project), pipeline.examples_of(workspace, run)
     train, test = pipeline.splits(project, task, loaded)
     revisions.refuse_other_code(workspace, run, task, train)
-    return _Opened(workspace, run, task, loaded, train, test, recipe)
+    return OpenRun(workspace, run, task, loaded, train, test, recipe)
 
 
-def _recipe(project: Project) -> TrainingRecipe:
+def training_recipe(project: Project) -> TrainingRecipe:
+    """How a project is trained again; raises `InvalidInput` where it does not say."""
     if project.retrain is None:
         raise InvalidInput(
             f"Project “{project.name}” has checkpoints and no retrain=…, so how to train it again is not known.",
@@ -214,7 +215,7 @@ def _checked_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-def _start(opened: _Opened, number: int | None) -> Start | None:
+def _start(opened: OpenRun, number: int | None) -> Start | None:
     if number is None:
         return None
     saved = pipeline.saved_checkpoints(opened.workspace, opened.run)
@@ -230,7 +231,7 @@ def _start(opened: _Opened, number: int | None) -> Start | None:
 
 
 def _retrain_all(
-    opened: _Opened,
+    opened: OpenRun,
     changes: Changes,
     control: retraining.Control,
     seeds: Sequence[int],
@@ -252,19 +253,20 @@ def _retrain_all(
                 progress(done + epoch - skipped, total, "retraining")
 
             recipe = replace(opened.recipe, seed=seed)
-            made[name].append(_retrain(opened, of_arm[name], recipe, start, begin, report))
+            made[name].append(retrained(opened, of_arm[name], recipe, start, begin, report))
     progress(total, total, "retraining")
     return made
 
 
-def _retrain(
-    opened: _Opened,
+def retrained(
+    opened: OpenRun,
     changes: Changes,
     recipe: TrainingRecipe,
     start: int | None,
     begin: Start | None,
     progress: Progress,
 ) -> str:
+    """The id of the retraining on changed data, found or made; `begin` is what `start` names."""
     record = changes.record()
     training = {name: value for name, value in asdict(recipe).items() if name != "checkpoints"}  # one is kept: the last
     # What is kept trains like what nobody looked at.
@@ -279,7 +281,7 @@ def _retrain(
     return pipeline.find_or_make(opened.workspace, "retrainings", asked, parents, make, make_current=False)
 
 
-def _predict(opened: _Opened, changes: Changes, start: int | None, progress: Progress) -> NDArray[np.float64]:
+def _predict(opened: OpenRun, changes: Changes, start: int | None, progress: Progress) -> NDArray[np.float64]:
     """Predicted change of every test loss, (n,), from the run's own checkpoints."""
     saved = pipeline.saved_checkpoints(opened.workspace, opened.run)
     files = pipeline.checkpoint_files(opened.workspace, opened.run)

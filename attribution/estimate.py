@@ -34,6 +34,7 @@ from attribution.passes import passes
 from attribution.projection import BlockShape, Eigenbasis, Projection, ProjectionSpec, TwoSided
 from attribution.store import SAMPLE_IN_MEMORY, EmbedRecipe, engine_of, refuse_non_finite, rows_of_a_pass
 from attribution.task import Split, Task
+from attribution.wording import counted, duration, size
 
 _PASSES = 3  # measured of every thread, at most
 _SECONDS = 1.5  # after which no further pass is measured
@@ -85,20 +86,20 @@ class Cost:
     def figures(self) -> tuple[tuple[str, str], ...]:
         """Time, disk and memory in words, each with its name."""
         return (
-            ("time", _duration(self.seconds)),
-            ("disk", _size(self.disk_bytes)),
-            ("memory", _size(self.memory_bytes)),
+            ("time", duration(self.seconds)),
+            ("disk", size(self.disk_bytes)),
+            ("memory", size(self.memory_bytes)),
         )
 
     @property
     def sentence(self) -> str:
         """All of it, with the two numbers it follows from."""
-        whose = f"{self.examples:,} examples at {_counted(self.checkpoints, 'checkpoint')}"
+        whose = f"{self.examples:,} examples at {counted(self.checkpoints, 'checkpoint')}"
         most = "at most " if self.is_most else ""
         taken = f" ({self.taken:,} of them taken over)" if self.taken else ""
         return (
-            f"Gradients and index of {whose}{taken} take about {_duration(self.seconds)}, "
-            f"{_size(self.disk_bytes)} of disk and {_size(self.memory_bytes)} of memory: {_short(self.seconds_each)} "
+            f"Gradients and index of {whose}{taken} take about {duration(self.seconds)}, "
+            f"{size(self.disk_bytes)} of disk and {size(self.memory_bytes)} of memory: {duration(self.seconds_each)} "
             f"and {most}{self.dimension:,} numbers ({self.dtype}) an example and checkpoint."
         )
 
@@ -225,21 +226,3 @@ class Work:
         """What it will take, measured on a few passes."""
         options: dict[str, Any] = {"taken": self._taken, "is_fitted": self._is_fitted}
         return cost(self._engine, self._train, self._recipe, len(self._weights), **options)
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:,.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:,.1f} hours"
-
-
-def _short(seconds: float) -> str:
-    return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else f"{seconds:.2g} s"
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:,.1f} MB" if n_bytes < 10 * 2**20 else f"{n_bytes / 2**20:,.0f} MB"

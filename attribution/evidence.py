@@ -104,8 +104,9 @@ def describe_distance(
     distance: NDArray[np.float32],
     scores: NDArray[np.float32],
     evidence: Evidence,
-) -> tuple[float, str]:
-    """Spearman's correlation of |score| with distance, and a caption that says what it means for this query.
+) -> tuple[float, bool, str]:
+    """Spearman's correlation of |score| with distance, whether the strongest are mostly among the nearest, and a
+    caption that says what both mean for this query.
 
     rows (n,), distance (n,), scores (n,) of those rows.
     """
@@ -114,18 +115,21 @@ def describe_distance(
     correlation = float(spearmanr(distance, strength).statistic) if has_ranks else 0.0
     listed = sorted((*evidence.proponents, *evidence.opponents), key=lambda row: -abs(row.score))[:_STRONGEST]
     if not listed:
-        return correlation, "No training example has any influence here, so there is nothing to compare with distance."
+        caption = "No training example has any influence here, so there is nothing to compare with distance."
+        return correlation, False, caption
     positions = [row.item.position for row in listed]
     nearest = set(rows[np.argsort(distance, kind="stable")[:_NEAREST]].tolist())
     among = sum(position in nearest for position in positions)
+    is_near = among > len(positions) / 2
     verb = "is" if among == 1 else "are"
     name = "BM25 distance" if kind == "words" else f"{kind} distance"
     judged = (
         "The most influential examples are mostly among the nearest."
-        if among > len(positions) / 2
+        if is_near
         else "The most influential examples are mostly not the nearest."
     )
-    return correlation, (
+    caption = (
         f"Rank correlation of the strength of influence with {name}: {correlation:+.2f}. Of the {len(positions)} most "
         f"influential training examples, {among} {verb} among the {_NEAREST} nearest. {judged}"
     )
+    return correlation, is_near, caption

@@ -18,7 +18,7 @@ Q queries, N rows they are compared with, G values of D that are tried.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from attribution.forms import MatrixGradient
 from attribution.gradients import GradientEngine
 from attribution.passes import Passes, passes
 from attribution.progress import Progress, silent
-from attribution.projection import Eigenbasis, FittedEigenbasis
+from attribution.projection import Eigenbasis, FittedEigenbasis, Projection, ProjectionSpec
 from attribution.store import EmbedRecipe
 from attribution.task import Split, Task
 
@@ -122,18 +122,27 @@ def by_dimension(queries: Tensor, rows: Tensor, exact: Tensor) -> NDArray[np.flo
     found, start = [], 0
     for stop in grid(queries.shape[1]):
         products += queries[:, start:stop].double() @ rows[:, start:stop].double().T
-        found.append(_correlation(products, exact))
+        found.append(correlation(products, exact))
         start = int(stop)
     return np.array(found)
 
 
 def exact_products(
-    run: Passes, train: Split, queries: Sequence[NDArray[np.int64]], rows: Sequence[NDArray[np.int64]]
+    run: Passes,
+    train: Split,
+    queries: Sequence[NDArray[np.int64]],
+    rows: Sequence[NDArray[np.int64]],
+    *,
+    of: Split | None = None,
 ) -> Tensor:
-    """⟨gradient of q, gradient of i⟩ for training rows q and i, in groups of few enough to be held whole, (Q, N)."""
+    """⟨gradient of q, gradient of i⟩ for rows q and training rows i, in groups of few enough to be held whole, (Q, N).
+
+    of: the split that the rows q are of, the training set unless told.
+    """
+    of_queries = of or train
 
     def whole(engine: GradientEngine, part: NDArray[np.int64]) -> list[Tensor]:
-        return [gradient.dense() for gradient in _gradients(engine, train, part)]
+        return [gradient.dense() for gradient in _gradients(engine, of_queries, part)]
 
     found = []
     for group in queries:
@@ -145,6 +154,30 @@ def exact_products(
 
         found.append(torch.cat([part.cpu() for part in run.map(products, rows)]).T)
     return torch.cat(found)
+
+
+def held_out_products(
+    engine: GradientEngine, projection: Projection, train: Split, test: Split, spec: ProjectionSpec
+) -> tuple[Tensor, Tensor]:
+    """⟨gradient of q, gradient of i⟩ as projected and exact, (Q, N) each, of test and training rows drawn by seed.
+
+    No test row was fitted on, and no training row where the fitting sample leaves enough of them.
+    """
+    left = np.setdiff1d(np.arange(len(train)), store.sample_rows(train, spec))
+    rows = np.random.default_rng([spec.seed, 1]).permutation(left if len(left) >= _FEWEST else np.arange(len(train)))
+    count = min(max(_QUERIES_AT_LEAST, _WHOLE // engine.n_parameters), _QUERIES_AT_MOST, len(test))
+    queries = np.sort(np.random.default_rng([spec.seed, 2]).permutation(len(test))[:count])
+    step, rows = store.rows_of_a_pass(engine, spec), np.sort(rows[:_ROWS])
+
+    def projected(split: Split) -> Callable[[GradientEngine, NDArray[np.int64]], Tensor]:
+        return lambda engine, part: projection.project(_gradients(engine, split, part)).cpu().double()
+
+    with passes(engine) as run:
+        groups = _parts(queries, max(1, min(step, _WHOLE // engine.n_parameters)))
+        exact = exact_products(run, train, groups, _parts(rows, step), of=test)
+        of_queries = torch.cat(list(run.map(projected(test), _parts(queries, step))))
+        of_rows = torch.cat(list(run.map(projected(train), _parts(rows, step))))
+    return of_queries @ of_rows.T, exact
 
 
 # --- which D ----------------------------------------------------------------------------------------------------------
@@ -255,7 +288,8 @@ def _products(gradient: MatrixGradient, n: int, queries: Tensor) -> Tensor:
     return torch.stack([gradient.inner(query) for query in queries], 1)
 
 
-def _correlation(products: Tensor, exact: Tensor) -> float:
+def correlation(products: Tensor, exact: Tensor) -> float:
+    """Pearson's over all pairs; 0 where one side does not vary."""
     a, b = products - products.mean(), exact - exact.mean()
     norms = float(a.norm() * b.norm())
     return float((a * b).sum()) / norms if norms > 0 else 0.0

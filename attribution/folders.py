@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import to_tensor
 
-from attribution.data import Data, is_held_out
+from attribution.data import Data, parted
 from attribution.errors import InvalidInput
 from attribution.project import beside
 
@@ -75,8 +75,7 @@ def images_in(
     folders = [_image_folder(beside(path)) for path in (train, test or train)]
     names = tuple(classes or folders[0].classes)
     if test is None:
-        held_out = is_held_out(len(folders[0]), test_share, seed)
-        rows = [np.flatnonzero(~held_out), np.flatnonzero(held_out)]
+        rows = list(parted(len(folders[0]), test_share, seed, f"the folder {beside(train).name}"))
     else:
         rows = [np.arange(len(folder)) for folder in folders]
     first, second = (

@@ -126,6 +126,10 @@ class Landscape:
         return len(self.ids)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        return self._debugger.classes
+
+    @property
     def sentence(self) -> str:
         """How many of the examples are on the map."""
         total = self._debugger.n_train + self._debugger.n_test

@@ -30,7 +30,7 @@ from attribution.files import UNREADABLE, write_array, write_json
 from attribution.modalities import picture_vector, preview
 from attribution.progress import Progress, silent
 from attribution.project import Project, is_text
-from attribution.task import input_hash
+from attribution.task import input_hash, running
 
 _EVERY = 1000  # examples between two reports of progress
 
@@ -260,7 +260,8 @@ def _write_split(folder: Path, project: Project, part: Examples, dataset: Any, p
 
 def _note(project: Project, dataset: Any, i: int) -> str:
     assert project.notes is not None
-    found = project.notes(dataset, i)
+    with running(f"notes(), given row {i},", 'Try it by itself: notes(dataset, i) returns a sentence, or "".'):
+        found = project.notes(dataset, i)
     if not (found == "" or is_text(found)):
         raise InvalidInput(f"notes() returned {found!r} for row {i}, not a text.", 'Return a sentence, or "" for none.')
     return found

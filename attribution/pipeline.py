@@ -34,8 +34,8 @@ from attribution.demos.options import DemoOptions
 from attribution.embedding import choose_recipe, chosen_recipe, embed, embed_recipe, stored_recipe
 from attribution.errors import InvalidInput, Missing, StoreError
 from attribution.loading import LoadedExamples
-from attribution.methods import METHODS
 from attribution.methods.protocol import Queries
+from attribution.methods.tracin import TracIn
 from attribution.progress import Progress, silent
 from attribution.project import Checkpoint, Project, read_project
 from attribution.scan import Scan, scan
@@ -289,11 +289,11 @@ def _reference_vectors(opened: OpenGradients) -> NDArray[np.float32]:
     n = len(opened.test)
     rows = np.sort(np.random.default_rng(0).choice(n, min(n, standout.REFERENCE_QUERIES), replace=False))
     ids = tuple(opened.test.examples.ids[i] for i in rows)
-    said = (
-        opened.predictions["test"].predicted[rows] if opened.test.examples.targets is None else np.full(n, np.nan)[rows]
-    )
+    said = opened.predictions["test"].predicted[rows]
+    if opened.test.examples.targets is not None:
+        said = np.full(len(rows), np.nan)  # about the values themselves
     queries = Queries(ids, opened.test.inputs(rows), said)
-    return METHODS["tracin"]().fit(opened.source).query_vectors(opened.source.query_gradients(queries))
+    return TracIn().fit(opened.source).query_vectors(opened.source.query_gradients(queries))
 
 
 def _reference_ratios(found: Scan) -> list[float]:
@@ -334,11 +334,11 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str, device: st
     workspace.verify("predictions", predicted)
     folder = workspace.folder("predictions", predicted)
     weights = checkpoint_files(workspace, run)
-    source = IndexedRun(task, weights, train_split, opened, stored_recipe(manifest))
     said = {
-        s.examples.split: predictions.load(folder, s.examples.split, s.examples.targets)
-        for s in (train_split, test_split)
+        split.examples.split: predictions.load(folder, split.examples.split, split.examples.targets)
+        for split in (train_split, test_split)
     }
+    source = IndexedRun(task, weights, train_split, opened, stored_recipe(manifest), said["train"].features)
     return OpenGradients(task, weights, examples, train_split, test_split, said, opened, source)
 
 

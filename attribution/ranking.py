@@ -7,12 +7,14 @@
 Where the projection keeps less than `KEPT_LOW` of the query gradient's norm, `SHORTLIST` rows are taken for one that is
 listed and their scores computed again from whole gradients at every checkpoint, and the lists follow those.
 
+A method that compares by something else than stored gradients gives all N scores, and the ends are those.
+
 A query is one example or the sum of several. N train, C checkpoints, D numbers per checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from attribution.answers import KEPT_LOW, Sample
 from attribution.evidence import PLOTTED, NearIdentical, collapse, percentile
 from attribution.index import Index, sample_size
-from attribution.methods.protocol import Queries, QueryGradients, VectorScorer
+from attribution.methods.protocol import Queries, QueryGradients, Scorer, VectorScorer
 from attribution.scan import Extremes, Scaled, ends, scan
 from attribution.source import IndexedRun
 from attribution.store import GradientStore
@@ -74,33 +76,40 @@ class Ranker:
         self._index, self._store, self._source, self._near_identical = index, store, source, near_identical
 
     def rank(
-        self, scorer: VectorScorer, queries: Queries, gradients: QueryGradients, k: int, leave_out: Collection[int] = ()
+        self, scorer: Scorer, queries: Queries, gradients: QueryGradients, k: int, leave_out: Collection[int] = ()
     ) -> Ranking:
         """Both lists, at most k rows each, for the sum of some queries.
 
         gradients   of that sum, as one query (see `IndexedRun.group_gradients`).
         leave_out   training rows that are the query, or of it: never their own evidence.
         """
+        if not isinstance(scorer, VectorScorer):
+            return self._compared(scorer.score(queries).values.sum(0), k, leave_out)
         vector = scorer.query_vectors(gradients)[0]
         scores = self._scores(scorer, vector)
         share = kept_share(gradients, scorer)
         if not np.abs(vector).max() > 0:
             return Ranking((), (), scores, self.sample, 0.0, share, True, 1.0, False)
         rescored = share < KEPT_LOW and scorer.is_gradient_product and self._can_rescore(2 * SHORTLIST * k)
-        found = self._ends(scorer, vector, scores, SHORTLIST * k if rescored else k, leave_out)
+        found = self._ends(
+            lambda k: self._extremes(scorer, vector, scores, k), SHORTLIST * k if rescored else k, leave_out
+        )
         listed = self._listed(found.groups, found.estimates, scores)
         if rescored:
             listed = self._rescored(listed, queries, scorer)
-        proponents = sorted((r for r in listed if r.score > 0), key=lambda r: -r.score)[:k]
-        opponents = sorted((r for r in listed if r.score < 0), key=lambda r: r.score)[:k]
         recall = 1.0 if found.is_exact else self._index.recall
         strongest = found.strongest if self.sample else float(scores[np.abs(scores).argmax()])
-        return Ranking(
-            tuple(proponents), tuple(opponents), scores, self.sample, strongest, share, False, recall, rescored
-        )
+        return Ranking(*_sides(listed, k), scores, self.sample, strongest, share, False, recall, rescored)
+
+    def _compared(self, scores: NDArray[np.float32], k: int, leave_out: Collection[int]) -> Ranking:
+        """Both lists of all N scores."""
+        found = self._ends(lambda k: ends(scores, k), k, leave_out)
+        strongest = float(scores[np.abs(scores).argmax()])
+        listed = self._listed(found.groups, found.estimates, scores)
+        return Ranking(*_sides(listed, k), scores, None, strongest, 1.0, not strongest, 1.0, False)
 
     def gradient_distance(
-        self, rows: NDArray[np.int64], gradients: QueryGradients, scorer: VectorScorer
+        self, rows: NDArray[np.int64], gradients: QueryGradients, scorer: Scorer
     ) -> NDArray[np.float32]:
         """1 − cosine of the projected gradients over all checkpoints for some rows (n,); 1 where a gradient vanishes.
 
@@ -143,19 +152,12 @@ class Ranker:
             return ends(scores, k)
         return scan(Scaled(self._store, scorer.row_scales), vector[None], k).ends[0]
 
-    def _ends(
-        self,
-        scorer: VectorScorer,
-        vector: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        k: int,
-        leave_out: Collection[int],
-    ) -> _Ends:
-        """The strongest k of both signs, near-identical ones collapsed."""
+    def _ends(self, search: Callable[[int], Extremes], k: int, leave_out: Collection[int]) -> _Ends:
+        """The strongest k of both signs that a search finds, near-identical ones collapsed."""
         left_out = np.fromiter(leave_out, np.int64)
         asked = 2 * k + len(left_out) + 1  # more than k, for those that collapse and the query itself
         while True:
-            found = self._extremes(scorer, vector, scores, asked)
+            found = search(asked)
             sides = (found.proponents, found.proponent_scores > 0), (found.opponents, found.opponent_scores < 0)
             groups = [
                 collapse(rows[right_sign & ~np.isin(rows, left_out)], self._near_identical)
@@ -201,6 +203,13 @@ class _Ends:
     estimates: dict[int, float]
     strongest: float
     is_exact: bool
+
+
+def _sides(listed: list[Listed], k: int) -> tuple[tuple[Listed, ...], tuple[Listed, ...]]:
+    """The k strongest rows for, and the k strongest against."""
+    proponents = sorted((r for r in listed if r.score > 0), key=lambda r: -r.score)
+    opponents = sorted((r for r in listed if r.score < 0), key=lambda r: r.score)
+    return tuple(proponents[:k]), tuple(opponents[:k])
 
 
 def kept_share(gradients: QueryGradients, scorer: VectorScorer) -> float:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from attribution.answers import Evidence, Item, Reading, SharedWord, WordBreakdown
 from attribution.errors import InvalidInput, Unsuited
 from attribution.examples import Preview
+from attribution.project import Project
 from attribution.source import IndexedRun
-from attribution.task import Split, Task
+from attribution.task import Split, Task, running
 from attribution.words import located
 
 
@@ -60,12 +61,7 @@ class Readings:
         return self._splits[item.split].inputs([item.position]), [item.wanted(label)]
 
     def _words(self, item: Item) -> Sequence[str]:
-        if self._task.project.tokens is None:
-            raise Unsuited(
-                "The project does not say which words its model reads. Pass tokens=…, which names the word at each "
-                "position."
-            )
-        return self._task.project.tokens(self._splits[item.split].value(item.position))
+        return words_read(self._task.project, self._splits[item.split], item.position)
 
     def _reading(self, item: Item, values: NDArray[np.float32]) -> Reading:
         words = self._words(item)
@@ -97,3 +93,15 @@ def shared_words(train: Sequence[str], query: Sequence[str], pairs: NDArray[np.f
         for word, places in found.items()
     ]
     return tuple(sorted(words, key=lambda word: -abs(word.value)))
+
+
+def words_read(project: Project, split: Split, i: int) -> Sequence[str]:
+    """The word at each position that the model reads of row i; raises `InvalidInput` where `tokens` fails, `Unsuited`
+    where there is none."""
+    if project.tokens is None:
+        raise Unsuited(
+            "The project does not say which words its model reads. Pass tokens=…, which names the word at each "
+            "position."
+        )
+    with running(f"tokens(), given row {i} of the {split.examples.split} set,", "Try it by itself on one input."):
+        return project.tokens(split.value(i))

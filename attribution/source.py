@@ -23,6 +23,7 @@ from attribution.errors import InvalidInput, StoreError
 from attribution.explain import PairInfluence, Point, influence_gradients, input_gradient, pair_influence
 from attribution.gradients import Batch, GradientEngine
 from attribution.methods.protocol import Queries, QueryGradients
+from attribution.predictions import forward, predict
 from attribution.projection import Projection
 from attribution.store import EmbedRecipe, GradientStore, prepare, rows_of_a_pass
 from attribution.task import Inputs, Measure, Split, Task
@@ -33,8 +34,15 @@ class IndexedRun:
     """The models, projections and stored gradients of one run. C checkpoints, N train, D numbers per checkpoint."""
 
     def __init__(
-        self, task: Task, weights: Sequence[Path], train: Split, store: GradientStore, recipe: EmbedRecipe
+        self,
+        task: Task,
+        weights: Sequence[Path],
+        train: Split,
+        store: GradientStore,
+        recipe: EmbedRecipe,
+        features: NDArray[np.float32] | None = None,
     ) -> None:
+        """features: of the training set, (N, F), where they are kept; else they are computed when asked for."""
         if len(weights) != len(store.checkpoints):
             raise StoreError(
                 f"The run has {len(weights)} checkpoints and the gradient store {len(store.checkpoints)}.",
@@ -43,7 +51,9 @@ class IndexedRun:
         self._task, self._train, self._store, self._recipe = task, train, store, recipe
         self._weights = list(weights)
         self._lock = threading.Lock()
-        self.train_ids = train.examples.ids
+        self._features = features
+        self.train_ids, self.train_labels = train.examples.ids, train.examples.labels
+        self.n_classes = len(train.examples.classes)
         self.learning_rates = np.array([c.learning_rate for c in store.checkpoints])
         steps = [c.step for c in store.checkpoints]
         self.steps = None if None in steps else np.array(steps, np.int64)
@@ -76,6 +86,11 @@ class IndexedRun:
     def train_squared_norms(self, c: int) -> NDArray[np.float32]:
         return self._store.squared_norms(c)
 
+    def train_doubts(self, c: int) -> NDArray[np.float64] | None:
+        if self._task.project.loss is not None or self._task.project.is_number:
+            return None
+        return -np.expm1(-self._store.losses(c).astype(np.float64))
+
     def query_gradients(self, queries: Queries) -> QueryGradients:
         if len(queries) == 0:
             shapes = [(0, len(self._weights), n) for n in (self._store.dimension, len(self.layers))]
@@ -91,6 +106,19 @@ class IndexedRun:
                 "Look at that example and at what is measured of it.",
             )
         return gradients
+
+    def train_features(self) -> NDArray[np.float32] | None:
+        with self._lock:
+            model = self._opened[-1][0].model
+            if not any(isinstance(module, torch.nn.Linear) for module in model.modules()):
+                return None
+            if self._features is None:
+                self._features = predict(self._task, model, self._train).features
+            return self._features
+
+    def query_features(self, queries: Queries) -> NDArray[np.float32]:
+        with self._lock, torch.no_grad():
+            return forward(self._task, self._opened[-1][0].model, queries.inputs)[1].float().cpu().numpy()
 
     def _at_checkpoint(
         self, engine: GradientEngine, projection: Projection, queries: Queries
@@ -110,6 +138,25 @@ class IndexedRun:
             part = slice(start, start + step)
             inputs = tree_map(lambda value, part=part: value[part], queries.inputs)
             yield engine.gradients(inputs, labels[part], functional)
+
+    def relabelled_gradients(self, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> QueryGradients:
+        """The gradients that some training rows (n,) would have stored, were they labelled otherwise: of n queries."""
+        with self._lock:
+            found = [self._relabelled(engine, projection, rows, labels) for engine, projection in self._opened]
+        vectors, norms = zip(*found, strict=True)
+        return QueryGradients(np.stack(vectors, 1), np.stack(norms, 1))
+
+    def _relabelled(
+        self, engine: GradientEngine, projection: Projection, rows: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        vectors, norms, step = [], [], rows_of_a_pass(engine, self._recipe.projection)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            given = torch.from_numpy(labels[part]).to(self._task.device)
+            batch = engine.gradients(self._train.inputs(rows[part]), given)
+            vectors.append(projection.project(batch.gradients).cpu().numpy())
+            norms.append(batch.squared_norms().float().cpu().numpy())
+        return np.concatenate(vectors), np.concatenate(norms)
 
     def group_gradients(self, queries: Queries) -> QueryGradients:
         """The gradients of the sum over all queries, as of one: vectors (1, C, D), squared_norms (1, C, layers)."""

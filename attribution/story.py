@@ -168,7 +168,7 @@ def _evidence(debugger: Debugger, mistake: Item) -> Step:
 
 def _distance(debugger: Debugger, mistake: Item) -> Step:
     plot = debugger.distance_plot(debugger.evidence(mistake.id), debugger.distance_kinds[0])
-    return Step("distance", 70, "Strong is not near", plot.caption)
+    return Step("distance", 70, "Strong is near" if plot.is_near else "Strong is not near", plot.caption)
 
 
 def _labels(debugger: Debugger, ranked: Audit | None) -> tuple[Step, Step]:
@@ -188,17 +188,17 @@ def _labels(debugger: Debugger, ranked: Audit | None) -> tuple[Step, Step]:
 def _effect(found: Comparison | None, past: Past | None, mistake: Item) -> tuple[Step, Step]:
     if found is None or past is None:
         told = "Not prepared yet: it ranks the labels, corrects the first and trains nine times."
-        return Step("compare", 125, "Did it help?", told), Step("checked", 155, "Where the scores fail", told)
-    when, fate = datetime.fromisoformat(past.created).strftime("%-d %B %Y"), found.fate(mistake.id)
+        return Step("compare", 125, "Did it help?", told), Step("checked", 155, "Was it foreseen?", told)
+    created, fate = datetime.fromisoformat(past.created), found.fate(mistake.id)
+    when = f"{created.day} {created:%B %Y}"
+    first = found.verdict.partition(". ")[0].rstrip(".")  # the rest stands on the page above the bar
     given = ", ".join(f"{100 * share:.0f} % {arm}" for arm, share in fate.probability.items())
     measured = (
         f"Prepared on {when}, by somebody who is never wrong: {found.changes.sentence}. “{fate.label}” is given, mean "
-        f"of {fate.seeds} trainings: {given}. {found.verdict}"
+        f"of {fate.seeds} trainings: {given}. {first}."
     )
     check = found.why_not_foreseen if found.foreseen is None else found.foreseen.sentence
     return (
         Step("compare", 125, "Did it help?", measured),
-        Step(
-            "checked", 155, "Where the scores fail", f"Asked beforehand what would change, they did this well: {check}"
-        ),
+        Step("checked", 155, "Was it foreseen?", f"The scores were asked beforehand what would change. {check}"),
     )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from attribution.data import Data, is_held_out
+from attribution.data import Data, parted
 from attribution.errors import InvalidInput
 from attribution.frames import Source, Table, ids_of, labels_of, read, refuse_cell
 from attribution.project import TARGETS
@@ -57,8 +57,7 @@ def _sides(
         )
     if test is None:
         tables = [read(train)] * 2
-        held_out = is_held_out(len(tables[0]), test_share, seed)
-        rows = [np.flatnonzero(~held_out), np.flatnonzero(held_out)]
+        rows = list(parted(len(tables[0]), test_share, seed, tables[0].name))
     else:
         tables = [read(train), read(test)]
         rows = [np.arange(len(table)) for table in tables]

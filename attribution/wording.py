@@ -37,6 +37,15 @@ def counted(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def duration(seconds: float) -> str:
+    """2.5 ms, 0.25 s, 48 s, 6 min, 2.5 h and the like."""
+    if seconds < 10:
+        return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else f"{seconds:.2g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:,.3g} h"
+
+
 def size(n_bytes: float) -> str:
     """410 MB and the like."""
     for unit in ("bytes", "kB", "MB"):

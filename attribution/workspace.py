@@ -2,7 +2,7 @@
 
     workspace.json                          {"format": 1, "project": …, "embedding": {…}, "current": {kind: id}}
     <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects,
-                                            crossvalidations, retrainings, comparisons, maps
+                                            crossvalidations, retrainings, comparisons, maps, trusts, removals
     changes/<hash>.json                     decisions that a page hands to a `retrain` of its own process
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
@@ -35,7 +35,7 @@ FORMAT = 1
 # their projection was chosen by its fidelity, which 2 did not know.
 FORMATS = {
     "examples": 1, "runs": 1, "predictions": 1, "gradients": 3, "indexes": 1, "suspects": 1, "retrainings": 1,
-    "comparisons": 1, "crossvalidations": 1, "maps": 1,
+    "comparisons": 1, "crossvalidations": 1, "maps": 1, "trusts": 1, "removals": 1,
 }  # fmt: skip
 Manifest = dict[str, Any]
 
@@ -51,6 +51,8 @@ KINDS = {
     "retrainings": ("retrained model", "retrain"),
     "comparisons": ("comparison", "retrain"),
     "maps": ("map", "map"),
+    "trusts": ("measurement of trust", "trust"),
+    "removals": ("check by removal", "trust --retrain"),
 }
 
 
@@ -74,6 +76,8 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "parents": ("runs",),
     },
     "maps": {"facts": ("shown", "of"), "parents": ("runs",)},
+    "trusts": {"facts": ("method", "measurements"), "parents": ("indexes", "runs")},
+    "removals": {"facts": ("method", "questions", "measurements"), "parents": ("indexes", "runs")},
 }
 
 

@@ -21,6 +21,7 @@ from benchmarks import (
     query_time,
     review_keys,
     reviews,
+    scale_of_view,
     suspects,
 )
 
@@ -36,6 +37,7 @@ ALL = {
     "decisions": decisions.main,
     "suspects": suspects.main,
     "review_keys": review_keys.main,
+    "scale_of_view": scale_of_view.main,
     "reviews": reviews.main,
     "loop": loop.main,
     "hospital": hospital.main,

@@ -53,6 +53,13 @@ def _clicks(page: Page) -> list[float]:
 @contextmanager
 def running_app(workspace: Path = WORKSPACE) -> Iterator[str]:
     """The app on a workspace, at an address of its own."""
+    with served(workspace) as (url, _):
+        yield url
+
+
+@contextmanager
+def served(workspace: Path) -> Iterator[tuple[str, int]]:
+    """The same, with the number of its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -63,7 +70,7 @@ def running_app(workspace: Path = WORKSPACE) -> Iterator[str]:
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", server.pid
     finally:
         server.terminate()
         server.wait()

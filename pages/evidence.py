@@ -37,6 +37,7 @@ from pages.shared import (
     state,
     texts,
     theme,
+    trusting,
     what_if,
     wording,
 )
@@ -181,8 +182,7 @@ def draw_walk(debugger: Debugger, at: Selection, steps: dict[str, str]) -> None:
     words = {"p": "Previous mistake", "n": "Next mistake"}
     found = [_walk_button(words[key], key, steps.get(key)) for key in words] if steps else []
     edit = [] if debugger.why_not_ask else [elements.button("Edit this example", links.ask(at.id))]
-    if found or edit:
-        elements.draw(elements.row(*found, *edit), key="walk")
+    elements.draw(elements.row(*found, *edit, trusting.badge(debugger, at.method)), key="walk")
 
 
 def _walk_button(words: str, key: str, href: str | None) -> Element:

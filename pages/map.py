@@ -23,6 +23,9 @@ from pages.shared.jobs import draw_job, draw_start
 from pages.shared.wording import counted, noun, snippet
 
 if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from attribution.audit import Audit
     from attribution.debugger import Debugger
     from attribution.landscape import Landscape
 
@@ -50,13 +53,8 @@ def main() -> None:
         mouse = st.segmented_control(
             "Mouse", list(figures.MOUSE), default="Lasso", key="mouse", bind="query-params", required=True
         )
-    values = None
-    if by == "self-influence":
-        values = found.self_influence
-    elif by == DOUBT and audit is not None:
-        values = found.doubt(audit.order())
     st.plotly_chart(
-        figures.landscape_map(found, by, debugger.classes, theme.tokens(), values=values, mouse=mouse),
+        drawn(found, audit, found.id, audit.id if audit else "", by, mouse, theme.tokens().dark),
         key="map",
         theme=None,
         on_select="rerun",
@@ -71,6 +69,20 @@ def main() -> None:
     chrome.planted_banner(debugger)
     draw_chosen(debugger, found, chosen(found))
     chrome.footer(debugger)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def drawn(
+    _found: Landscape, _audit: Audit | None, map_id: str, audit_id: str, by: str, mouse: str, dark: bool
+) -> Figure:
+    """The map, made once for every way to look at it: of 20,000 points a new one takes as long as the rest."""
+    values = None
+    if by == "self-influence":
+        values = _found.self_influence
+    elif by == DOUBT and _audit is not None:
+        values = _found.doubt(_audit.order())
+    tokens = theme.DARK if dark else theme.LIGHT
+    return figures.landscape_map(_found, by, _found.classes, tokens, values=values, mouse=mouse)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Opening the map")

@@ -148,7 +148,7 @@ def to_address() -> None:
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def found(_debugger: Debugger, index_id: str, filters: Filters) -> tuple[Item, ...]:
+def found(_debugger: Debugger, index_id: str, filters: Filters) -> Sequence[Item]:
     """The list, frozen and shared by all sessions: a page of it is drawn many times."""
     index = _debugger.classes.index
     return _debugger.mistakes(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from attribution.errors import AttributionError
 from attribution.status import workspace_status
 from pages.shared import chrome, links, residual_figure, state, theme
 from pages.shared.elements import Element, button, draw, el, row, thumb
@@ -44,6 +45,7 @@ def main() -> None:
         (residuals if debugger.is_number else matrix)(debugger)
     with right:
         (start_with_worst if debugger.is_number else start_here)(debugger)
+        something_new(debugger)
         take_away(debugger)
     chrome.footer(debugger)
 
@@ -154,13 +156,22 @@ def examples(debugger: Debugger, ids: Sequence[str], alt: str) -> Element:
     return el("div", *[el("p", state.preview_words(debugger, id), cls="muted line") for id in ids[:LINES]])
 
 
+def something_new(debugger: Debugger) -> None:
+    """The way to asking about what is in neither data set, where the project can read such a thing."""
+    if not debugger.why_not_ask:
+        draw(row(button("Ask about something new", links.ask())), key="something_new")
+
+
 def take_away(debugger: Debugger) -> None:
     """The report; it is made when it is asked for."""
 
     def made() -> bytes:
-        from attribution.report import render
+        from attribution.report import refusal, render
 
-        return render(debugger, state.workspace_path()).encode()
+        try:
+            return render(debugger, state.workspace_path()).encode()
+        except AttributionError as error:  # no run of the page is left to draw it in
+            return refusal(error).encode()
 
     st.header("Take it away", anchor=False)
     st.caption("Mistakes, evidence, suspects, decisions and their effect in one file that needs no network.")

@@ -22,6 +22,8 @@ from pages.shared.gallery import Tile, gallery
 from pages.shared.wording import counted, duration, escaped, number
 
 if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
     from attribution.answers import Copies, Suspect
     from attribution.audit import Audit
     from attribution.debugger import Debugger
@@ -117,7 +119,7 @@ def how_far(debugger: Debugger, audit: Audit, asked: Asked) -> None:
         curves = found_in(audit, asked.sort)
         if curves:
             st.plotly_chart(
-                found_curves(curves, asked.check / 100, theme.tokens()),
+                drawn_curves(curves, audit.id, asked.sort, asked.check, theme.tokens().dark),
                 key="found",
                 theme=None,
                 config={"displayModeBar": False},
@@ -126,6 +128,12 @@ def how_far(debugger: Debugger, audit: Audit, asked: Asked) -> None:
         else:
             draw(el("p", "Which labels are wrong is not known here, so what checking finds cannot be foretold. " +
                     "Review some, and stop where the last twenty were right.", cls="muted"), key="unknown")  # fmt: skip
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def drawn_curves(_curves: Mapping[str, NDArray[Any]], audit_id: str, sort: str, check: int, dark: bool) -> Figure:
+    """The chart, made once: a filter of the list does not change it."""
+    return found_curves(_curves, check / 100, theme.DARK if dark else theme.LIGHT)
 
 
 def count(debugger: Debugger, check: int) -> int:
@@ -193,23 +201,29 @@ def draw_list(debugger: Debugger, audit: Audit, asked: Asked, rows: NDArray[np.i
         told = el("h2", f"No label {asked.given or ''} for which {asked.suggested or 'another'} is suggested.")
         draw(el("div", told, clear, cls="card state", role="status"), key="empty")
         return
-    names = ["Gallery", "Table", "Copies", "What the signals mean"]
-    gallery_tab, table_tab, copies_tab, meaning_tab = st.tabs(names)
-    with gallery_tab:
-        pages = -(-len(rows) // PER_PAGE)
-        page = wanted if wanted <= pages else 1
-        shown = audit.suspects(rows[(page - 1) * PER_PAGE : page * PER_PAGE])
-        draw(count_line(asked, len(rows), page, shown, is_number=debugger.is_number), key="count")
-        name = f"{audit.id}/{asked.href(page=page)}"
-        gallery([tile(debugger, audit, each) for each in shown], page=name, label=f"{len(shown)} suspects", key="tiles")
-        if pages > 1:
-            draw(pager(asked, page, pages), key="pager")
-    with table_tab:
-        draw_table(debugger, audit, rows[: count(debugger, asked.check)])
-    with copies_tab:
-        draw_copies(debugger, audit)
-    with meaning_tab:
-        draw_meanings(audit, count(debugger, asked.check))
+    n = count(debugger, asked.check)
+    drawers = {
+        "Gallery": lambda: draw_gallery(debugger, audit, asked, rows, wanted),
+        "Table": lambda: draw_table(debugger, audit, rows[:n]),
+        "Copies": lambda: draw_copies(debugger, audit),
+        "What the signals mean": lambda: draw_meanings(audit, n),
+    }
+    tabs = st.tabs(list(drawers), key="suspects_tab", on_change="rerun")
+    for tab, drawer in zip(tabs, drawers.values(), strict=True):
+        if tab.open:  # only the open tab is computed
+            with tab:
+                drawer()
+
+
+def draw_gallery(debugger: Debugger, audit: Audit, asked: Asked, rows: NDArray[np.int64], wanted: int) -> None:
+    pages = -(-len(rows) // PER_PAGE)
+    page = wanted if wanted <= pages else 1
+    shown = audit.suspects(rows[(page - 1) * PER_PAGE : page * PER_PAGE])
+    draw(count_line(asked, len(rows), page, shown, is_number=debugger.is_number), key="count")
+    name = f"{audit.id}/{asked.href(page=page)}"
+    gallery([tile(debugger, audit, each) for each in shown], page=name, label=f"{len(shown)} suspects", key="tiles")
+    if pages > 1:
+        draw(pager(asked, page, pages), key="pager")
 
 
 def count_line(asked: Asked, n: int, page: int, shown: Sequence[Suspect], *, is_number: bool) -> Element:
@@ -228,7 +242,7 @@ def tile(debugger: Debugger, audit: Audit, suspect: Suspect) -> Tile:
         suggested = item.predicted_as(debugger.classes)
         said = f"pred: {suggested}"
     src = state.preview_src(debugger, item.id)
-    percentiles = {name: 100 * float((values < suspect.signals[name]).mean()) for name, values in audit.signals.items()}
+    percentiles = audit.percentiles(item.position)
     return Tile(
         id=item.id,
         href=links.evidence(item.id, target="label"),

@@ -263,6 +263,7 @@ def evidence_view(debugger: Debugger, evidence: Evidence, asked: Asked, shared: 
         sizes=(),
         methods=(),
         layers=(),
+        forms=(),
     )
     view["query"]["face"] = None  # it stands above, once for both
     for side, rows in zip(view["columns"], listed, strict=False):  # no columns where there is nothing to rank

@@ -76,6 +76,7 @@ class FakeDebugger:
     nearest_kinds: tuple[str, ...] = ("pixel", "feature")
     method_choices: Mapping[str, str] = field(default_factory=lambda: {"tracin": "TracIn"})
     layer_choices: Mapping[str, str] = field(default_factory=dict)
+    form_choices: Mapping[str, str] = field(default_factory=dict)
     columns: None = None  # pictures have none
     distance_kinds: tuple[str, ...] = ("pixel", "feature", "gradient")
     checkpoints: tuple[NamedCheckpoint, ...] = field(

@@ -141,21 +141,23 @@ def listed(scores: NDArray[np.float32], proponents: Sequence[int], opponents: Se
     return SimpleNamespace(scores=scores, sample=None, query=SimpleNamespace(split="test"), **lists)  # type: ignore[return-value]
 
 
-def described(distance: NDArray[np.float32], scores: NDArray[np.float32], best: Sequence[int]) -> tuple[float, str]:
+def described(
+    distance: NDArray[np.float32], scores: NDArray[np.float32], best: Sequence[int]
+) -> tuple[float, bool, str]:
     return describe_distance("pixel", np.arange(len(scores)), distance, scores, listed(scores, best, []))
 
 
 def test_the_correlation_with_distance_is_spearmans_of_the_strength() -> None:
     random = np.random.default_rng(0)
     scores, distance = random.standard_normal((2, 300), np.float32)
-    correlation, caption = described(distance, scores, [int(scores.argmax())])
+    correlation, _, caption = described(distance, scores, [int(scores.argmax())])
     assert correlation == pytest.approx(spearmanr(distance, np.abs(scores)).statistic)
     assert f"with pixel distance: {correlation:+.2f}." in caption
 
 
 def test_a_sample_of_the_training_set_is_correlated_over_its_own_rows() -> None:
     scores = np.array([9, 1, 9, 2, 9, 3], np.float32)
-    correlation, _ = describe_distance(
+    correlation, _, _ = describe_distance(
         "feature", np.array([1, 3, 5]), np.array([3, 2, 1], np.float32), scores[[1, 3, 5]], listed(scores, [1], [])
     )
     assert correlation == pytest.approx(-1)
@@ -164,21 +166,25 @@ def test_a_sample_of_the_training_set_is_correlated_over_its_own_rows() -> None:
 def test_the_caption_counts_the_influential_among_the_nearest() -> None:
     scores, distance = np.arange(400, dtype=np.float32), np.arange(400, dtype=np.float32)
     near, far = described(distance, scores, [10, 20, 399]), described(distance, scores, [10, 398, 399])
-    assert "Of the 3 most influential training examples, 2 are among the 100 nearest" in near[1]
-    assert near[1].endswith("mostly among the nearest.")
-    assert "Of the 3 most influential training examples, 1 is among the 100 nearest" in far[1]
-    assert far[1].endswith("mostly not the nearest.")
+    assert "Of the 3 most influential training examples, 2 are among the 100 nearest" in near[2]
+    assert near[1]
+    assert near[2].endswith("mostly among the nearest.")
+    assert "Of the 3 most influential training examples, 1 is among the 100 nearest" in far[2]
+    assert not far[1]
+    assert far[2].endswith("mostly not the nearest.")
 
 
 def test_only_the_ten_strongest_of_both_lists_are_counted() -> None:
     scores = np.concatenate([np.full(8, 5), np.full(8, -9), np.zeros(184)]).astype(np.float32)
     distance = np.concatenate([np.zeros(8), np.full(8, 9.0), np.arange(184) / 100]).astype(np.float32)
-    _, caption = describe_distance("pixel", np.arange(200), distance, scores, listed(scores, range(8), range(8, 16)))
+    rows = listed(scores, range(8), range(8, 16))
+    _, is_near, caption = describe_distance("pixel", np.arange(200), distance, scores, rows)
+    assert not is_near
     assert "Of the 10 most influential training examples, 2 are among the 100 nearest" in caption
 
 
 def test_without_any_influence_nothing_is_compared_with_distance() -> None:
-    correlation, caption = described(np.arange(5, dtype=np.float32), np.zeros(5, np.float32), [])
+    correlation, _, caption = described(np.arange(5, dtype=np.float32), np.zeros(5, np.float32), [])
     assert correlation == 0
     assert caption == "No training example has any influence here, so there is nothing to compare with distance."
 

@@ -17,6 +17,7 @@ from attribution.answers import Evidence
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput
 from attribution.given import MOST_CHARACTERS, Column, checked_row, checked_text, read_row
+from attribution.project import Project
 from tests import disk
 from tests.askable import CODED, PICTURES, ROWS, TEXTS
 
@@ -247,6 +248,24 @@ def test_what_a_column_is_called_decides_and_not_its_place(rows: tuple[Path, Deb
     b = rows[1].read({"visits": "1", "age": "4.0", "stay": 2.0})
     assert torch.equal(a.inputs, b.inputs)
     assert a.inputs.tolist() == [[4.0, 2.0, 1.0]]
+
+
+@pytest.mark.parametrize("of", [torch.tensor, np.array])
+def test_a_part_of_a_whole_number_is_refused_and_not_cut_off(of: Any) -> None:
+    class Counts:
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, i: int) -> tuple[Any, int]:
+            return of([4, 2]), 0
+
+    project = Project(name="counts", model=torch.nn.Identity, train=Counts(), test=Counts(), classes=["a", "b"],
+                      modality="tabular", feature_names=["age", "stay"])  # fmt: skip
+    read = asking.reader(project)
+    assert read is not None
+    assert read({"age": 3.0, "stay": 1}).tolist() == [3, 1]
+    with pytest.raises(InvalidInput, match=r"“age” holds whole numbers in this data, and 3\.7 was given"):
+        read({"age": 3.7, "stay": 1})
 
 
 def test_a_value_that_the_project_does_not_know_is_said_in_its_words(coded: tuple[Path, Debugger]) -> None:

@@ -660,6 +660,18 @@ def test_pictures_that_cannot_be_shown(tmp_path: Path) -> None:
     assert not disk.contents(tmp_path / "work")
 
 
+@pytest.mark.parametrize("option", ["preview", "notes"])
+def test_a_function_of_the_project_that_fails_is_named_with_the_row(tmp_path: Path, option: str) -> None:
+    project = disk.write_project(
+        tmp_path, f"OPTIONS[{option!r}] = lambda dataset, i: dataset[i][0] / (i - 3 and 'x' or 1)"
+    )
+    answer = disk.whence("train", project, "--workspace", tmp_path / "work")
+    assert_refused(
+        answer, rf"^{option}\(\), given row \d+, raised TypeError: .+ Try it by itself: {option}\(dataset, i\) "
+    )
+    assert not disk.contents(tmp_path / "work")
+
+
 # --- the model and the loss -------------------------------------------------------------------------------------------
 
 _OWN = """

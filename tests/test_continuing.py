@@ -193,7 +193,7 @@ def test_taking_over_killed_before_any_change_to_the_disk_ends_with_the_same_byt
     counted = Path(shutil.copytree(target.path, tmp_path / "counted"))
     moments = disk.count_changes(step, project, counted)
     assert moments > 20
-    for moment in range(1, moments + 1, 5):
+    for moment in range(1, moments + 1, 9):
         workspace = Path(shutil.copytree(target.path, tmp_path / str(moment)))
         assert disk.run_child(step, project, workspace, kill_at=moment) == -9, moment
         assert disk.run_child(step, project, workspace) == 0, moment

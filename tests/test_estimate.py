@@ -66,7 +66,7 @@ def test_rows_that_are_taken_over_take_no_time() -> None:
 
 def test_the_sentence_has_the_two_numbers_and_what_follows() -> None:
     assert COST.sentence == (
-        "Gradients and index of 60,000 examples at 5 checkpoints take about 5 minutes, 738 MB of disk and 1,317 MB "
+        "Gradients and index of 60,000 examples at 5 checkpoints take about 5 min, 774 MB of disk and 1.38 GB "
         "of memory: 1 ms and 512 numbers (float32) an example and checkpoint."
     )
     one = replace(COST, examples=500, taken=400, checkpoints=1, seconds_each=0.25)
@@ -106,7 +106,8 @@ def test_the_disk_foreseen_is_the_disk_taken(copy: Path, dtype: Dtype) -> None:
 # --- where it is said -------------------------------------------------------------------------------------------------
 
 _SAID = (
-    r"Gradients and index of 48 examples at 2 checkpoints take about \d+ s, 0\.\d MB of disk and [\d,]+ MB of memory: "
+    r"Gradients and index of 48 examples at 2 checkpoints take about [\d.]+ m?s, "
+    r"[\d.]+ kB of disk and [\d.]+ [MG]B of memory: "
     r"[\d.e-]+ ms and 243 numbers \({}\) an example and checkpoint\."
 )
 

@@ -141,7 +141,7 @@ def test_a_step_on_a_proponent_does_what_its_sign_says(debugger: Debugger) -> No
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.grad is not None:
-                    parameter -= 1e-7 * parameter.grad
+                    parameter.sub_(parameter.grad, alpha=1e-7)
         after = measured()
         assert after[0] < before[0] if target == "label" else after[1] > before[1]
 
@@ -159,7 +159,9 @@ def test_verbs_that_numbers_have(workspace: Path, verb: tuple[str, ...]) -> None
 @pytest.mark.parametrize(
     "verb",
     [("report", "--out", "r.html"), ("retrain",), ("apply",), ("compare",),
-     ("flag", "train:2", "--label", "a higher value"), ("query", "--true", "the true value", "--pred", "a higher value"), ("suspects", "--folds", "2"), ("story",),
+     ("flag", "train:2", "--label", "a higher value"),
+     ("query", "--true", "a higher value", "--pred", "a higher value"),
+     ("suspects", "--folds", "2"), ("story",), ("trust",), ("query", "--test", "3", "--method", "trak"),
      ("score", "--out", "s.npy", "--measure", "margin"), ("export", "out", "--format", "csv")],
     ids=lambda verb: "-".join(verb[:2]),
 )  # fmt: skip
@@ -172,7 +174,20 @@ def test_verbs_that_are_about_classes_say_so(workspace: Path, tmp_path: Path, ve
 
 @pytest.mark.parametrize(
     "page",
-    ["overview", "mistakes", "evidence", "suspects", "review", "map", "ask", "setup", "decisions", "compare", "versus"],
+    [
+        "overview",
+        "mistakes",
+        "evidence",
+        "suspects",
+        "review",
+        "map",
+        "ask",
+        "setup",
+        "decisions",
+        "compare",
+        "versus",
+        "trust",
+    ],
 )
 def test_every_page_is_drawn(workspace: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
     monkeypatch.setenv("WHENCE_WORKSPACE", str(workspace))
@@ -196,7 +211,7 @@ def test_a_target_that_is_no_finite_number_is_refused(value: Any) -> None:
 def test_a_cell_that_is_no_number_names_its_row(cell: Any) -> None:
     table = pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": ["1.5", cell, "2.5"]})
     with pytest.raises(InvalidInput, match="Row 1"):
-        rows_in(table, label="y", target="number")
+        rows_in(table, table, label="y", target="number")
 
 
 def test_classes_beside_numbers_an_unknown_target_and_other_outputs_are_refused() -> None:

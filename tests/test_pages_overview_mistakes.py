@@ -423,7 +423,7 @@ def test_links_move_inside_the_app_and_back_returns_to_the_tile(tab: Page, addre
     tile.wait_for()
     menu = [words.split("\n")[-1] for words in tab.get_by_test_id("stSidebarNavLink").all_inner_texts()]
     assert menu == [
-        "Overview", "Mistakes", "Evidence", "Ask", "Landscape", "Suspects", "Review", "Retrain & compare", "Setup"
+        "Overview", "Mistakes", "Evidence", "Landscape", "Suspects", "Review", "Retrain & compare", "Trust", "Setup"
     ]  # fmt: skip
     id_ = tile.get_attribute("data-id")
     entries = tab.evaluate("history.length")

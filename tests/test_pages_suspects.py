@@ -41,13 +41,14 @@ def _nothing_cached() -> None:
     st.cache_data.clear()
 
 
-def page(monkeypatch: pytest.MonkeyPatch, workspace: Path, **query: str) -> AppTest:
+def page(monkeypatch: pytest.MonkeyPatch, workspace: Path, *, tab: str = "Gallery", **query: str) -> AppTest:
     monkeypatch.setenv("WHENCE_WORKSPACE", str(workspace))
     app = AppTest.from_file(APP, default_timeout=60)
     app.run()
     app.switch_page("pages/suspects.py")
     for name, value in query.items():
         app.query_params[name] = value
+    app.session_state["suspects_tab"] = tab
     app.run()
     assert not app.exception
     return app
@@ -159,17 +160,39 @@ def test_the_table_has_every_signal_of_the_rows_to_check(
     monkeypatch: pytest.MonkeyPatch, audited: Path, opened: tuple[Debugger, Audit]
 ) -> None:
     debugger, found = opened
-    frame = page(monkeypatch, audited, check="10").dataframe[0].value
+    frame = page(monkeypatch, audited, tab="Table", check="10").dataframe[0].value
     assert len(frame) == round(debugger.n_train / 10)
     np.testing.assert_allclose(frame["Loss"], found.signals["loss"][found.order()[: len(frame)]], rtol=1e-6)
     assert list(frame["id"]) == [debugger.train.ids[i] for i in found.order()[: len(frame)]]
+
+
+def test_only_the_open_tab_is_computed(monkeypatch: pytest.MonkeyPatch, audited: Path) -> None:
+    app = page(monkeypatch, audited)
+    assert not app.dataframe
+    found = {tab: drawn(page(monkeypatch, audited, tab=tab)) for tab in ("Gallery", "Copies")}
+    for words, tab in (("labels by doubt, 1", "Gallery"), ("look the same among", "Copies")):
+        assert [each for each, shown in found.items() if words in shown] == [tab]
+
+
+def test_a_percentile_is_the_share_of_the_training_set_below(opened: tuple[Debugger, Audit]) -> None:
+    _, found = opened
+    for row in (0, 5, int(found.order()[0])):
+        expected = {name: 100 * float((values < values[row]).mean()) for name, values in found.signals.items()}
+        assert found.percentiles(row) == pytest.approx(expected)
+
+
+def test_an_order_is_sorted_once_and_cannot_be_written_to(opened: tuple[Debugger, Audit]) -> None:
+    _, found = opened
+    assert found.order("loss") is found.order("loss")
+    with pytest.raises(ValueError, match="read-only"):
+        found.order("loss")[0] = 1
 
 
 def test_copies_are_shown_with_their_labels(
     monkeypatch: pytest.MonkeyPatch, audited: Path, opened: tuple[Debugger, Audit]
 ) -> None:
     _, found = opened
-    shown = drawn(page(monkeypatch, audited))
+    shown = drawn(page(monkeypatch, audited, tab="Copies"))
     conflicts = sum(group.disagree for group in found.copies_in_training)
     assert f"look the same among the training examples, {conflicts} labelled differently" in shown
     for group in (*found.copies_in_training[:5], *found.copies_of_tests[:5]):

@@ -27,7 +27,7 @@ from attribution import audit, effect, pipeline, report, wording
 from attribution.audit import Audit
 from attribution.changes import Changes
 from attribution.debugger import Debugger
-from attribution.errors import InvalidInput
+from attribution.errors import InvalidInput, StoreError
 from attribution.report import charts, faces, run
 from attribution.report.labels import SUSPECTS
 from attribution.report.markup import STYLE, el, page, said, visible, written
@@ -618,6 +618,12 @@ def test_the_button_on_the_overview_gives_the_same_file(full: Path, monkeypatch:
     ((label, made, name),) = asked
     assert (label, name) == ("Download the report", "report.html")
     assert _dateless(made().decode()) == _dateless(of(full))
+    monkeypatch.setattr(report, "render", _damaged)
+    assert "<p>A block of &lt;b&gt; is damaged.</p><p>Embed again.</p>" in made().decode()
+
+
+def _damaged(*_: object) -> str:
+    raise StoreError("A block of <b> is damaged.", "Embed again.")
 
 
 def _dateless(text: str) -> str:

@@ -80,7 +80,7 @@ def assert_whole_or_absent(workspace: Path, reference: dict[str, bytes]) -> None
 
 def chosen(moments: int) -> list[int]:
     """Every moment near the start and the end of a step, and some of those between, which are much alike."""
-    return sorted({*range(1, 7), *range(7, moments, 8), *range(moments - 7, moments + 1)})
+    return sorted({*range(1, 5), *range(5, moments, 16), *range(moments - 5, moments + 1)})
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------

@@ -175,6 +175,14 @@ def test_rows_that_are_appended_move_none_between_the_splits(n: int, more: int, 
     np.testing.assert_array_equal(is_held_out(n + more, share, seed)[:n], is_held_out(n, share, seed))
 
 
+@pytest.mark.parametrize(("n", "share"), [(1, 0.5), (3, 0.01), (3, 0.99)])
+def test_a_split_without_a_row_is_refused_with_its_numbers(n: int, share: float) -> None:
+    kept = n if share > 0.9 else int(is_held_out(n, share, 0).sum())
+    with pytest.raises(InvalidInput, match=f"Of the {n} rows of the DataFrame, {kept} would be kept") as error:
+        texts_in(pd.DataFrame({"t": ["text"] * n, "y": [0] * n}), text="t", label="y", test_share=share)
+    assert "another seed" in error.value.hint
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 _ROW = "a3,30,nurse,1010,low\n"

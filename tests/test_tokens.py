@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attribution.errors import Unsuited
+from attribution.errors import InvalidInput, Unsuited
 from attribution.explain import Point, pair_influence
-from attribution.readings import shared_words
+from attribution.readings import shared_words, words_read
 from attribution.tokens import saliency, token_values, word_pairs, word_table
 from tests.worlds import assert_close, labels_for, loop_gradients, random, shuffled_weights, task_of
 
@@ -228,3 +229,12 @@ def test_shared_words_are_summed_over_where_they_stand_and_unknown_ones_are_one_
         ("", -5, (1,), (1,)),
         ("good", 3, (0, 2), (0,)),
     ]
+
+
+def test_words_that_the_project_cannot_name_are_told_with_the_row() -> None:
+    project: Any = SimpleNamespace(tokens=lambda value: value.words)
+    split: Any = SimpleNamespace(value=lambda i: "a text", examples=SimpleNamespace(split="test"))
+    with pytest.raises(
+        InvalidInput, match=r"^tokens\(\), given row 7 of the test set, raised AttributeError: .+ Try it"
+    ):
+        words_read(project, split, 7)

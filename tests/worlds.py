@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from attribution.datasets import LabelNoise
 from attribution.gradients import GradientEngine
 from attribution.methods.protocol import Queries, QueryGradients
+from attribution.predictions import forward
 from attribution.project import Project
 from attribution.task import Functional, Inputs, Task
 from attribution.training import TrainingRecipe
@@ -143,7 +144,10 @@ def flat(gradients: Mapping[str, Tensor]) -> Tensor:
 
 @dataclass(eq=False)
 class ArraySource:
-    """A `GradientSource` from arrays. train (C, N, D); query (Q, C, D); coordinate_of (D,) the layer of each number."""
+    """A `GradientSource` from arrays. train (C, N, D); query (Q, C, D); coordinate_of (D,) the layer of each number.
+
+    doubts (C, N); features (N, F), query_features_of (Q, F); train_labels (N,).
+    """
 
     train: NDArray[Any]
     query: NDArray[Any]
@@ -151,9 +155,23 @@ class ArraySource:
     coordinate_of: NDArray[np.int64]
     layers: Sequence[str]
     steps: NDArray[np.int64] | None
+    doubts: Any = None
+    features: Any = None
+    query_features_of: Any = None
+    train_labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    n_classes: int = 3
 
     def __post_init__(self) -> None:
         self.train_ids = tuple(f"train:{i}" for i in range(self.train.shape[1]))
+
+    def train_doubts(self, c: int) -> NDArray[np.float64] | None:
+        return None if self.doubts is None else self.doubts[c]
+
+    def train_features(self) -> Any:
+        return self.features
+
+    def query_features(self, queries: Queries) -> Any:
+        return self.query_features_of[_rows(queries)]
 
     def train_vectors(self, c: int) -> NDArray[Any]:
         return self.train[c]
@@ -166,15 +184,18 @@ class ArraySource:
         return self.coordinate_of
 
     def query_gradients(self, queries: Queries) -> QueryGradients:
-        rows = [int(id_.removeprefix("query:")) for id_ in queries.ids]
-        vectors = self.query[rows]
+        vectors = self.query[_rows(queries)]
         inside = [np.square(vectors[:, :, self.coordinate_of == b]).sum(2) for b in range(len(self.layers))]
         return QueryGradients(vectors, np.stack(inside, 2))
 
 
-def queries(n: int) -> Queries:
-    """All of the first n queries of an `ArraySource`."""
-    return Queries(tuple(f"query:{q}" for q in range(n)), None, np.zeros(n, np.int64))
+def _rows(queries: Queries) -> list[int]:
+    return [int(id_.removeprefix("query:")) for id_ in queries.ids]
+
+
+def queries(n: int, labels: NDArray[np.int64] | None = None) -> Queries:
+    """All of the first n queries of an `ArraySource`, about the labels given or class 0."""
+    return Queries(tuple(f"query:{q}" for q in range(n)), None, np.zeros(n, np.int64) if labels is None else labels)
 
 
 def random_source(*, C: int = 3, N: int = 40, Q: int = 4, layers: Mapping[str, int] | None = None) -> ArraySource:
@@ -189,6 +210,10 @@ def random_source(*, C: int = 3, N: int = 40, Q: int = 4, layers: Mapping[str, i
         np.repeat(np.arange(len(layers)), list(layers.values())),
         list(layers),
         10 * np.arange(1, C + 1),
+        generator.uniform(0.01, 1, (C, N)),
+        generator.standard_normal((N, 6), np.float32),
+        generator.standard_normal((Q, 6), np.float32),
+        np.arange(N) % 3,
     )
 
 
@@ -223,7 +248,26 @@ class Checkpoints:
             np.repeat(np.arange(len(blocks)), [block.size for block in blocks]),
             [block.name for block in blocks],
             np.arange(1, len(self.models) + 1),
+            np.stack([self.doubts(c).numpy() for c in C]),
+            self.features(self.inputs),
+            self.features(self.query_inputs),
+            self.labels.numpy(),
+            self.n_classes,
         )
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.task.project.classes)
+
+    @torch.no_grad()
+    def doubts(self, c: int) -> Tensor:
+        """1 − p of the labels of the training set at checkpoint c, (N,)."""
+        return -torch.expm1(-self.task.losses(self.models[c], self.inputs, self.labels))
+
+    @torch.no_grad()
+    def features(self, inputs: Tensor) -> NDArray[Any]:
+        """What the last layer of the last model reads, (B, F)."""
+        return forward(self.task, self.models[-1], inputs)[1].numpy()
 
     def queries(self) -> Queries:
         return queries(len(self.query_labels))

@@ -1,4 +1,4 @@
-"""Verbs that measure what decisions change: retrain, compare, story."""
+"""Verbs that measure: what decisions change (retrain, compare, story), and how far to believe the scores (trust)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attribution.cli.opening import project_and_workspace, workspace_of
-from attribution.cli.options import JobOption, JsonOption, ProjectFile, WorkspaceOption
-from attribution.cli.printing import print_json, print_rows, reported
+from attribution.cli.options import DeviceOption, JobOption, JsonOption, MethodOption, ProjectFile, WorkspaceOption
+from attribution.cli.printing import print_json, print_rows, reported, say
 from attribution.errors import InvalidInput
 
 if TYPE_CHECKING:
     from attribution.comparing import Difference
+    from attribution.trust import Trust
     from attribution.workspace import Workspace
 
 
@@ -84,6 +85,63 @@ def story(
     told = stories.tell(Debugger.open(folder), target)
     rows = [{"at": f"{step.second // 60}:{step.second % 60:02}", "say": step.sentence} for step in told.steps]
     print_rows(rows, as_json)
+
+
+@verbs.command()
+def trust(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    method: MethodOption = "tracin",
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Also leave groups of examples out, train again, and compare.")
+    ] = False,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    job: JobOption = None,
+) -> None:
+    """How far to believe the scores of a method on this model: strong, weak, or not checked.
+
+    Measured once and kept. Without --retrain nothing is checked against retraining; what that takes is said before it
+    starts.
+    """
+    from attribution import removal
+    from attribution import trust as trusting
+    from attribution.task import require_device
+    from attribution.workspace import Workspace
+
+    target = Workspace(workspace_of(project, workspace))
+    with reported(target.path, "trust", job) as progress:
+        require_device(device)
+        if retrain:
+            say(removal.cost(target))  # refuses a project that cannot be trained before anything is measured
+        trusting.make(target, method, device=device, progress=progress)
+        if retrain:
+            removal.make(target, method, device=device, progress=progress)
+    _print_trust(trusting.trust(target, method), as_json)
+
+
+def _print_trust(found: Trust, as_json: bool) -> None:
+    verdict = found.verdict
+    if as_json:
+        rows = [each.record() | {"parts": dict(each.parts)} for each in found.measurements]
+        told = {"level": verdict.level, "sentence": verdict.sentence, "doubts": list(verdict.doubts)}
+        print_json({"method": found.method, "verdict": told, "measurements": rows})
+        return
+    typer.echo(f"{found.method}: {verdict.level}. {verdict.sentence}")
+    for doubt in verdict.doubts:
+        typer.echo(f"- {doubt}")
+    print_rows(
+        [
+            {
+                "measured": each.title,
+                "value": each.value,
+                "95 %": "" if each.interval is None else f"{each.interval.low:.3g} to {each.interval.high:.3g}",
+                "says": each.reading,
+            }
+            for each in found.measurements
+        ],
+        False,
+    )
 
 
 def _checkpoint(start: str) -> int | None:

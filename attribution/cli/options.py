@@ -59,7 +59,11 @@ DtypeOption = Annotated[str | None, typer.Option(help="float32 (unless told), or
 
 
 MethodOption = Annotated[
-    str, typer.Option(help="tracin, influence, relatif or cosine; tracin:LAYER sums over that layer only.")
+    str,
+    typer.Option(
+        help="tracin, influence, relatif, cosine, trak, datainf, arnoldi or representer; tracin:LAYER sums over that "
+        "layer only; influence:diagonal, relatif:parameters and cosine:ones are second forms."
+    ),
 ]
 
 

@@ -1,7 +1,8 @@
 """The methods, by name: a plain table. A new one is a file here and a line below.
 
 The name of TracIn may say over which layers it sums: "tracin:words", or several with commas between them. The others
-are no sums over layers: curvature and lengths are of whole gradients.
+are no sums over layers: curvature and lengths are of whole gradients. Some have a second form, "influence:diagonal":
+`FORMS` lists them, and what tells the forms of a method apart.
 """
 
 from __future__ import annotations
@@ -9,17 +10,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attribution.errors import InvalidInput
+from attribution.methods.arnoldi import Arnoldi
 from attribution.methods.cosine import Cosine
+from attribution.methods.datainf import DataInf
 from attribution.methods.influence import Influence
 from attribution.methods.protocol import Attributor
 from attribution.methods.relatif import RelatIF
+from attribution.methods.representer import Representer
 from attribution.methods.tracin import TracIn
+from attribution.methods.trak import TRAK
 
 METHODS: Mapping[str, type[Attributor]] = {
     TracIn.name: TracIn,
     Influence.name: Influence,
     RelatIF.name: RelatIF,
     Cosine.name: Cosine,
+    TRAK.name: TRAK,
+    DataInf.name: DataInf,
+    Arnoldi.name: Arnoldi,
+    Representer.name: Representer,
+}
+
+FORMS: Mapping[str, tuple[Attributor, str]] = {
+    "influence": (Influence(), "whole curvature"),
+    "influence:diagonal": (Influence(curvature="diagonal"), "its diagonal (as EK-FAC)"),
+    "relatif": (RelatIF(), "by the losses (ℓ)"),
+    "relatif:parameters": (RelatIF(relative_to="parameters"), "by the parameters (θ)"),
+    "cosine": (Cosine(), "by learning rate (GAS)"),
+    "cosine:ones": (Cosine(weighting="ones"), "plain mean (CosIn)"),
 }
 
 
@@ -29,7 +47,9 @@ def over_layers(*layers: str) -> str:
 
 
 def named(name: str) -> Attributor:
-    """The method of a name, with its layers; raises `InvalidInput` for one that is not known."""
+    """The method of a name, in the form or with the layers it says; raises `InvalidInput` for one not known."""
+    if name in FORMS:
+        return FORMS[name][0]
     method, _, layers = name.partition(":")
     if method not in METHODS:
         raise InvalidInput(f"The method “{method}” is not known.", f"Use {', '.join(METHODS)}.")

@@ -8,11 +8,13 @@ the Hessian, which it equals in expectation where the model is right, and it is 
 only the variances of the D numbers, which in an eigenbasis of the layers' factors (`projection`) is what EK-FAC keeps.
 
 Sums are in float64 over blocks of rows, so that memory does not grow with N. N · D² multiplications and one
-eigendecomposition a checkpoint: about a second for 12,000 rows of 512 numbers at five checkpoints.
+eigendecomposition a checkpoint: about a second for 12,000 rows of 512 numbers at five checkpoints. What does not depend
+on the damping, a `Spectrum`, is kept as long as the source: every lens that asks for it, and every damping, shares it.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,8 +34,8 @@ _NUMBERS_AT_ONCE = 2**21  # of stored rows in memory: 16 MB in float64
 class Curvature:
     """F + λI of one checkpoint in its own axes.
 
-    axes     (D, D), a column an axis; None where they are the D numbers themselves.
-    damped   (D,) eigenvalues with λ; all 0 at a checkpoint at which no gradient is left, and M is 0 there.
+    axes     (D, k), a column an axis, all D or the k that count; None where they are the D numbers themselves.
+    damped   (k,) eigenvalues with λ; all 0 at a checkpoint at which no gradient is left, and M is 0 there.
     """
 
     axes: NDArray[np.float64] | None
@@ -60,6 +62,24 @@ class Curvature:
         return np.concatenate([np.square(self._along(block)) @ weights for block in _blocks(rows)])
 
 
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """F of one checkpoint: axes (D, D) as those of a `Curvature`, values (D,) along them, none below 0."""
+
+    axes: NDArray[np.float64] | None
+    values: NDArray[np.float64]
+
+    def damped(self, damping: float) -> Curvature:
+        """F + λI; raises `Unsuited` where there is no damping and F is singular."""
+        values = self.values
+        if damping == 0 and values.min() <= len(values) * np.finfo(np.float64).eps * values.max():
+            raise Unsuited(
+                "Some kept directions have no curvature, and without damping it cannot be inverted.",
+                "Use damping above 0.",
+            )
+        return Curvature(self.axes, values + damping * values.mean())
+
+
 def fitted(
     source: GradientSource, damping: float, kind: Kind, checkpoints: Sequence[int] | None
 ) -> tuple[list[Curvature | None], NDArray[np.float64]]:
@@ -68,16 +88,20 @@ def fitted(
     Raises `InvalidInput` for what is no damping or no checkpoint, `Unsuited` with the sentence of `why_not`, and where
     there is no damping and the curvature is singular.
     """
-    if not 0 <= damping < np.inf:
-        raise InvalidInput(f"A damping of {damping} was asked for.", "Use 0 or more, in units of the mean eigenvalue.")
+    refuse_damping(damping)
     counted = chosen(source, checkpoints)
     if reason := why_not(source, damping, kind):
         raise Unsuited(reason)
     factors = [
-        _curvature(source.train_vectors(c), damping, kind) if is_counted else None
-        for c, is_counted in enumerate(counted)
+        _of_source(source, c, kind).damped(damping) if is_counted else None for c, is_counted in enumerate(counted)
     ]
     return factors, counted / counted.sum()
+
+
+def refuse_damping(damping: float) -> None:
+    """Raise `InvalidInput` for what is no damping."""
+    if not 0 <= damping < np.inf:
+        raise InvalidInput(f"A damping of {damping} was asked for.", "Use 0 or more, in units of the mean eigenvalue.")
 
 
 def solved(factors: Sequence[Curvature | None], vectors: NDArray[Any]) -> NDArray[np.float64]:
@@ -100,22 +124,36 @@ def why_not(source: GradientSource, damping: float, kind: Kind) -> str | None:
     return None
 
 
-def _curvature(rows: NDArray[Any], damping: float, kind: Kind) -> Curvature:
+def spectrum(rows: NDArray[Any], kind: Kind = "dense", scales: NDArray[np.float64] | None = None) -> Spectrum:
+    """Of rows (N, D), each multiplied by its scale (N,) where scales are given."""
     n, width = rows.shape
     if kind == "diagonal":
-        axes, values = None, sum((np.square(block).sum(0) for block in _blocks(rows)), np.zeros(width)) / n
-    else:
-        values, axes = np.linalg.eigh(sum((block.T @ block for block in _blocks(rows)), np.zeros((width, width))) / n)
-    values = np.maximum(values, 0)  # rounding leaves −1e-17 where it is 0
-    if damping == 0 and values.min() <= width * np.finfo(np.float64).eps * values.max():
-        raise Unsuited(
-            "Some kept directions have no curvature, and without damping it cannot be inverted.", "Use damping above 0."
-        )
-    return Curvature(axes, values + damping * values.mean())
+        values = sum((np.square(block).sum(0) for block in _blocks(rows, scales)), np.zeros(width)) / n
+        return Spectrum(None, values)
+    values, axes = np.linalg.eigh(second_moment(rows, scales))
+    return Spectrum(axes, np.maximum(values, 0))  # rounding leaves −1e-17 where it is 0
 
 
-def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """Rows (N, D) in float64, some at a time."""
+def second_moment(rows: NDArray[Any], scales: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """(1/N) Σ_i g_i g_iᵀ (D, D) of rows (N, D), each multiplied by its scale (N,) where scales are given."""
+    width = rows.shape[1]
+    return sum((block.T @ block for block in _blocks(rows, scales)), np.zeros((width, width))) / len(rows)
+
+
+_spectra: weakref.WeakKeyDictionary[GradientSource, dict[tuple[int, Kind], Spectrum]] = weakref.WeakKeyDictionary()
+
+
+def _of_source(source: GradientSource, c: int, kind: Kind) -> Spectrum:
+    """The spectrum of checkpoint c, kept as long as the source."""
+    known = _spectra.setdefault(source, {})
+    if (c, kind) not in known:
+        known[c, kind] = spectrum(source.train_vectors(c), kind)
+    return known[c, kind]
+
+
+def _blocks(rows: NDArray[Any], scales: NDArray[np.float64] | None = None) -> Iterator[NDArray[np.float64]]:
+    """Rows (N, D) in float64, some at a time, each by its scale (N,)."""
     step = max(1, _NUMBERS_AT_ONCE // rows.shape[1])
     for start in range(0, len(rows), step):
-        yield rows[start : start + step].astype(np.float64)
+        block = rows[start : start + step].astype(np.float64)
+        yield block if scales is None else block * scales[start : start + step, None]

@@ -1,16 +1,18 @@
-"""A fitted method from its parts: what a query's gradient becomes, and what every stored row is multiplied by.
+"""A fitted method from its parts. Of a `Lens`, what a query's gradient becomes, and what every stored row is
+multiplied by:
 
     score[q, i] = Σ_c row_scales[c, i] · ⟨transform(q)_c, g_{i,c}⟩
 
 where g_{i,c} is the stored gradient of training example i at checkpoint c. Without row scales an index of the stored
 rows answers. With them every row is compared: an inner product with rows of another length has another order, and an
-index of the rows as they are knows nothing of it. N train, Q queries, C checkpoints, D numbers per checkpoint.
+index of the rows as they are knows nothing of it. A `Comparison` is a method that compares by something else than
+stored gradients. N train, Q queries, C checkpoints, D numbers per checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -74,6 +76,50 @@ class Lens:
             total += part if self.row_scales is None else part * self.row_scales[c]
         progress(C, C, "scores")
         return total
+
+    def self_scores(self) -> NDArray[np.float32]:
+        return self._self_scores
+
+    @cached_property
+    def _self_scores(self) -> NDArray[np.float32]:
+        return self.own().astype(np.float32)
+
+
+@dataclass(eq=False)
+class Comparison:
+    """A `Scorer` by something else than stored gradients, which then count alike at every checkpoint in distances.
+
+    compare  queries → their scores (Q, N).
+    own      computes the influence of every training example on itself, (N,).
+    """
+
+    source: GradientSource
+    method: str
+    compare: Callable[[Queries], NDArray[Any]]
+    own: Callable[[], NDArray[Any]]
+    unit: str
+    is_gradient_product: bool = False
+    weights: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.source.learning_rates)
+        self.weights = np.full(count, 1 / count)
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """(layers,): all of them."""
+        return np.ones(len(self.source.layers), bool)
+
+    @property
+    def metric(self) -> NDArray[np.float32]:
+        """(C, 1)."""
+        return self.weights[:, None].astype(np.float32)
+
+    def score(self, queries: Queries, *, progress: Progress = silent) -> Scores:
+        progress(0, 1, "scores")
+        values = self.compare(queries).astype(np.float32)
+        progress(1, 1, "scores")
+        return Scores(values, queries.ids, self.source.train_ids, self.method, self.unit)
 
     def self_scores(self) -> NDArray[np.float32]:
         return self._self_scores

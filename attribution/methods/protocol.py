@@ -6,6 +6,7 @@
     Scorer       .score(queries) -> Scores (Q, N);  .self_scores() -> (N,)
     VectorScorer is also an inner product: score(q) == query_vectors(q) @ train_vectors.T, so an index may answer;
                     or one with rows that are scaled first, by example and checkpoint: then every row is compared
+                    A scorer that is none compares by something else than stored gradients: features of the last layer
 
 A method sees gradients through a `GradientSource` and never a path; tests pass arrays. Q queries, N train,
 C checkpoints, D projected numbers per checkpoint.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +51,14 @@ class QueryGradients:
 
 
 class GradientSource(Protocol):
-    """Projected gradients at C checkpoints: of the training set from the store, of queries on demand."""
+    """Projected gradients at C checkpoints: of the training set from the store, of queries on demand.
+
+    Features are what the last linear layer of the final model reads, F numbers.
+    """
 
     train_ids: tuple[str, ...]
+    train_labels: NDArray[np.int64]  # (N,)
+    n_classes: int
     learning_rates: NDArray[np.float64]  # (C,)
     steps: NDArray[np.int64] | None  # (C,) optimiser steps taken at each checkpoint; None where not known
 
@@ -61,6 +67,10 @@ class GradientSource(Protocol):
 
     def train_squared_norms(self, c: int) -> NDArray[np.float32]:
         """Exact ‖gradient‖² by layer, (N, layers) in the order of `layers`."""
+
+    def train_doubts(self, c: int) -> NDArray[np.float64] | None:
+        """1 − p, (N,): p is what the model at checkpoint c gives the label of each training example. None where the
+        training loss, from which it is read, is not cross-entropy."""
 
     @property
     def layers(self) -> Sequence[str]:
@@ -72,31 +82,23 @@ class GradientSource(Protocol):
     def query_gradients(self, queries: Queries) -> QueryGradients:
         """Gradients of the queries at all checkpoints."""
 
+    def train_features(self) -> NDArray[np.float32] | None:
+        """(N, F); None where the model has no linear layer."""
+
+    def query_features(self, queries: Queries) -> NDArray[np.float32]:
+        """(Q, F)."""
+
 
 class Scorer(Protocol):
-    """A fitted method."""
-
-    unit: str
-
-    def score(self, queries: Queries, *, progress: Progress = silent) -> Scores:
-        """Influence of all training examples on every query, (Q, N); positive helped."""
-
-    def self_scores(self) -> NDArray[np.float32]:
-        """Influence of every training example on itself, (N,); raises `Unsuited` where it is the same for all."""
-
-
-class VectorScorer(Scorer, Protocol):
-    """A scorer that is an inner product with the stored rows: score(q) == score_vectors(query_vectors(gradients of q)).
+    """A fitted method.
 
     weights (C,) of the checkpoints in it. is_gradient_product: whether the score is an estimate of
     Σ_c weights[c] · ⟨gradient, gradient⟩ over the counted layers, so that whole gradients may make it exact.
-    row_scales (C, N): what stored row i is multiplied by at checkpoint c; None where rows count as they are, and an
-    index of them answers.
     """
 
+    unit: str
     weights: NDArray[np.float64]
     is_gradient_product: bool
-    row_scales: NDArray[np.float32] | None
 
     @property
     def counted(self) -> NDArray[np.bool_]:
@@ -106,6 +108,23 @@ class VectorScorer(Scorer, Protocol):
     def metric(self) -> NDArray[np.float32]:
         """How much each number counts in the length of a gradient and in angles, (C, D), or (C, 1) where all D count
         alike: the weight of its checkpoint, and 0 in a layer that does not count."""
+
+    def score(self, queries: Queries, *, progress: Progress = silent) -> Scores:
+        """Influence of all training examples on every query, (Q, N); positive helped."""
+
+    def self_scores(self) -> NDArray[np.float32]:
+        """Influence of every training example on itself, (N,); raises `Unsuited` where it is the same for all."""
+
+
+@runtime_checkable
+class VectorScorer(Scorer, Protocol):
+    """A scorer that is an inner product with the stored rows: score(q) == score_vectors(query_vectors(gradients of q)).
+
+    row_scales (C, N): what stored row i is multiplied by at checkpoint c; None where rows count as they are, and an
+    index of them answers.
+    """
+
+    row_scales: NDArray[np.float32] | None
 
     def score_vectors(self, vectors: NDArray[np.float32], *, progress: Progress = silent) -> NDArray[np.float32]:
         """Dense scores (Q, N) of query vectors (Q, C·D)."""
@@ -123,5 +142,5 @@ class Attributor(Protocol):
     def why_not(self, source: GradientSource) -> str | None:
         """None, or one sentence that says why the method does not fit."""
 
-    def fit(self, source: GradientSource) -> VectorScorer:
+    def fit(self, source: GradientSource) -> Scorer:
         """A scorer; raises `Unsuited` with the sentence of `why_not`."""

@@ -15,6 +15,7 @@ from attribution.errors import InvalidInput
 from attribution.examples import Preview
 from attribution.modalities import image, tabular, text
 from attribution.project import Project
+from attribution.task import running
 
 _PREVIEWS: Mapping[str, Callable[[Any, Project], Preview]] = {
     "image": image.preview,
@@ -25,7 +26,7 @@ _PREVIEWS: Mapping[str, Callable[[Any, Project], Preview]] = {
 
 def preview(project: Project, dataset: Any, i: int) -> Preview:
     """What a person sees of row i; raises `InvalidInput` when that cannot be told from the data."""
-    value = project.preview(dataset, i) if project.preview else dataset[i][0]
+    value = shown_of(project, dataset, i)
     try:
         return preview_of(project, value)
     except (TypeError, ValueError) as error:
@@ -33,6 +34,16 @@ def preview(project: Project, dataset: Any, i: int) -> Preview:
             f"Row {i} cannot be shown as {project.modality}: {error}.",
             "Pass preview=… that returns a text, a picture (PIL or array) or a mapping of column to value.",
         ) from error
+
+
+def shown_of(project: Project, dataset: Any, i: int) -> Any:
+    """What the project says that a person sees of row i, or else its input; raises `InvalidInput` where it fails."""
+    if project.preview is None:
+        return dataset[i][0]
+    with running(
+        f"preview(), given row {i},", "Try it by itself: preview(dataset, i) returns what a person sees of a row."
+    ):
+        return project.preview(dataset, i)
 
 
 def preview_of(project: Project, value: Any) -> Preview:

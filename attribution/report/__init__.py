@@ -2,6 +2,7 @@
 
     write("work/fashion", Path("report.html"))         →  bytes written
     render(debugger, "work/fashion")                   →  the document, of a debugger that is open already
+    refusal(error)                                     →  a document that says why there is none
 
 No network, no script, pictures as data; light, dark and on paper. Equal material gives equal bytes but for the date.
 How long it can get is bounded: so many mistakes, suspects, decisions and characters of each text are shown, and where
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from attribution.debugger import Debugger
-from attribution.errors import InvalidInput
+from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import require_classes
 from attribution.files import whole, writing
 from attribution.report import labels, outcome, provenance, run
@@ -95,6 +96,12 @@ def render(
             el("footer", el("p", told, cls="small")),
         ],
     )
+
+
+def refusal(error: AttributionError) -> str:
+    """What is downloaded in place of a report that cannot be made: an HTML document with the error's sentences."""
+    said = [el("p", sentence) for sentence in (error.message, error.hint) if sentence]
+    return page("Whence report: not made", [el("header", el("h1", "The report could not be made"), *said)])
 
 
 def _short(material: Material) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from attribution.wording import number
 
 WIDTH, HEIGHT = 860, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 20, 34, 52
-_CHECKED = 0.3  # of the training set: nobody checks more
+_WIDEST = 0.3  # of the training set: nobody checks more
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ def found_curves(curves: Mapping[str, NDArray[np.float64]], check: float, *, lab
 
     curves: name → (N + 1,); check: share of the training set, at which a cursor stands.
     """
-    frame = _Frame((0.0, 100 * _CHECKED), (0.0, 100.0))
+    frame = _Frame((0.0, 100 * _WIDEST), (0.0, 100.0))
     parts = [*_x_axis(frame, "checked, % of the training set"), *_share_axis(frame, "wrong labels found")]
     top = frame.at(100 * check, 100)
     bottom = frame.at(100 * check, 0)
     parts.append(el("line", x1=top[0], y1=top[1], x2=bottom[0], y2=bottom[1], cls="cursor"))
     at = frame.left
     for (name, curve), kind in zip(curves.items(), ("first", "second", "third"), strict=False):
-        shares = np.linspace(0, _CHECKED, 121)
+        shares = np.linspace(0, _WIDEST, 121)
         rows = np.round(shares * (len(curve) - 1)).astype(int)
         places = [frame.at(100 * x, 100 * float(curve[row])) for x, row in zip(shares, rows, strict=True)]
         parts.append(el("polyline", cls=kind, points=" ".join(f"{x:g},{y:g}" for x, y in places)))

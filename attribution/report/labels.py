@@ -21,7 +21,7 @@ from attribution.wording import counted, number
 
 SUSPECTS = 24
 DECISIONS = 100
-_CHECKED = 0.1
+_CURSOR = 0.1  # share of the training set that is spoken of, and at which the chart has a cursor
 
 
 def absent(gap: Gap) -> Element:
@@ -66,7 +66,7 @@ def _found_by(debugger: Debugger, audit: Audit) -> list[Part]:
     if doubt is None or loss is None:
         return [el("p", told, cls="absent")]
     curves = {"doubt": doubt, SIGNALS["loss"].title.lower(): loss, "at random": np.linspace(0, 1, len(doubt))}
-    return [el("p", told), found_curves(curves, _CHECKED, label=told)]
+    return [el("p", told), found_curves(curves, _CURSOR, label=told)]
 
 
 def found_in_words(debugger: Debugger, audit: Audit) -> str:
@@ -74,10 +74,10 @@ def found_in_words(debugger: Debugger, audit: Audit) -> str:
     doubt, loss = audit.found_by(), audit.found_by("loss")
     if doubt is None or loss is None:
         return "Which labels are wrong is not known here, so what checking finds cannot be foretold."
-    n = max(1, round(debugger.n_train * _CHECKED))
+    n = max(1, round(debugger.n_train * _CURSOR))
     wrong = int((debugger.train.labels != debugger.train.truth).sum())
     return (
-        f"Checking the first {n:,} labels, {100 * _CHECKED:.0f} % of the training set, finds {100 * doubt[n]:.0f} % of "
+        f"Checking the first {n:,} labels, {100 * _CURSOR:.0f} % of the training set, finds {100 * doubt[n]:.0f} % of "
         f"the {wrong:,} flipped on purpose; in the order of the {SIGNALS['loss'].title.lower()} it would be "
         f"{100 * loss[n]:.0f} %, at random {100 * n / debugger.n_train:.0f} %."
     )

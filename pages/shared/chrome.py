@@ -34,7 +34,8 @@ KEYS = (
     ("← →", "Review: move without judging; Enter: to the next undecided"),
     ("h", "Review, held: nothing but the bare picture"),
     ("g o, g m, g e, g a", "go to Overview, Mistakes, Evidence, Ask"),
-    ("g u, g v, g d, g s", "go to Suspects, Review, Decisions, Setup"),
+    ("g u, g v, g d", "go to Suspects, Review, Decisions"),
+    ("g t, g s", "go to Trust, Setup"),
     ("?", "open and close this sheet"),
     ("Esc", "close a sheet or a dialog"),
 )
@@ -51,7 +52,10 @@ WORDS = (
     (
         "other methods",
         "influence: the same, where a direction that many training examples pull counts less; RelatIF: influence for "
-        "its size; cosine: the direction of the pull alone. Compare lists between methods, never scores",
+        "its size; cosine: the direction of the pull alone; TRAK: influence on the margin, where an example that the "
+        "model is sure of counts less; representer points: the part that a training example has in the logit of the "
+        "class, by what the last layer sees; DataInf, Arnoldi: influence with a cheaper inverse. Compare lists between "
+        "methods, never scores",
     ),
     ("loss, margin", "how wrong the model is about the label; a negative margin is a mistake"),
     ("pixel, feature", "distance between two pictures, and between what the last layer of the model sees of them"),
@@ -171,7 +175,7 @@ def _run(debugger: Debugger) -> list[Element]:
 def _places() -> dict[str, str]:
     looking = {"o": links.overview(), "m": links.mistakes(), "e": links.evidence(""), "a": links.ask()}
     fixing = {"u": links.suspects(), "v": links.review(), "d": links.decisions()}
-    return looking | fixing | {"s": links.setup()}
+    return looking | fixing | {"t": links.trust(), "s": links.setup()}
 
 
 def planted_banner(debugger: Debugger) -> None:

@@ -101,6 +101,13 @@ h2,h3,p{overflow-wrap:anywhere}
 .step{display:grid!important;height:100%;align-content:start}
 .step b{font-weight:600}
 .step.stale,.step.damaged,.step.partial,.step.missing{border:1.5px dashed var(--text)}
+.meter{position:relative;height:12px;border-radius:6px;background:var(--surface);border:1px solid var(--border)}
+.meter>span{position:absolute;top:2px;bottom:2px;left:var(--from);right:calc(100% - var(--to));min-width:3px;
+            border-radius:3px;background:var(--muted)}
+.meter>b{position:absolute;top:-4px;bottom:-4px;left:calc(var(--at) - 2px);width:4px;border-radius:2px;
+         background:var(--text)}
+.level{font-size:1.375rem;font-weight:600}
+.level.weak,.level.unchecked{border-bottom:3px dashed var(--text)}.level.strong{border-bottom:3px solid var(--text)}
 p,h2,h3,ul,ol,figure{margin:0;padding:0}
 ul,ol{list-style:none}
 @media (max-width:1000px){.strip{grid-template-columns:repeat(2,minmax(0,1fr));gap:12px}

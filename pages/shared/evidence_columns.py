@@ -208,6 +208,7 @@ const status = () => {
 const build = d => el('div', d.query.face ? 'frame' : 'frame alone',
   d.query.face ? query(d.query) : bars(d.query.bars), el('div', 'answer',
   choices('What is asked', d.questions), titled('Method', d.methods), titled('Layers', d.layers),
+  titled('Form', d.forms),
   el('p', '', d.sentence), ...d.notes.map(note),
   d.legend ? el('p', 'grey', d.legend) : null,
   status(), el('div', 'columns', ...d.columns.map(column)),
@@ -232,7 +233,7 @@ function update(root, data) {
     box.closest('li').classList.toggle('out', box.checked);
   }
   const sizes = data.columns.length ? data.sizes : [];
-  const listed = [data.questions, data.methods, data.layers, sizes].filter(all => all.length > 1);
+  const listed = [data.questions, data.methods, data.layers, data.forms, sizes].filter(all => all.length > 1);
   const pills = root.querySelectorAll('nav a.pill');
   listed.flat().forEach((each, i) => pills[i].setAttribute('href', each.href));
 }
@@ -300,6 +301,7 @@ def view(
     sizes: Sequence[Choice],
     methods: Sequence[Choice],
     layers: Sequence[Choice],
+    forms: Sequence[Choice],
     without: Sequence[str] = (),
     left_out: str = "",
     legend: str = "",
@@ -322,6 +324,7 @@ def view(
         "sizes": list(sizes),
         "methods": list(methods),
         "layers": list(layers),
+        "forms": list(forms),
         "without": [token(id) for id in without],
         "most": MOST_WITHOUT,
         "left_out": left_out,

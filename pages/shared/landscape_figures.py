@@ -14,6 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from pages.shared.figures import carried
 from pages.shared.theme import WRONG_GLYPH, Tokens
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _points(found: Landscape, name: str, mask: NDArray[np.bool_], marker: dict[s
     return go.Scattergl(
         x=found.positions[rows, 0],
         y=found.positions[rows, 1],
-        customdata=[[found.ids[row], html.escape(found.ids[row], quote=False)] for row in rows],
+        customdata=carried(found.ids[row] for row in rows),
         mode="markers",
         name=html.escape(name, quote=False),
         marker=marker,

@@ -108,6 +108,11 @@ def evidence(
     )
 
 
+def trust(method: str = "tracin") -> str:
+    """How far to believe the scores of a method."""
+    return _address("trust", [("m", None if method == "tracin" else method)])
+
+
 def ask(
     of: str | None = None,
     *,

@@ -18,10 +18,11 @@ DEFAULT = "tracin"
 
 
 class Pills(TypedDict):
-    """Two rows: the methods, and the layers the chosen one may sum over, if any."""
+    """Rows: the methods, and the layers that the chosen one may sum over or the forms that it has, if any."""
 
     methods: list[Choice]
     layers: list[Choice]
+    forms: list[Choice]
 
 
 def asked(debugger: Debugger, given: str | None) -> str:
@@ -35,6 +36,9 @@ def pills(debugger: Debugger, method: str, link: Callable[[str], str]) -> Pills:
     return {
         "methods": [choice(debugger.method_choices[m], link(m), m == chosen) for m in debugger.method_names],
         "layers": [choice(of, link(m), m == method) for m, of in layers.items() if method in layers],
+        "forms": [
+            choice(of, link(m), m == method) for m, of in debugger.form_choices.items() if m.partition(":")[0] == chosen
+        ],
     }
 
 

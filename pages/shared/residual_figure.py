@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from pages.shared.figures import _layout, _point, _words
+from pages.shared.figures import _layout, _words, carried
 from pages.shared.theme import WRONG_GLYPH, Tokens
 
 
@@ -31,7 +31,7 @@ def scatter(
             go.Scattergl(
                 x=given[drawn],
                 y=predicted[drawn],
-                customdata=[_point(ids[i]) for i in np.flatnonzero(drawn).tolist()],
+                customdata=carried([ids[i] for i in np.flatnonzero(drawn).tolist()]),
                 mode="markers",
                 name=name,
                 marker=marker,

@@ -162,7 +162,7 @@ def preview_src(debugger: Debugger, id: str) -> str:
     return _data_url(debugger, debugger.index_id, id)
 
 
-@st.cache_data(max_entries=5_000, show_spinner=False)
+@st.cache_resource(max_entries=5_000, show_spinner=False)  # texts: nothing to copy
 def _data_url(_debugger: Debugger, index_id: str, id: str) -> str:
     preview = _debugger.preview(id)
     if preview.kind != "image":
@@ -179,7 +179,7 @@ def thumb_src(debugger: Debugger, id: str) -> str:
     return _small_url(debugger, debugger.index_id, id)
 
 
-@st.cache_data(max_entries=5_000, show_spinner=False)
+@st.cache_resource(max_entries=5_000, show_spinner=False)
 def _small_url(_debugger: Debugger, index_id: str, id: str) -> str:
     preview = _debugger.preview(id)
     if preview.kind != "image":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from attribution.examples import nouns
 from attribution.wording import counted as counted
+from attribution.wording import duration as duration
 from attribution.wording import number as number
 from attribution.wording import percentile as percentile
 from attribution.wording import share as share
@@ -48,10 +49,3 @@ def shortened(text: str, longest: int = 5_000) -> str:
 def escaped(words: str) -> str:
     """Text from the address or the data, safe inside Streamlit's Markdown."""
     return "".join("\\" + c if c in r"\`*_{}[]()#+-.!|<>~$:" else c for c in words)
-
-
-def duration(seconds: float) -> str:
-    """0.8 s, 48 s, 6 min and the like."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

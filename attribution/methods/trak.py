@@ -1,0 +1,80 @@
+"""TRAK (Park et al. 2023) in the stored space, over the checkpoints of one run.
+
+    τ[q, i] = [ (1/C) Σ_c φ_{q,c}ᵀ (Φ_cᵀ Φ_c)⁻¹ φ_{i,c} ] · [ (1/C) Σ_c (1 − p_{i,c}) ]
+
+φ is the gradient of the margin f = log(p / (1 − p)), p the probability of the label, Φ_c all N training rows of φ. What
+is stored is the gradient of the loss: for cross-entropy −log p = log(1 + e^−f) it is g = −(1 − p) φ, so that φ is the
+stored row divided by −(1 − p). Where 1 − p is below `_SURE` float32 has rounded its direction away, and it is divided
+by `_SURE` instead: such a row fades out of Φ.
+
+Asked about the margin, the score is τ: the estimated rise of f. Asked about the loss, it is by the chain rule the fall
+of the loss, which weighs each checkpoint by 1 − p of the query. Either is the product's sign. The paper has many
+models, trained on halves of the data; checkpoints of one are its cheap and weaker stand-in. Its ridge is 0: of rows
+that are kept in float32, it would take the rounding of what they have least of for the answer.
+
+The training side has another factor at every checkpoint, so every stored row is compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.errors import Unsuited
+from attribution.methods import curvature
+from attribution.methods.lens import Lens, chosen
+from attribution.methods.protocol import GradientSource, QueryGradients
+
+_SURE = 1e-4  # 1 − p in float32 is known to 6e-8, and the loss it is read from to some 1e-6
+
+
+@dataclass(frozen=True)
+class TRAK:
+    """TRAK with its choices.
+
+    damping      ridge of ΦᵀΦ, in units of its mean eigenvalue.
+    checkpoints  positions of the checkpoints to take the means over; all when None.
+    """
+
+    damping: float = 1e-2
+    checkpoints: tuple[int, ...] | None = None
+    name: ClassVar[str] = "trak"
+    title: ClassVar[str] = "TRAK"
+
+    def why_not(self, source: GradientSource) -> str | None:
+        if source.train_doubts(0) is None:
+            return "TRAK reads how sure the model is from the cross-entropy, and the project trains with another loss."
+        return curvature.why_not(source, self.damping, "dense")
+
+    def fit(self, source: GradientSource) -> Lens:
+        curvature.refuse_damping(self.damping)
+        counted = chosen(source, self.checkpoints)
+        if reason := self.why_not(source):
+            raise Unsuited(reason)
+        weights = counted / counted.sum()
+        n = len(source.train_ids)
+        factors: list[curvature.Curvature | None] = [None] * len(counted)
+        doubts, scales = np.zeros((2, len(counted), n))
+        for c in np.flatnonzero(counted).tolist():
+            found = source.train_doubts(c)
+            assert found is not None  # see why_not
+            doubts[c] = found
+            scales[c] = 1 / np.maximum(found, _SURE)
+            factors[c] = curvature.spectrum(source.train_vectors(c), scales=scales[c]).damped(self.damping)
+        scales *= weights @ doubts
+        per_row = weights / n  # (ΦᵀΦ)⁻¹ is that of the mean by N
+
+        def transform(gradients: QueryGradients) -> NDArray[np.float64]:
+            return per_row[:, None] * curvature.solved(factors, gradients.vectors)
+
+        def own() -> NDArray[np.float64]:
+            total = np.zeros(n)
+            for c, factor in enumerate(factors):
+                if factor is not None:
+                    total += per_row[c] * scales[c] * factor.self_products(source.train_vectors(c))
+            return total
+
+        return Lens(source, self.name, weights, transform, own, row_scales=scales.astype(np.float32))

@@ -1,0 +1,137 @@
+"""How far to believe the scores of a lens on this model: measured once for an index and a lens, opened to ask.
+
+    trust.make(workspace, "tracin")                trusts/<id>/series.json    what the charts of the page draw
+    trust.trust(workspace, "tracin").verdict       strong, weak, or not checked
+
+What is measured stands in `soundness`: it takes about as long as a pass over a sample of the data at each checkpoint.
+What retraining says is a step of its own (`removal`), and the verdict on both follows from rules (`verdicts`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attribution import pipeline, removal, soundness
+from attribution.embedding import stored_recipe
+from attribution.errors import StoreError
+from attribution.examples import require_classes
+from attribution.files import UNREADABLE, write_json
+from attribution.measurements import Measurement
+from attribution.methods import named
+from attribution.progress import Progress, silent
+from attribution.removal import Removal
+from attribution.verdicts import Verdict, verdict
+from attribution.workspace import Workspace, recipe_id
+
+KIND = "trusts"
+# A pass here is on one thread, and of questions and exact products beside rows; opening and fitting come on top.
+_OVERHEAD, _DEARER = 5.0, 4.0
+
+
+# --- made once --------------------------------------------------------------------------------------------------------
+
+
+def make(workspace: Workspace, method: str = "tracin", *, device: str = "cpu", progress: Progress = silent) -> str:
+    """Measure a lens on the current index; returns the id of what was measured.
+
+    Raises `InvalidInput` for a method that is not known, `Unsuited` for one that does not fit.
+    """
+    asked = _recipe(method)  # refuses what is no method before anything is opened
+    index = pipeline.current(workspace, "indexes")
+    parents = _parents(index, workspace.manifest("indexes", index)["parents"]["runs"])
+
+    def into(folder: Path) -> Mapping[str, Any]:
+        opened = pipeline.open_index(workspace, device=device)
+        require_classes(opened.gradients.loaded.is_number, "these checks")
+        stored = workspace.manifest("gradients", str(opened.manifest["parents"]["gradients"]))
+        found, series = soundness.measure(opened, stored_recipe(stored), named(method), progress=progress)
+        write_json(folder / "series.json", series)
+        return {"method": method, "measurements": [each.record() for each in found]}
+
+    return pipeline.find_or_make(workspace, KIND, asked, parents, into, make_current=False)
+
+
+def foreseen_seconds(workspace: Workspace) -> float:
+    """How long measuring takes, by what embedding the training set took: most of it is passes over some of the rows."""
+    manifest = workspace.manifest("gradients", pipeline.current(workspace, "gradients"))
+    rows = workspace.manifest("indexes", pipeline.current(workspace, "indexes"))["facts"]["rows"]
+    return _OVERHEAD + _DEARER * float(manifest["seconds"]) * min(soundness.PASSED, rows) / rows
+
+
+def _recipe(method: str) -> dict[str, Any]:
+    return {**soundness.SIZES, "lens": removal.lens_record(method)}
+
+
+def _parents(index: str, run: str) -> dict[str, str]:
+    return {"indexes": index, "runs": run}
+
+
+# --- opened to ask ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Trust:
+    """What was measured of a lens, read-only; `removal` is None where nothing was retrained."""
+
+    id: str
+    method: str
+    created: str
+    seconds: float
+    measurements: tuple[Measurement, ...]
+    series: Mapping[str, list[float]]
+    removal: Removal | None
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.measurements)
+
+
+def trust(workspace: Workspace, method: str = "tracin") -> Trust:
+    """What was measured of a lens on the current index.
+
+    Raises `Missing` where nothing was, `StoreError` where it is damaged or of a newer format.
+    """
+    ids = _ids(workspace, method)
+    manifest = workspace.manifest(KIND, ids[KIND])
+    workspace.verify(KIND, ids[KIND])
+    try:
+        series = json.loads((workspace.folder(KIND, ids[KIND]) / "series.json").read_text())
+    except UNREADABLE as error:
+        raise StoreError(f"What was measured cannot be read: {error}.", "Run `trust` again.") from error
+    has_removal = workspace.has(removal.KIND, ids[removal.KIND])
+    checked = removal.opened(workspace, ids[removal.KIND]) if has_removal else None
+    found = tuple(map(Measurement.of, manifest["facts"]["measurements"]))
+    return Trust(
+        ids[KIND], method, str(manifest["created"]), float(manifest["seconds"]),
+        (*(checked.measurements if checked else ()), *found), series, checked,
+    )  # fmt: skip
+
+
+def level(workspace: Workspace, method: str, index: str, run: str) -> Verdict:
+    """The verdict from the manifests alone, for a badge: nothing is opened, nothing is verified.
+
+    What is absent or cannot be read is not checked.
+    """
+    found: list[Measurement] = []
+    try:
+        for kind, id_ in _ids_of(method, index, run).items():
+            if workspace.has(kind, id_):
+                found += map(Measurement.of, workspace.manifest(kind, id_)["facts"]["measurements"])
+    except StoreError:
+        found = []
+    return verdict(found)
+
+
+def _ids(workspace: Workspace, method: str) -> dict[str, str]:
+    index = pipeline.current(workspace, "indexes")
+    return _ids_of(method, index, str(workspace.manifest("indexes", index)["parents"]["runs"]))
+
+
+def _ids_of(method: str, index: str, run: str) -> dict[str, str]:
+    parents = _parents(index, run)
+    recipes = {KIND: _recipe(method), removal.KIND: removal.recipe(method)}
+    return {kind: recipe_id(kind, recipe, parents) for kind, recipe in recipes.items()}

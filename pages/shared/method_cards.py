@@ -1,0 +1,71 @@
+"""What each method measures and when it fails, a paragraph each, for Trust."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Card:
+    """measures: what a score says;  fails: when not to read it so."""
+
+    measures: str
+    fails: str
+
+
+CARDS = {
+    "tracin": Card(
+        "The sum over the checkpoints of learning rate times the inner product of two gradients: to first order, how "
+        "far steps on the training example lowered the loss of the question.",
+        "Examples with large gradients, often mislabeled ones, crowd out the rest, whatever the question. What "
+        "training did between checkpoints, momentum and curvature are left out, so sizes overstate what removing an "
+        "example does, and a few checkpoints late in training may see little.",
+    ),
+    "influence": Card(
+        "The inner product of two gradients in the inverse of the damped curvature of the training loss, a mean over "
+        "the checkpoints: an estimate of how far the loss of the question would rise without the training example.",
+        "It supposes that training has come to rest where the loss is convex, and of a network neither holds. With "
+        "little damping, directions that few examples pull decide everything; outside the kept numbers there is no "
+        "curvature.",
+    ),
+    "relatif": Card(
+        "Influence divided by how far the training example moves all losses: which examples are about this question, "
+        "and not about everything.",
+        "The size of the effect is lost with the division, so a list is no forecast of what removing it does. "
+        "Otherwise it fails where influence does.",
+    ),
+    "cosine": Card(
+        "The cosine between two gradients at the checkpoints: which training examples pull the weights in the same "
+        "direction, whatever their size.",
+        "It says nothing of how far an example pulled: a well learned example with a tiny gradient counts like any "
+        "other. It finds what is alike, copies first, and not what would be missed.",
+    ),
+    "trak": Card(
+        "A linear model of the log-odds of the label, fitted to the gradients of the training set: how much of the "
+        "question's log-odds each example accounts for, a mean over the checkpoints.",
+        "It was made for many models trained on parts of the data; the checkpoints of one run are much alike and give "
+        "less. An example that the model is sure of has a gradient of rounding errors, and fades out.",
+    ),
+    "datainf": Card(
+        "Influence with the curvature of each layer inverted example by example and the inverses averaged: cheap, and "
+        "near to influence where a layer is small.",
+        "A mean of inverses is not the inverse of the mean; the difference grows with the size of the layer. Otherwise "
+        "it fails where influence does.",
+    ),
+    "arnoldi": Card(
+        "Influence in the few directions in which the curvature is largest, and in no other.",
+        "What lies outside these directions does not count at all, and that is where rare examples lie. Otherwise it "
+        "fails where influence does.",
+    ),
+    "representer": Card(
+        "The last layer is fitted again to the end; each class score of that layer is then a sum over the training "
+        "examples, and this is the part of each.",
+        "Only the last layer counts, and the refitted one is not the network that was trained. Examples that share "
+        "features have large parts that cancel.",
+    ),
+}
+
+
+def card(method: str) -> Card:
+    """The card of a method, layers or not."""
+    return CARDS[method.partition(":")[0]]

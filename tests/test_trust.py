@@ -1,0 +1,292 @@
+"""Trust on a small built workspace: what is measured, kept and opened, and the verb and the page over it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from attribution import fidelity, jobs, pipeline, removal, shuffled, trust
+from attribution.debugger import Debugger
+from attribution.embedding import stored_recipe
+from attribution.errors import Damaged, InvalidInput, Missing
+from attribution.jobs import Job
+from attribution.methods import FORMS, METHODS, over_layers
+from attribution.pipeline import OpenIndex
+from attribution.store import prepare
+from attribution.trust import Trust
+from attribution.workspace import Workspace
+from pages.shared import method_cards
+from tests import disk
+from tests.browsing import new_tab, served, settled
+
+APP = str(disk.ROOT / "app.py")
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The digits, measured for TracIn and checked by retraining; measured for the cosine."""
+    workspace = Workspace(shutil.copytree(tiny_workspace, tmp_path_factory.mktemp("measured") / "digits"))
+    trust.make(workspace)
+    removal.make(workspace, "tracin")
+    trust.make(workspace, "cosine")
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def found(measured: Workspace) -> Trust:
+    return trust.trust(measured)
+
+
+@pytest.fixture(scope="module")
+def opened(tiny_workspace: Path) -> OpenIndex:
+    return pipeline.open_index(Workspace(tiny_workspace))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_cached() -> None:
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+# --- what goes into it ------------------------------------------------------------------------------------------------
+
+
+def test_relabelled_gradients_of_the_labels_there_are_are_the_stored_ones(opened: OpenIndex) -> None:
+    source, train = opened.gradients.source, opened.gradients.train
+    rows = np.array([5, 0, 299])
+    again = source.relabelled_gradients(rows, train.examples.labels[rows])
+    stored = shuffled.drawn(source, rows).gradients
+    np.testing.assert_allclose(again.vectors, stored.vectors, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(again.squared_norms, stored.squared_norms, rtol=1e-3, atol=1e-6)
+    other = source.relabelled_gradients(rows, (train.examples.labels[rows] + 1) % 10)
+    assert np.abs(other.vectors - stored.vectors).max() > 0.01
+
+
+def test_shuffling_permutes_labels_and_changes_nothing_else(opened: OpenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(opened.gradients.source, "relabelled_gradients", lambda *a: asked.append(a))
+    rows = np.arange(0, 300, 7)
+    labels = opened.gradients.train.examples.labels[rows]
+    source = shuffled.permuted(opened.gradients.source, rows, labels, seed=0)
+    assert sorted(asked[0][1]) == sorted(labels)
+    assert (asked[0][1] != labels).any()
+    assert source.train_ids == tuple(opened.gradients.train.examples.ids[i] for i in rows)
+
+
+def test_fidelity_is_of_products_that_the_debugger_gives_too(opened: OpenIndex, tiny_workspace: Path) -> None:
+    gradients, c = opened.gradients, 1
+    id_ = str(opened.manifest["parents"]["gradients"])
+    recipe = stored_recipe(Workspace(tiny_workspace).manifest("gradients", id_))
+    folder = gradients.store.folder / f"checkpoint-{c}"
+    pair = prepare(gradients.task, gradients.weights[c], gradients.train, recipe, folder)
+    products, exact = fidelity.held_out_products(*pair, gradients.train, gradients.test, recipe.projection)
+    rows = np.arange(100)  # every test row is drawn of so few
+    labels = gradients.test.examples.labels
+    asked = gradients.source.query_gradients(_questions(opened, rows, labels[rows]))
+    every = asked.vectors[:, c] @ gradients.store.vectors(c).T
+    found = products.numpy()
+    wanted = np.sort(every, 1)
+    assert exact.shape == found.shape == (100, found.shape[1])
+    for q in (0, 50):  # each product is one of those, whichever rows were drawn
+        near = np.abs(wanted[q][:, None] - found[q][None]).min(0)
+        assert near.max() < 1e-3 * np.abs(wanted[q]).max()
+
+
+def _questions(opened: OpenIndex, rows: np.ndarray, labels: np.ndarray) -> Any:
+    from attribution.methods.protocol import Queries
+
+    test = opened.gradients.test
+    return Queries(tuple(test.examples.ids[i] for i in rows), test.inputs(rows), labels)
+
+
+# --- made, kept, opened -----------------------------------------------------------------------------------------------
+
+
+def test_everything_that_can_be_measured_is(found: Trust) -> None:
+    made = {each.name: each for each in found.measurements}
+    assert set(made) == {
+        "prediction", "removal", "fidelity", "kept", "recall", "checkpoints", "halves", "null", "planted"
+    }  # fmt: skip
+    assert all(each.value is not None for each in made.values())
+    assert made["recall"].value == 1
+    assert 0.9 < made["fidelity"].value <= 1  # type: ignore[operator]
+    assert made["planted"].parts["chance"] == pytest.approx(0.1, abs=0.01)
+    assert len(found.series["kept"]) == 100
+    assert found.verdict.level in ("strong", "weak")
+
+
+def test_it_is_made_once(measured: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "open_index", lambda *a, **k: pytest.fail("it is measured again"))
+    assert trust.make(measured) == trust.trust(measured).id
+
+
+def test_a_lens_that_was_not_checked_says_so(measured: Workspace) -> None:
+    found = trust.trust(measured, "cosine")
+    assert found.removal is None
+    assert found.verdict.level == "not checked"
+    (planted,) = [each for each in found.measurements if each.name == "planted"]
+    assert planted.value is None
+    assert "ranks no labels" in planted.reading
+
+
+def test_the_badge_reads_the_same_verdict_without_opening(measured: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    debugger = Debugger.open(measured.path)
+    monkeypatch.setattr(Workspace, "verify", lambda *a: pytest.fail("a badge reads no more than manifests"))
+    monkeypatch.setattr(pipeline, "open_index", lambda *a, **k: pytest.fail("a badge opens nothing"))
+    assert trust.level(measured, "cosine", debugger.index_id, debugger.run_id).level == "not checked"
+    assert trust.level(measured, "tracin", debugger.index_id, debugger.run_id).level != "not checked"
+    assert trust.level(measured, "influence", debugger.index_id, debugger.run_id).level == "not checked"
+
+
+def test_damage_is_found_and_mended(measured: Workspace, tmp_path: Path) -> None:
+    copy = Workspace(shutil.copytree(measured.path, tmp_path / "digits"))
+    disk.flip_byte(next(copy.path.glob("trusts/*/series.json")), 5)
+    broken = [method for method in ("tracin", "cosine") if _is_broken(copy, method)]
+    assert len(broken) == 1
+    trust.make(copy, broken[0])
+    assert not _is_broken(copy, broken[0])
+
+
+def _is_broken(workspace: Workspace, method: str) -> bool:
+    try:
+        trust.trust(workspace, method)
+    except Damaged:
+        return True
+    return False
+
+
+def test_what_was_not_measured_is_missing_with_the_command(tiny_workspace: Path) -> None:
+    with pytest.raises(Missing, match="attribution trust"):
+        trust.trust(Workspace(tiny_workspace))
+
+
+@pytest.mark.parametrize("method", ["luck", "cosine:conv1"])
+def test_what_is_no_method_is_refused_before_anything_opens(
+    tiny_workspace: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "open_index", lambda *a, **k: pytest.fail("it opens"))
+    for make in (trust.make, removal.make):
+        with pytest.raises(InvalidInput):
+            make(Workspace(tiny_workspace), method)
+
+
+# --- the verb ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_verb_prints_the_verdict_and_every_measurement(measured: Workspace) -> None:
+    told = disk.whence("trust", "--workspace", measured.path, "--json").json()
+    assert told["verdict"]["level"] in ("strong", "weak")
+    assert {"fidelity", "prediction"} <= {each["name"] for each in told["measurements"]}
+    plain = disk.whence("trust", "--workspace", measured.path, "--method", "cosine")
+    assert plain.out.startswith("cosine: not checked.")
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def page(monkeypatch: pytest.MonkeyPatch, workspace: Path, at: str = "pages/trust.py", **query: str) -> AppTest:
+    monkeypatch.setenv("WHENCE_WORKSPACE", str(workspace))
+    app = AppTest.from_file(APP, default_timeout=60)
+    app.run()
+    app.switch_page(at)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def drawn(app: AppTest) -> str:
+    protos = [each.proto for each in app.get("bidi_component")]
+    return " ".join(proto.json or proto.mixed.json for proto in protos)
+
+
+def test_the_page_draws_the_verdict_and_every_measurement(
+    monkeypatch: pytest.MonkeyPatch, measured: Workspace, found: Trust
+) -> None:
+    shown = drawn(page(monkeypatch, measured.path))
+    assert found.verdict.sentence in shown
+    for each in found.measurements:
+        assert json.dumps(each.title)[1:-1] in shown
+    assert not page(monkeypatch, measured.path).button
+
+
+def test_a_lens_not_checked_offers_the_check_with_its_cost(
+    monkeypatch: pytest.MonkeyPatch, measured: Workspace
+) -> None:
+    started: list[tuple[Any, ...]] = []
+
+    def start(*asked: Any) -> Job:
+        started.append(asked)
+        return Job("1", "trust", "running")
+
+    monkeypatch.setattr(jobs, "start", start)
+    app = page(monkeypatch, measured.path, m="cosine")
+    assert "not checked" in drawn(app)
+    assert f"{removal.DESIGN.trainings} trainings from scratch" in drawn(app)
+    app.button(key="start").click().run()
+    assert started[0][1:] == ("trust", ("--method", "cosine", "--retrain"))
+
+
+def test_a_lens_not_measured_offers_to_measure_it(monkeypatch: pytest.MonkeyPatch, measured: Workspace) -> None:
+    app = page(monkeypatch, measured.path, m="influence")
+    assert "Nothing has been measured of influence yet" in drawn(app)
+    assert app.button(key="start").label == "Measure it"
+
+
+def test_what_is_damaged_is_drawn(monkeypatch: pytest.MonkeyPatch, measured: Workspace, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(measured.path, tmp_path / "digits"))
+    for file in path.glob("trusts/*/series.json"):
+        disk.flip_byte(file, 5)
+    assert "series.json of trusts" in drawn(page(monkeypatch, path))
+
+
+def test_what_a_newer_version_wrote_is_drawn(
+    monkeypatch: pytest.MonkeyPatch, measured: Workspace, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(measured.path, tmp_path / "digits"))
+    for file in path.glob("trusts/*/manifest.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
+    assert "has format 99" in drawn(page(monkeypatch, path))
+
+
+def test_every_method_says_what_it_measures_and_when_it_fails() -> None:
+    for name in (*METHODS, *FORMS, over_layers("words")):
+        told = method_cards.card(name)
+        assert told.measures.endswith(".")
+        assert told.fails.endswith(".")
+
+
+def test_a_method_that_does_not_exist_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, measured: Workspace, found: Trust
+) -> None:
+    assert found.verdict.sentence in drawn(page(monkeypatch, measured.path, m="<b>luck</b>"))
+
+
+@pytest.mark.browser
+def test_from_the_badge_of_evidence_to_trust_and_back(measured: Workspace) -> None:
+    level = trust.trust(measured).verdict.level
+    with served(measured.path) as base, new_tab() as tab:
+        tab.goto(f"{base}/evidence?m=cosine")
+        tab.get_by_role("link", name="Trust: not checked").click()
+        tab.get_by_role("heading", name="Trust: how far to believe these scores").wait_for()
+        assert tab.url.endswith("/trust?m=cosine")
+        tab.get_by_role("link", name="TracIn", exact=True).click()
+        tab.locator(".level", has_text=level).wait_for()
+        settled(tab)
+        tab.go_back()
+        tab.go_back()
+        tab.get_by_role("link", name="Trust: not checked").wait_for()
+        assert "/evidence" in tab.url
+        tab.keyboard.press("g")
+        tab.keyboard.press("t")
+        tab.locator(".level", has_text=level).wait_for()
+        tab.reload()
+        tab.locator(".level", has_text=level).wait_for()
