@@ -38,6 +38,29 @@ class Share:
     value: float
 
 
+@dataclass(frozen=True)
+class Number:
+    """A number that was predicted. given: what it should be, None for something new; unit: of both, "" for none."""
+
+    given: float | None
+    predicted: float
+    unit: str
+
+    @property
+    def residual(self) -> float | None:
+        """Prediction less the given number."""
+        return None if self.given is None else self.predicted - self.given
+
+    def said(self, value: float, *, signed: bool = False) -> str:
+        """A value with the unit, in four digits."""
+        return " ".join([f"{value:{'+' if signed else ''}.4g}", *[self.unit] * bool(self.unit)])
+
+    @property
+    def residual_said(self) -> str:
+        """The residual with its sign and unit; "" for something new."""
+        return "" if self.residual is None else self.said(self.residual, signed=True)
+
+
 @dataclass(frozen=True, eq=False)
 class Item:
     """One example and what the final model says of it.
@@ -47,6 +70,8 @@ class Item:
     label          as the data gives it, planted noise included; `truth` is the label before noise was planted on this
                    row, None where nothing was.
     probabilities  (K,); loss of `label`; margin: logit of `label` less the best other logit, negative for a mistake.
+    number         where numbers are predicted: then `label` is 0, `predicted` 1 for a mistake (the worst tenth of its
+                   split by |residual|) and else 0, `margin` −|residual|, and `probabilities` mean nothing.
     """
 
     id: str
@@ -58,6 +83,24 @@ class Item:
     probabilities: NDArray[np.float32]
     loss: float
     margin: float
+    number: Number | None = None
+
+    def given_as(self, classes: Sequence[str]) -> str:
+        """What it is labelled, in words: the class, or the number with its unit."""
+        if self.number is None:
+            return classes[self.label]
+        return "" if self.number.given is None else self.number.said(self.number.given)
+
+    def predicted_as(self, classes: Sequence[str]) -> str:
+        """What it is predicted as, in words: the class, or the number with its unit."""
+        return classes[self.predicted] if self.number is None else self.number.said(self.number.predicted)
+
+    def wanted(self, asked: int) -> float:
+        """What a measurement takes for a question: the class asked about; of numbers the given one for `asked` 0, and
+        NaN for 1, which measures the predicted value itself (see `Task.measure`)."""
+        if self.number is None:
+            return asked
+        return math.nan if asked or self.number.given is None else self.number.given
 
     @property
     def is_new(self) -> bool:
@@ -184,7 +227,7 @@ class Lists:
     """What the training set says, to one query or to several: both lists, and how far they can be trusted.
 
     target      "predicted", "label" or "class": the loss of which label the question is about; "class" is another one
-                that was named.
+                that was named. Of numbers "predicted" is the predicted value itself, "label" the loss.
     scores      by the index: (N,) of the whole training set in row order, or of the rows of `sample`.
     kept_share  share of the query gradient's norm that the projection keeps, 0 to 1.
     is_zero     the gradient vanishes, so there is nothing to rank and both lists are empty.
@@ -333,7 +376,8 @@ class ColumnInfluence:
               were one standard deviation higher, to first order.
     unusual   (n, P) how far the column of that row is from its mean.
     log_odds  (P,) how much the model's log-odds of the class asked about would grow if the column of the query were one
-              standard deviation higher; of a linear model and two classes its coefficients, whatever the query.
+              standard deviation higher; of a linear model and two classes its coefficients, whatever the query. Of a
+              number: how much the prediction itself would grow.
     """
 
     names: tuple[str, ...]
@@ -382,7 +426,7 @@ class PredictedChange:
     @property
     def loss(self) -> float:
         """The loss as it is now."""
-        if self.label == self.query.label:
+        if self.query.number is not None or self.label == self.query.label:
             return self.query.loss
         return -math.log(max(float(self.query.probabilities[self.label]), 1e-38))
 

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from attribution.artefacts import examples_of
 from attribution.changes import Changes
 from attribution.errors import InvalidInput, StoreError
+from attribution.examples import require_classes
 from attribution.project import Project
 from attribution.workspace import Workspace, recipe_id
 
@@ -52,6 +53,7 @@ def record(workspace: Workspace, project: Project, changes: Changes, name: str) 
     Raises `InvalidInput` for decisions that do not fit or change nothing, for a project without retrain=…, and where
     the name is that of a workspace of something else.
     """
+    require_classes(project.is_number, "models made from decisions")
     run = workspace.current("runs") or ""
     examples = examples_of(workspace, run).train
     changes.require(examples)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from attribution.answers import Item
+from attribution.answers import Item, Number
 from attribution.distances import Distances, Place
 from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Preview
@@ -231,7 +231,8 @@ class Reader:
                 outputs, inside = forward(self._task, model, inputs)
                 logits = outputs[0].float().cpu().numpy()
                 predicted = int(logits.argmax())
-                loss = float(self._task.losses(model, inputs, torch.tensor([predicted], device=outputs.device))[0])
+                answer = outputs[:1, 0] if self._project.is_number else torch.tensor([predicted], device=outputs.device)
+                loss = float(self._task.losses(model, inputs, answer)[0])
             except AttributionError:
                 raise
             except Exception as error:  # the model's own code, on an input it has not been tried on
@@ -241,10 +242,14 @@ class Reader:
                 ) from error
         if not np.isfinite(logits).all():
             raise InvalidInput("The model's output for this is not finite.", "Give something like the data.")
+        features = inside[0].float().cpu().numpy()
+        if self._project.is_number:
+            number = Number(None, float(logits[0]), self._project.unit)
+            return Item(id_, "new", -1, 0, None, 0, np.zeros(2, np.float32), loss, 0.0, number), features
         shifted = np.exp(logits - logits.max())
         margin = float(logits[predicted] - np.delete(logits, predicted).max())
         item = Item(id_, "new", -1, predicted, None, predicted, shifted / shifted.sum(), loss, margin)
-        return item, inside[0].float().cpu().numpy()
+        return item, features
 
     # --- by modality ---
 

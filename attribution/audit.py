@@ -18,12 +18,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from attribution import pipeline, predictions, revisions, suspects
-from attribution.answers import Copies, Suspect
+from attribution.answers import Copies, Item, Suspect
 from attribution.crossvalidation import cross_validate
 from attribution.debugger import Debugger
 from attribution.distances import Distances
 from attribution.errors import InvalidInput, StoreError
-from attribution.examples import Examples
+from attribution.examples import Examples, require_classes
 from attribution.files import UNREADABLE, write_array
 from attribution.methods.protocol import Queries
 from attribution.methods.tracin import TracIn
@@ -90,6 +90,7 @@ def _cross_validate(workspace: Workspace, folds: int, device: str, progress: Pro
         )
     task = Task(project, device=device)
     train, _ = pipeline.splits(project, task, pipeline.examples_of(workspace, run))
+    require_classes(project.is_number, "cross-validated opinions")
     revisions.refuse_other_code(workspace, run, task, train)
 
     def into(folder: Path) -> Mapping[str, Any]:
@@ -103,10 +104,11 @@ def _write(
     folder: Path, opened: OpenIndex, outside: NDArray[np.float32] | None, progress: Progress
 ) -> Mapping[str, Any]:
     """outside  probabilities (N, K) by models that have not seen the example, where there are any."""
+    if opened.gradients.loaded.is_number:
+        return _write_of_numbers(folder, opened, progress)
     gradients = opened.gradients
     labels = gradients.train.examples.labels
     train, test, neighbours = _opinions(opened, progress)
-    distances = Distances(gradients.loaded, gradients.predictions)
     opinion = suspects.consensus(train, neighbours)
     wrong = suspects.wrong_ranks(train, labels, test, gradients.test.examples.labels)
     final = gradients.predictions["train"]
@@ -125,14 +127,39 @@ def _write(
     write_array(folder / "doubts.npy", suspects.doubts(opinion, labels, wrong))
     write_array(folder / "opinion.npy", opinion)
     write_array(folder / "neighbours.npy", neighbours[-1].astype(np.int32))
+    _write_copies(folder, opened, neighbours[-1], progress)
+    return {"signals": list(signals), "method": METHOD, "wrong_ranks": [round(float(share), 4) for share in wrong]}
+
+
+def _write_of_numbers(folder: Path, opened: OpenIndex, progress: Progress) -> Mapping[str, Any]:
+    """An audit of numbers: only what needs no class speaks, and the doubt is the mean of its percentiles."""
+    gradients = opened.gradients
+    losses = [gradients.store.losses(c) for c in range(len(gradients.store.checkpoints))]
+    signals = {
+        "self_influence": TracIn().fit(gradients.source).self_scores(),
+        "loss": gradients.predictions["train"].losses,
+        "mean_loss": np.mean(losses, 0),
+    }
+    neighbours = nearest(gradients.predictions["train"].features, suspects.NEIGHBOURS)
+    write_array(folder / "signals.npy", np.stack([np.asarray(each, np.float32) for each in signals.values()]))
+    write_array(folder / "doubts.npy", suspects.mean_percentiles(signals))
+    write_array(folder / "opinion.npy", np.zeros((len(gradients.train), 2), np.float32))  # of no class
+    write_array(folder / "neighbours.npy", neighbours.astype(np.int32))
+    _write_copies(folder, opened, neighbours, progress)
+    return {"signals": list(signals), "method": METHOD, "wrong_ranks": []}
+
+
+def _write_copies(folder: Path, opened: OpenIndex, neighbours: NDArray[np.int64], progress: Progress) -> None:
+    """The copies among the nearest, of both splits; neighbours (N, n) of the training rows."""
+    gradients = opened.gradients
+    distances = Distances(gradients.loaded, gradients.predictions)
     features = {split: found.features for split, found in gradients.predictions.items()}
-    near = {"train": neighbours[-1], "test": nearest_to(features["test"], features["train"], suspects.NEIGHBOURS)}
+    near = {"train": neighbours, "test": nearest_to(features["test"], features["train"], suspects.NEIGHBOURS)}
     for split in (gradients.train, gradients.test):
         name = split.examples.split
         progress(0, len(split), f"copies, {name}")
         pairs = _copies(split.examples, gradients.train.examples, near[name], distances)
         write_array(folder / f"{name}-copies.npy", pairs)
-    return {"signals": list(signals), "method": METHOD, "wrong_ranks": [round(float(share), 4) for share in wrong]}
 
 
 def _opinions(
@@ -268,6 +295,8 @@ class Audit:
         values = {name: float(column[row]) for name, column in self.signals.items()}
         same = int((labels[around] == suggested).sum())
         name = self._debugger.classes[suggested]
+        if item.number is not None:
+            return self._of_number(item, row, values)
         reasons = [f"The model is {100 * item.probabilities[suggested]:.0f} % for {name}"]
         reasons.append(f"{same} of its {len(around)} nearest neighbours are labelled {name}")
         if values["opponents"]:
@@ -282,6 +311,19 @@ class Audit:
             neighbours=tuple(self._debugger.train.ids[i] for i in around),
             reason="; ".join(reasons) + ".",
         )
+
+    def _of_number(self, item: Item, row: int, values: Mapping[str, float]) -> Suspect:
+        """Of a number nothing else is suggested; the reason is how far the model stays from it, and at what price."""
+        assert item.number is not None
+        name = "self_influence"
+        below = 100 * float((self.signals[name] < self.signals[name][row]).mean())
+        reason = (
+            f"{item.given_as(())} is given and the model says {item.predicted_as(())} (residual "
+            f"{item.number.residual_said}); it influences itself more than {below:.0f} % of the training set."
+        )
+        ids = tuple(self._debugger.train.ids[i] for i in self._neighbours[row])
+        doubt, agreement = float(self.doubts[row]), int(self.agreement[row])
+        return Suspect(item, int(self._rank[row]), doubt, item.label, values, agreement, ids, reason)
 
     @cached_property
     def _rank(self) -> NDArray[np.int64]:

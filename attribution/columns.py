@@ -6,6 +6,7 @@ makes columns comparable and does not ask in which unit the model reads them. P 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -80,12 +81,16 @@ class Columns:
         """
         item = evidence.query
         listed = sorted((*evidence.proponents, *evidence.opponents), key=lambda row: -abs(row.score))
-        query = self._splits[item.split].inputs([item.position]), evidence.target_label
+        inputs = self._splits[item.split].inputs([item.position])
+        query = inputs, item.wanted(evidence.target_label)
         rows = np.array([row.item.position for row in listed], np.int64)
         signs = np.sign([row.score for row in listed])
         found = source.influence_gradients(rows, query, "loss", weights, counted)
         gradient = found * signs[:, None] * self.deviation
-        against = source.input_gradient(query, "margin") * self.deviation
+        if item.number is None:
+            against = source.input_gradient(query, "margin") * self.deviation
+        else:  # what lowers minus the prediction
+            against = source.input_gradient((inputs, math.nan), "loss") * self.deviation
         ids = tuple(row.item.id for row in listed)
         return ColumnInfluence(self.names, ids, gradient, self.unusual("train", rows), -against)
 

@@ -118,5 +118,5 @@ def _begins_with(train: Examples, earlier: Examples) -> bool:
     return (
         (train.ids[:n], train.hashes[:n], train.classes) == (earlier.ids, earlier.hashes, earlier.classes)
         and len(train) >= n
-        and np.array_equal(train.labels[:n], earlier.labels)
+        and np.array_equal(train.wanted[:n], earlier.wanted)
     )

@@ -31,6 +31,8 @@ class Data:
     modality: str
     preview: Callable[[Any, int], Any] | None = None
     feature_names: Sequence[str] = ()
+    target: str | None = None
+    unit: str | None = None
 
     def keys(self) -> list[str]:
         """Names of the options that there are, so that `**data` passes them."""

@@ -38,6 +38,7 @@ from attribution.answers import (
     Lists,
     NamedCheckpoint,
     Near,
+    Number,
     Planted,
     PredictedChange,
     Reading,
@@ -49,7 +50,7 @@ from attribution.columns import Columns
 from attribution.distances import Distances
 from attribution.errors import InvalidInput, Unsuited
 from attribution.evidence import describe_distance, effect_by_class, percentile, plotted_rows
-from attribution.examples import Examples, Preview
+from attribution.examples import Examples, Preview, require_classes
 from attribution.given import Column, Given
 from attribution.index import open_index
 from attribution.methods import FORMS, METHODS, named, over_layers
@@ -237,6 +238,23 @@ class Debugger:
         return int((self._predictions["test"].predicted != self.test.labels).sum())
 
     @property
+    def is_number(self) -> bool:
+        """Whether the model predicts numbers; then `mistakes` are the worst tenth by |residual|."""
+        return self._loaded.is_number
+
+    @property
+    def unit(self) -> str:
+        """Of the numbers predicted; "" for none."""
+        return self._loaded.unit
+
+    def numbers(self, split: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The given and the predicted numbers of "train" or "test", (n,) each; raises `Unsuited` for classes."""
+        targets = self._splits[split].examples.targets
+        if targets is None:
+            raise Unsuited("This model predicts classes, not numbers.", "Ask for the confusion matrix.")
+        return targets, self._predictions[split].logits[:, 0].astype(np.float64)
+
+    @property
     def accuracy(self) -> float:
         """Share of test examples that the final model predicts as labelled."""
         return 1.0 - self.n_mistakes / self.n_test
@@ -269,7 +287,8 @@ class Debugger:
         return self._loaded.note(*self._locate(id_))
 
     def confusion(self) -> NDArray[np.int64]:
-        """(K, K) counts of test examples: rows the given label, columns the prediction."""
+        """(K, K) counts of test examples: rows the given label, columns the prediction; `Unsuited` for numbers."""
+        require_classes(self.is_number, "confusions")
         return confusion(self.test.labels, self._predictions["test"].predicted, len(self.classes))
 
     def mistakes(
@@ -293,7 +312,9 @@ class Debugger:
         return [examples.ids[i] for i in mistaken_rows(examples.labels, self._predictions[split], **options)]
 
     def clusters(self, n: int = 3) -> tuple[Cluster, ...]:
-        """The n largest groups of alike mistakes."""
+        """The n largest groups of alike mistakes; none for numbers."""
+        if self.is_number:
+            return ()
         return tuple(self._cluster(*cell) for cell in largest_confusions(self.confusion(), n))
 
     def _cluster(self, label: int, predicted: int) -> Cluster:
@@ -433,6 +454,7 @@ class Debugger:
 
         Raises `InvalidInput` where there is none.
         """
+        require_classes(self.is_number, "confusions")
         ids = self._mistaken_ids(label=label, predicted=predicted)
         if not ids:
             raise InvalidInput(
@@ -533,6 +555,7 @@ class Debugger:
 
     def by_class(self, evidence: Lists) -> tuple[ClassEffect, ...]:
         """The scores of an answer summed over the training examples of each class; see `evidence.effect_by_class`."""
+        require_classes(self.is_number, "sums by class")
         return effect_by_class(evidence, self.train)
 
     def breakdown(
@@ -547,8 +570,8 @@ class Debugger:
         if train.split != "train":
             raise InvalidInput(f"{train_id} is a test example and taught the model nothing.", "Name a training id.")
         found = self._source.pair(
-            (self._inputs(train), train.label),
-            (self._inputs(query), self._asked(query, target)),
+            (self._inputs(train), train.wanted(train.label)),
+            (self._inputs(query), query.wanted(self._asked(query, target))),
             "loss",
             scorer.weights.tolist(),
             [c.name for c in self.checkpoints],
@@ -636,8 +659,9 @@ class Debugger:
                 )
                 self._what_if = changes, plan, WhatIf(engines, plan, self._splits["train"], changes)
             _, plan, what_if = self._what_if
-            rows, label = np.array([item.position]), self._asked(item, target)
-            (value,) = what_if.predicted(self._splits[item.split], rows, np.array([label]))
+            rows, label = np.array([item.position]), self._asked(item, "label" if self.is_number else target)
+            wanted = np.array([item.wanted(label)])
+            (value,) = what_if.predicted(self._splits[item.split], rows, wanted)
         return PredictedChange(item, label, float(value), plan.in_loss)
 
     def self_influence(self, *, method: str = "tracin") -> NDArray[np.float32]:
@@ -661,8 +685,13 @@ class Debugger:
     def _item(self, split: str, i: int) -> Item:
         examples, found = self._splits[split].examples, self._predictions[split]
         label, truth = int(examples.labels[i]), int(examples.truth[i])
-        others = np.array(found.logits[i])
-        own, others[label] = float(others[label]), -np.inf
+        if examples.targets is None:
+            others, number = np.array(found.logits[i]), None
+            own, others[label] = float(others[label]), -np.inf
+            margin = own - float(others.max())
+        else:
+            number = Number(float(examples.targets[i]), float(found.logits[i, 0]), self.unit)
+            margin = -abs(number.predicted - float(examples.targets[i]))
         return Item(
             id=examples.ids[i],
             split=split,
@@ -672,7 +701,8 @@ class Debugger:
             predicted=int(found.predicted[i]),
             probabilities=found.probabilities[i],
             loss=float(found.losses[i]),
-            margin=own - float(others.max()),
+            margin=margin,
+            number=number,
         )
 
     def _asked(self, item: Item, target: str | int) -> int:
@@ -685,6 +715,8 @@ class Debugger:
             raise InvalidInput(f"The target “{target}” is not known.", f"Use {' or '.join(TARGETS)}.")
         if target == "label" and item.is_new:
             raise InvalidInput("Something new has no label to ask about.", "Ask about predicted, or about a class.")
+        if self.is_number:
+            return int(target == "predicted")  # the row of `examples.ANSWERS`
         return item.predicted if target == "predicted" else item.label
 
     def _split_scorer(self, method: str) -> Scorer:
@@ -718,7 +750,8 @@ class Debugger:
         self, items: Sequence[Item], labels: Sequence[int], measure: Measure, new: Asked | None = None
     ) -> Queries:
         inputs = new.inputs if new else self._splits[items[0].split].inputs([item.position for item in items])
-        return Queries(tuple(item.id for item in items), inputs, np.array(labels, np.int64), measure)
+        wanted = np.array([item.wanted(label) for item, label in zip(items, labels, strict=True)])
+        return Queries(tuple(item.id for item in items), inputs, wanted, measure)
 
     def _exact_copies(self, item: Item) -> tuple[str, ...]:
         """Training examples with the same content, other than the query itself."""

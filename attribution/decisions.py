@@ -153,6 +153,8 @@ def decide(
     """
     part, i = _find(splits, example)
     given, label_name = part.classes[part.labels[i]], ""
+    if part.targets is not None and (verdict == "relabel" or label is not None):
+        raise InvalidInput("A number cannot be relabelled here.", "Decide keep, bad or skip, and mend it in the data.")
     if label is not None:
         if not 0 <= label < len(part.classes):
             raise InvalidInput(f"There is no class {label}.", f"Classes run from 0 to {len(part.classes) - 1}.")

@@ -118,9 +118,9 @@ def _attempt(name: str, do: Callable[[], tuple[str, T]]) -> tuple[Check, T | Non
 def _read(project: Project) -> tuple[str, Examples]:
     train, test = loading.read_split(project, "train"), loading.read_split(project, "test")
     loading.check_ids(train, test)
+    within = "targets finite" if project.is_number else f"labels within the {len(project.classes)} classes"
     return (
-        f"{len(train):,} training and {len(test):,} test examples, labels within the {len(project.classes)} classes, "
-        "all inputs finite.",
+        f"{len(train):,} training and {len(test):,} test examples, {within}, all inputs finite.",
         train,
     )
 
@@ -175,8 +175,8 @@ def _loss(task: Task, model: nn.Module, split: Split, rows: NDArray[np.int64]) -
 
 def _beside_a_guess(project: Project, mean: float) -> str:
     """What to doubt where the trained model's cross-entropy is more than that of the same answer for everything."""
-    guess = math.log(len(project.classes))
-    if project.loss is not None or not project.checkpoints or mean <= guess:
+    guess = math.log(max(2, len(project.classes)))
+    if project.is_number or project.loss is not None or not project.checkpoints or mean <= guess:
         return ""
     return (
         f", worse than a blind guess ({guess:.3f}): are inputs prepared as in training (size, scaling, tokenizer), "

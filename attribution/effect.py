@@ -29,7 +29,7 @@ from attribution.changes import Changes, read_changes, write_changes
 from attribution.comparing import ARMS, FEWEST_SEEDS, Comparison
 from attribution.decisions import outcomes
 from attribution.errors import InvalidInput, Missing, StoreError, Unsuited
-from attribution.examples import Examples
+from attribution.examples import Examples, require_classes
 from attribution.files import UNREADABLE, write_array, writing
 from attribution.flags import Flags
 from attribution.loading import LoadedExamples
@@ -148,6 +148,7 @@ def measure(
 
     Raises `InvalidInput` for decisions that are stale or change nothing, and for a project without retrain=….
     """
+    require_classes(project.is_number, "comparisons of retrained models")
     opened = open_run(workspace, project)
     examples = opened.train.examples
     changes.require(examples)

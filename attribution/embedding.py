@@ -220,7 +220,8 @@ def _predict(
         for split in (train, test):
             found = predictions.predict(task, model, split, progress=progress)
             predictions.save(found, folder, split.examples.split)
-            accuracy[split.examples.split] = float((found.predicted == split.examples.labels).mean())
+            if split.examples.targets is None:
+                accuracy[split.examples.split] = float((found.predicted == split.examples.labels).mean())
         return {"accuracy": accuracy}
 
     return find_or_make(workspace, "predictions", {}, {"runs": run}, make)

@@ -1,4 +1,4 @@
-"""Fitted scikit-learn classifiers as torch modules with the same outputs, so that the same questions can be asked.
+"""Fitted scikit-learn models as torch modules with the same outputs, so that the same questions can be asked.
 
     Project(name="wine", **from_sklearn(fitted), **rows_in("wine.csv", label="kind", standardise=False))
 
@@ -7,6 +7,7 @@ What scikit-learn learned becomes parameters, what a scaler before it measured b
     LogisticRegression, softmax or binary     softmax of the outputs = predict_proba
     LinearSVC, SGDClassifier, Perceptron, RidgeClassifier    outputs = decision_function, of two classes (0, decision)
     MLPClassifier                             softmax of the outputs = predict_proba
+    LinearRegression, Ridge, Lasso, ElasticNet, MLPRegressor of one number    outputs (B, 1) = predict
     a Pipeline of StandardScaler, MinMaxScaler or MaxAbsScaler and one of these
 
 Of two classes scikit-learn keeps one output z; the module gives (0, z). An SVM was not trained on cross-entropy: pass
@@ -27,6 +28,7 @@ from attribution.errors import InvalidInput, Unsuited
 from attribution.project import Checkpoint
 
 _LINEAR = ("LogisticRegression", "LinearSVC", "SGDClassifier", "Perceptron", "RidgeClassifier")
+_REGRESSIONS = ("LinearRegression", "Ridge", "Lasso", "ElasticNet")
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "logistic": nn.Sigmoid, "identity": nn.Identity}
 
 
@@ -99,17 +101,22 @@ def _classifier(fitted: Any) -> list[nn.Module]:
         _require_fitted(fitted, "coef_")
         bias = np.atleast_1d(fitted.intercept_) if fitted.fit_intercept else None
         return _of_two_or_more([_linear(np.atleast_2d(fitted.coef_), bias)])
-    if kind == "MLPClassifier":
+    if kind in _REGRESSIONS:
+        _require_fitted(fitted, "coef_")
+        bias = np.atleast_1d(fitted.intercept_) if fitted.fit_intercept else None
+        return _one_number([_linear(np.atleast_2d(fitted.coef_), bias)])
+    if kind in ("MLPClassifier", "MLPRegressor"):
         _require_fitted(fitted, "coefs_")
-        if fitted.n_outputs_ > 1 and fitted.out_activation_ != "softmax":
+        if kind == "MLPClassifier" and fitted.n_outputs_ > 1 and fitted.out_activation_ != "softmax":
             raise Unsuited("This MLPClassifier gives several labels at once.", "Pass one that gives one label.")
         layers: list[nn.Module] = []
         for weight, bias in zip(fitted.coefs_, fitted.intercepts_, strict=True):
             layers += [_linear(weight.T, bias), _ACTIVATIONS[fitted.activation]()]
-        return _of_two_or_more(layers[:-1])
+        return _one_number(layers[:-1]) if kind == "MLPRegressor" else _of_two_or_more(layers[:-1])
     raise Unsuited(
         f"{kind} has no exact torch counterpart here.",
-        f"Pass a fitted {', '.join(_LINEAR)} or MLPClassifier, or a pipeline of scalers and one of these.",
+        f"Pass a fitted {', '.join((*_LINEAR, *_REGRESSIONS))}, MLPClassifier or MLPRegressor, or a pipeline of "
+        "scalers and one of these.",
     )
 
 
@@ -125,6 +132,14 @@ def _linear(weight: NDArray[np.float64], bias: NDArray[np.float64] | None) -> nn
 
 def _of_two_or_more(layers: list[nn.Module]) -> list[nn.Module]:
     return [*layers, OfTwo()] if layers[-1].out_features == 1 else layers
+
+
+def _one_number(layers: list[nn.Module]) -> list[nn.Module]:
+    if layers[-1].out_features != 1:
+        raise Unsuited(
+            f"This regression predicts {layers[-1].out_features} numbers at once.", "Pass one for one of them."
+        )
+    return layers
 
 
 def _require_fitted(estimator: Any, attribute: str) -> None:

@@ -3,6 +3,9 @@
 An **id** is identity ("train:41872"): relabelling an example keeps it, two copies of a picture have two. A **content
 hash** is content: equal for equal inputs. A **position** is a row, and means nothing outside one load of the data.
 
+Where a model predicts numbers, the numbers stand beside the labels as targets, and every label is 0: the two classes
+are then `ANSWERS`, what a question can be about.
+
 N examples, K classes.
 """
 
@@ -17,7 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.errors import InvalidInput
+from attribution.errors import InvalidInput, Unsuited
+
+ANSWERS = ("the true value", "a higher value")  # what takes the place of classes where a model predicts numbers
 
 _NOUNS = {"image": ("picture", "pictures"), "text": ("text", "texts"), "tabular": ("row", "rows")}
 
@@ -46,6 +51,7 @@ class Examples:
     labels  (N,) int64, as given to training: planted noise included.
     truth   (N,) int64, the labels before noise was planted; equal to `labels` where nothing was planted.
     hashes  (N,) hexadecimal sha256 of each input, 16 characters: equal for equal content.
+    targets (N,) the numbers to predict; None for classes.
     """
 
     split: str  # "train" | "test"
@@ -54,6 +60,7 @@ class Examples:
     truth: NDArray[np.int64]
     hashes: tuple[str, ...]
     classes: tuple[str, ...]
+    targets: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,7 +74,13 @@ class Examples:
             self.truth[rows],
             tuple(self.hashes[i] for i in rows),
             self.classes,
+            None if self.targets is None else self.targets[rows],
         )
+
+    @property
+    def wanted(self) -> NDArray[Any]:
+        """What training fits, (N,): the labels, int64, or the numbers, float64."""
+        return self.labels if self.targets is None else self.targets
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
@@ -90,6 +103,8 @@ class Examples:
             digest.update(part.encode())
             digest.update(b"\0")
         digest.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
+        if self.targets is not None:
+            digest.update(np.ascontiguousarray(self.targets, dtype="<f8").tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -98,6 +113,14 @@ def content_hash(array: NDArray[Any]) -> str:
     array = np.ascontiguousarray(array)
     head = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(head + array.tobytes()).hexdigest()[:16]
+
+
+def require_classes(is_number: bool, what: str) -> None:
+    """Raise `Unsuited` where a model predicts numbers; `what` is the subject of the sentence, in the plural."""
+    if is_number:
+        raise Unsuited(
+            f"This model predicts numbers, and {what} are about classes.", "Ask by evidence, or by suspects."
+        )
 
 
 def check_labels(labels: NDArray[np.int64], classes: Sequence[str], split: str) -> None:

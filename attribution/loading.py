@@ -2,6 +2,7 @@
 
     examples/<id>/   <split>.json             ids, content hashes, kind of preview, notes where there are any
                      <split>-labels.npy       (N,) as given to training;  <split>-truth.npy before noise was planted
+                     <split>-targets.npy      (N,) the numbers to predict, where it is numbers; labels are then 0
                      <split>-previews.bin     PNG, text or JSON row of every example, end to end; -previews.npy (N+1,)
                      <split>-pixels.npy       (N, ≤ 3072) bytes for the pixel distance, for pictures of one size
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,19 +51,22 @@ def read_split(project: Project, split: str, *, progress: Progress = silent) -> 
             f"The {split} set has {n:,} examples and {len(ids):,} ids.", "Give every example an id of its own."
         )
     refuse_repeated(ids, f"the {split} set")
-    labels, hashes = np.empty(n, np.int64), []
+    given: NDArray[Any] = np.empty(n, np.float64 if project.is_number else np.int64)
+    hashes = []
     for i in range(n):
         if i % _EVERY == 0:
             progress(i, n, f"reading the {split} set")
-        value, labels[i] = _read_item(dataset, i, split)
+        value, given[i] = _read_item(dataset, i, split, _number if project.is_number else _label)
         _check_columns(value, project, i, split)
         _check_finite(value, project.feature_names, ids[i], i, split)
         if isinstance(value, str) and not value.strip():
             raise InvalidInput(f"The {split} example {ids[i]} (row {i}) is an empty text.", "Leave it out.")
         hashes.append(input_hash(value))
     progress(n, n, f"reading the {split} set")
-    check_labels(labels, project.classes, split)
-    return Examples(split, ids, labels, labels, tuple(hashes), tuple(project.classes))
+    targets = given if project.is_number else None
+    labels = np.zeros(n, np.int64) if project.is_number else given.astype(np.int64)
+    check_labels(labels, project.answers, split)
+    return Examples(split, ids, labels, labels, tuple(hashes), project.answers, targets)
 
 
 def _length(dataset: Any, split: str) -> int:
@@ -74,7 +78,7 @@ def _length(dataset: Any, split: str) -> int:
         ) from error
 
 
-def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
+def _read_item(dataset: Any, i: int, split: str, checked: Callable[[Any, int, str], float]) -> tuple[Any, float]:
     try:
         item = dataset[i]
     except AttributionError:
@@ -85,19 +89,27 @@ def _read_item(dataset: Any, i: int, split: str) -> tuple[Any, int]:
         ) from error
     try:
         value, label = item
-        _check_label(label, i, split)
-        if int(label) != label:
-            raise ValueError(f"the label is {label}")
-        return value, int(label)
+        return value, checked(label, i, split)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        kind = "finite" if checked is _number else "whole-number"
         raise InvalidInput(
-            f"Row {i} of the {split} set is not an (input, label) pair with a whole-number label: {error}.",
+            f"Row {i} of the {split} set is not an (input, label) pair with a {kind} label: {error}.",
             "Wrap the data set so that it gives (input, label).",
         ) from error
 
 
-def _check_label(label: Any, i: int, split: str) -> None:
-    """Raise `InvalidInput` for a label that is missing, or a name where its number should be."""
+def _number(label: Any, i: int, split: str) -> float:
+    """A number to predict; raises `InvalidInput` for what is none or not finite."""
+    if label is None or isinstance(label, str) or not math.isfinite(float(label)):
+        raise InvalidInput(
+            f"The target in row {i} of the {split} set is {label!r:.60}, not a finite number.",
+            "Leave the row out of the data set, or mend it.",
+        )
+    return float(label)
+
+
+def _label(label: Any, i: int, split: str) -> int:
+    """The number of a class; raises `InvalidInput` for a label that is missing, or is a name."""
     if label is None or label != label:  # NaN, which differs from itself
         raise InvalidInput(f"Row {i} of the {split} set has no label.", "Leave it out of the data set, or label it.")
     if isinstance(label, str):
@@ -105,6 +117,9 @@ def _check_label(label: Any, i: int, split: str) -> None:
             f"The label in row {i} of the {split} set is the text “{label[:40]}”, not a whole number.",
             "Give its position in classes=[…], or let texts_in, rows_in or images_in read the data: they do.",
         )
+    if int(label) != label:
+        raise ValueError(f"the label is {label}")
+    return int(label)
 
 
 def _check_columns(value: Any, project: Project, i: int, split: str) -> None:
@@ -189,7 +204,7 @@ def _shown(project: Project) -> dict[str, Any]:
         written = getattr(project, name)
         if written is not None and not _is_ours(written):
             shown[name] = project.source(name)
-    return shown
+    return shown | ({"unit": project.unit} if project.is_number else {})
 
 
 def _is_ours(function: object) -> bool:
@@ -213,6 +228,7 @@ def write(
         "planted": int((train.labels != train.truth).sum()),
         "noise": asdict(project.noise) if project.noise else None,
         "data_hash": train.fingerprint,
+        **({"target": project.target, "unit": project.unit} if project.is_number else {}),
     }
 
 
@@ -233,6 +249,8 @@ def _write_split(folder: Path, project: Project, part: Examples, dataset: Any, p
     write_array(folder / f"{part.split}-previews.npy", np.array(offsets, np.int64))
     write_array(folder / f"{part.split}-labels.npy", part.labels)
     write_array(folder / f"{part.split}-truth.npy", part.truth)
+    if part.targets is not None:
+        write_array(folder / f"{part.split}-targets.npy", part.targets)
     if len(vectors) == len(part) and len({len(vector) for vector in vectors}) == 1:
         write_array(folder / f"{part.split}-pixels.npy", np.stack(vectors))
     notes = {"notes": [_note(project, dataset, i) for i in range(len(part))]} if project.notes else {}
@@ -270,11 +288,22 @@ class LoadedExamples:
             saved = json.loads((self.folder / f"{split}.json").read_text())
             labels = np.load(self.folder / f"{split}-labels.npy")
             truth = np.load(self.folder / f"{split}-truth.npy")
+            targets = np.load(self.folder / f"{split}-targets.npy") if self.is_number else None
         except UNREADABLE as error:
             raise StoreError(f"The loaded {split} examples cannot be read: {error}.", self._again) from error
         self._notes[split] = saved.get("notes", [])
         classes = tuple(self.facts["classes"])
-        return Examples(split, tuple(saved["ids"]), labels, truth, tuple(saved["hashes"]), classes)
+        return Examples(split, tuple(saved["ids"]), labels, truth, tuple(saved["hashes"]), classes, targets)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether numbers are predicted."""
+        return self.facts.get("target") == "number"
+
+    @property
+    def unit(self) -> str:
+        """Of the numbers; "" where there is none."""
+        return str(self.facts.get("unit", ""))
 
     def preview(self, split: str, i: int) -> Preview:
         """What a person sees of row i of a split."""

@@ -27,6 +27,7 @@ def mistaken_rows(
     """Rows whose prediction is not their label, those that the sort finds worst first.
 
     sort       "loss" (largest), "margin" (most negative), "confidence" (most certain), "random" (fixed order).
+               Of numbers all but "random" are by |residual|.
     low, high  bounds on the probability of the predicted class.
     """
     confidence = found.probabilities.max(1)
@@ -41,6 +42,8 @@ def mistaken_rows(
 
 def _order(labels: NDArray[np.int64], found: Predictions, sort: str) -> NDArray[np.float64]:
     """A number for each row: the smaller, the earlier."""
+    if found.targets is not None and sort in ("loss", "margin", "confidence"):
+        return -np.abs(found.residuals)
     if sort == "loss":
         return -found.losses.astype(np.float64)
     if sort == "margin":

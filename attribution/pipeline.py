@@ -189,7 +189,12 @@ def train(workspace: Workspace, project: Project, *, progress: Progress = silent
 
     def make(folder: Path) -> Mapping[str, Any]:
         facts = make_run(folder)
-        return {**facts, "probe": revisions.probe(task, folder / facts["checkpoints"][-1]["file"], train_split)}
+        numbers = {"target": project.target} if project.is_number else {}
+        return {
+            **facts,
+            **numbers,
+            "probe": revisions.probe(task, folder / facts["checkpoints"][-1]["file"], train_split),
+        }
 
     parents = {"examples": examples}
     asked = revisions.of_this_code(workspace, recipe, parents, task, train_split)
@@ -284,7 +289,10 @@ def _reference_vectors(opened: OpenGradients) -> NDArray[np.float32]:
     n = len(opened.test)
     rows = np.sort(np.random.default_rng(0).choice(n, min(n, standout.REFERENCE_QUERIES), replace=False))
     ids = tuple(opened.test.examples.ids[i] for i in rows)
-    queries = Queries(ids, opened.test.inputs(rows), opened.predictions["test"].predicted[rows])
+    said = opened.predictions["test"].predicted[rows]
+    if opened.test.examples.targets is not None:
+        said = np.full(len(rows), np.nan)  # about the values themselves
+    queries = Queries(ids, opened.test.inputs(rows), said)
     return TracIn().fit(opened.source).query_vectors(opened.source.query_gradients(queries))
 
 
@@ -326,7 +334,10 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str, device: st
     workspace.verify("predictions", predicted)
     folder = workspace.folder("predictions", predicted)
     weights = checkpoint_files(workspace, run)
-    said = {split: predictions.load(folder, split) for split in ("train", "test")}
+    said = {
+        split.examples.split: predictions.load(folder, split.examples.split, split.examples.targets)
+        for split in (train_split, test_split)
+    }
     source = IndexedRun(task, weights, train_split, opened, stored_recipe(manifest), said["train"].features)
     return OpenGradients(task, weights, examples, train_split, test_split, said, opened, source)
 
@@ -368,7 +379,7 @@ def refuse_other_settings(workspace: Workspace, project: Project, run: str) -> N
     """The project file may say something else now: answers to what it said before are not shown."""
     recipe, again = workspace.manifest("runs", run)["recipe"], "Undo the change, or run `build` again."
     classes = workspace.manifest("examples", workspace.manifest("runs", run)["parents"]["examples"])["facts"]["classes"]
-    if classes != list(project.classes):
+    if classes != list(project.answers):
         raise StoreError("The project names other classes than when its data was loaded.", again)
     imported, named = recipe.get("imported", []), project.checkpoints
     if len(imported) != len(named):

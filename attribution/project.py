@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attribution.errors import AttributionError, InvalidInput
+from attribution.examples import ANSWERS
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from attribution.datasets import LabelNoise
     from attribution.training import TrainingRecipe
 
+TARGETS = ("class", "number")
 MODALITIES = ("image", "text", "tabular")
 
 
@@ -69,7 +71,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False)
 class Project:
-    """A trained (or trainable) classifier and its data.
+    """A trained (or trainable) model and its data.
 
     model           () -> nn.Module with weights not loaded; called once per checkpoint.
     train, test     map-style data sets of (input, label); labels are ints that index `classes`.
@@ -87,13 +89,17 @@ class Project:
     noise           label noise to plant in the training labels, with the truth kept.
     retrain         how this model is trained.
     disclosed       a sentence about whatever else was done to the data on purpose; every page that profits says it.
+    target          "class", or "number" for a regression: the data sets then give (input, finite number), `classes`
+                    stays empty, the model gives (B, 1) or (B,), loss and measurement take (predictions (B,), targets
+                    (B,)), and the loss is the squared error when absent.
+    unit            of the numbers, as pages write it behind them: "$100k".
     """
 
     name: str
     model: Callable[[], torch.nn.Module]
     train: Any
     test: Any
-    classes: Sequence[str]
+    classes: Sequence[str] = ()
     checkpoints: Sequence[Checkpoint] = ()
     modality: str = "image"
     loss: Callable[..., torch.Tensor] | None = None
@@ -110,6 +116,8 @@ class Project:
     retrain: TrainingRecipe | None = None
     noise: LabelNoise | None = None
     disclosed: str = ""
+    target: str = "class"
+    unit: str = ""
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -123,7 +131,13 @@ class Project:
                 f"The project's name is {self.name!r}, and results are kept in a folder of that name.",
                 "Use a name without slashes.",
             )
-        if len(self.classes) < 2:
+        if self.target not in TARGETS:
+            raise InvalidInput(
+                f"The target “{self.target}” of project “{self.name}” is not known.", f"Use {' or '.join(TARGETS)}."
+            )
+        if self.is_number:
+            self._check_number()
+        elif len(self.classes) < 2:
             raise InvalidInput(
                 f"Project “{self.name}” names {len(self.classes)} classes, and a classifier has at least 2.",
                 "Pass classes=[…] in the order of the labels.",
@@ -144,6 +158,27 @@ class Project:
             raise InvalidInput(
                 f"Every checkpoint of project “{self.name}” has learning rate 0, and scores weight checkpoints by it.",
                 "Give the rate that was in force before each, or 1 for all where it is not known.",
+            )
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the model predicts numbers."""
+        return self.target == "number"
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The classes; for numbers what takes their place."""
+        return ANSWERS if self.is_number else tuple(self.classes)
+
+    def _check_number(self) -> None:
+        if self.classes:
+            raise InvalidInput(
+                f"Project “{self.name}” names {len(self.classes)} classes and target=“number”.",
+                "Leave classes= away for numbers, or target= for classes.",
+            )
+        if self.noise is not None:
+            raise InvalidInput(
+                f"Project “{self.name}” plants label noise, and numbers have no labels to flip.", "Leave noise= away."
             )
 
     def _check_kinds(self) -> None:

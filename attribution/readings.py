@@ -38,7 +38,7 @@ class Readings:
         found = {evidence.query.id: self._reading(evidence.query, salient[0])}
         if items:
             rows = np.array([item.position for item in items])
-            listed = self._splits["train"].inputs(rows), [item.label for item in items]
+            listed = self._splits["train"].inputs(rows), [item.wanted(item.label) for item in items]
             values, _ = self._source.token_values(listed, query, weights.tolist(), counted)
             found |= {item.id: self._reading(item, row) for item, row in zip(items, values, strict=True)}
         return found
@@ -57,8 +57,8 @@ class Readings:
             None if pairs is None else float(pairs.sum()),
         )
 
-    def _input(self, item: Item, label: int) -> tuple[object, list[int]]:
-        return self._splits[item.split].inputs([item.position]), [label]
+    def _input(self, item: Item, label: int) -> tuple[object, list[float]]:
+        return self._splits[item.split].inputs([item.position]), [item.wanted(label)]
 
     def _words(self, item: Item) -> Sequence[str]:
         return words_read(self._task.project, self._splits[item.split], item.position)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from attribution import effect, pipeline
 from attribution.changes import Changes
 from attribution.errors import InvalidInput, StoreError
+from attribution.examples import require_classes
 from attribution.files import UNREADABLE, write_array
 from attribution.measurements import Measurement, foretold, reliability, typical_difference, unmeasured
 from attribution.methods import named
@@ -101,7 +102,9 @@ def make(workspace: Workspace, method: str, *, device: str = "cpu", progress: Pr
     Raises `InvalidInput` for a project that does not say how it is trained, and where there are too few mistakes.
     """
     asked = recipe(method)  # refuses what is no method before anything is opened
-    training = effect.training_recipe(pipeline.recorded_project(workspace))
+    project = pipeline.recorded_project(workspace)
+    require_classes(project.is_number, "these checks")
+    training = effect.training_recipe(project)
     opened = pipeline.open_index(workspace, device=device)
     scores, questions, labels = _scores(opened, method)
     N, Q = len(opened.gradients.train), min(DESIGN.mistakes, len(questions))

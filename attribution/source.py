@@ -87,7 +87,7 @@ class IndexedRun:
         return self._store.squared_norms(c)
 
     def train_doubts(self, c: int) -> NDArray[np.float64] | None:
-        if self._task.project.loss is not None:
+        if self._task.project.loss is not None or self._task.project.is_number:
             return None
         return doubts(self._store.losses(c))
 
@@ -208,8 +208,8 @@ class IndexedRun:
 
     def pair(
         self,
-        train: tuple[Inputs, int],
-        query: tuple[Inputs, int],
+        train: tuple[Inputs, float],
+        query: tuple[Inputs, float],
         measure: Measure,
         weights: Sequence[float],
         names: Sequence[str],
@@ -239,8 +239,8 @@ class IndexedRun:
 
     def token_values(
         self,
-        train: tuple[Inputs, Sequence[int]],
-        query: tuple[Inputs, Sequence[int]],
+        train: tuple[Inputs, Sequence[float]],
+        query: tuple[Inputs, Sequence[float]],
         weights: Sequence[float],
         counted: NDArray[np.bool_],
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -251,8 +251,8 @@ class IndexedRun:
 
     def word_pairs(
         self,
-        train: tuple[Inputs, Sequence[int]],
-        query: tuple[Inputs, Sequence[int]],
+        train: tuple[Inputs, Sequence[float]],
+        query: tuple[Inputs, Sequence[float]],
         weights: Sequence[float],
         counted: NDArray[np.bool_],
     ) -> NDArray[np.float32] | None:
@@ -261,13 +261,15 @@ class IndexedRun:
             models = [engine.model for engine, _ in self._opened]
             return word_pairs(models, weights, list(self._layer_of(counted)), *self._points(train, query))
 
-    def saliency(self, inputs: Inputs, labels: Sequence[int]) -> NDArray[np.float32]:
+    def saliency(self, inputs: Inputs, labels: Sequence[float]) -> NDArray[np.float32]:
         """What each word does for a label, (B, T), by the last checkpoint; see `tokens`."""
         with self._lock:
             (point, _) = self._points((inputs, labels), (inputs, labels))
             return saliency(self._opened[-1][0].model, point)
 
-    def _points(self, train: tuple[Inputs, Sequence[int]], query: tuple[Inputs, Sequence[int]]) -> tuple[Point, Point]:
+    def _points(
+        self, train: tuple[Inputs, Sequence[float]], query: tuple[Inputs, Sequence[float]]
+    ) -> tuple[Point, Point]:
         sides = (train, self._task.losses), (query, self._task.measure("loss"))
         first, second = (
             Point(inputs, torch.tensor(labels, device=self._task.device), functional)
@@ -283,7 +285,7 @@ class IndexedRun:
     def influence_gradients(
         self,
         rows: NDArray[np.int64],
-        query: tuple[Inputs, int],
+        query: tuple[Inputs, float],
         measure: Measure,
         weights: Sequence[float],
         counted: NDArray[np.bool_],
@@ -299,12 +301,12 @@ class IndexedRun:
             models = [engine.model for engine in engines]
             return influence_gradients(models, weights, tracked, train, self._point(query, measure))
 
-    def input_gradient(self, query: tuple[Inputs, int], measure: Measure) -> NDArray[np.float32]:
+    def input_gradient(self, query: tuple[Inputs, float], measure: Measure) -> NDArray[np.float32]:
         """∂(measurement of a query)/∂(its input) of the last checkpoint."""
         with self._lock:
             return input_gradient(self._opened[-1][0].model, self._point(query, measure))
 
-    def _point(self, query: tuple[Inputs, int], measure: Measure) -> Point:
+    def _point(self, query: tuple[Inputs, float], measure: Measure) -> Point:
         inputs, label = query
         return Point(inputs, torch.tensor([label], device=self._task.device), self._task.measure(measure))
 

@@ -90,7 +90,8 @@ def _describe_examples(facts: Manifest) -> dict[str, str]:
 def _describe_run(facts: Manifest) -> dict[str, str]:
     described = {"checkpoints": str(len(facts["checkpoints"]))}
     history = facts["history"]
-    return described | ({"test accuracy": f"{history[-1]['test_accuracy']:.3f}"} if history else {})
+    what = "R² on the test set" if facts.get("target") == "number" else "test accuracy"
+    return described | ({what: f"{history[-1]['test_accuracy']:.3f}"} if history else {})
 
 
 def _describe_gradients(facts: Manifest) -> dict[str, str]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -186,6 +187,12 @@ def agreement(signals: Mapping[str, Floats]) -> Integers:
     """
     against = [values > np.quantile(values, 1 - TOP) for values in signals.values()]
     return np.sum(against, 0, dtype=np.int64)
+
+
+def mean_percentiles(signals: Mapping[str, Floats]) -> Floats:
+    """(N,) the mean over the signals of the share of examples that are not above: a ranking without classes."""
+    ranks = [rankdata(values, method="average") / len(values) for values in signals.values()]
+    return np.mean(ranks, 0).astype(np.float32)
 
 
 def found_by(order: Integers, wrong: NDArray[np.bool_]) -> NDArray[np.float64]:

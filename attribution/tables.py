@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from attribution.data import Data, parted
 from attribution.errors import InvalidInput
 from attribution.frames import Source, Table, ids_of, labels_of, read, refuse_cell
+from attribution.project import TARGETS
 
 _LARGEST = float(np.finfo(np.float32).max)
 _MOST_CATEGORIES = 100  # of a column that is not said to be categorical
@@ -29,12 +30,12 @@ _MOST_CATEGORIES = 100  # of a column that is not said to be categorical
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """One split of a table: which rows, their ids and their labels."""
+    """One split of a table: which rows, their ids, and their labels, int64, or numbers to predict, float64."""
 
     table: Table
     rows: NDArray[np.int64]
     ids: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
 
 
 def _sides(
@@ -45,20 +46,43 @@ def _sides(
     classes: Sequence[str] | None,
     test_share: float,
     seed: int,
+    target: str = "class",
 ) -> tuple[tuple[str, ...], _Side, _Side]:
-    """Both splits: from two tables, or from one of which a share is held out."""
+    """Both splits: from two tables, or from one of which a share is held out; no classes for numbers."""
+    if target not in TARGETS:
+        raise InvalidInput(f"The target “{target}” is not known.", f"Use {' or '.join(TARGETS)}.")
+    if target == "number" and classes:
+        raise InvalidInput(
+            f"{len(classes)} classes are named, and target=“number” has none.", "Leave one of the two away."
+        )
     if test is None:
         tables = [read(train)] * 2
         rows = list(parted(len(tables[0]), test_share, seed, tables[0].name))
     else:
         tables = [read(train), read(test)]
         rows = [np.arange(len(table)) for table in tables]
-    names, labels = labels_of(tables, label, classes)
+    names, labels = (
+        ((), [_targets(t, label) for t in tables]) if target == "number" else labels_of(tables, label, classes)
+    )
     sides = [
         _Side(table, mine, ids_of(table, id, mine, split), numbers[mine])
         for table, mine, numbers, split in zip(tables, rows, labels, ("train", "test"), strict=True)
     ]
     return names, sides[0], sides[1]
+
+
+def _targets(table: Table, column: str) -> NDArray[np.float64]:
+    """(N,) the numbers of the column to predict; raises `InvalidInput` for a cell that is none, naming its row."""
+    cells, found = table.column(column), np.empty(len(table))
+    for row, cell in enumerate(cells):
+        number = _number(cell)
+        if cell is None or number is None:
+            what = "has no number" if cell is None else f"has the text “{str(cell)[:40]}”, not a number,"
+            refuse_cell(table, row, column, what, "Leave the row out, or mend it; a column of classes has no target=.")
+        if not abs(number) <= _LARGEST:
+            refuse_cell(table, row, column, f"has {number:g}", "Leave the row out, or mend it.")
+        found[row] = number
+    return found
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------
@@ -113,20 +137,21 @@ def _texts(side: _Side, column: str) -> list[str]:
 # --- features ---------------------------------------------------------------------------------------------------------
 
 
-class Rows(Dataset[tuple[Tensor, int]]):
-    """Rows of features as the model takes them, and the cells that they were made of.
+class Rows(Dataset[tuple[Tensor, float]]):
+    """Rows of features as the model takes them, and the cells that they were made of; labels are ints, or the numbers
+    to predict.
 
     features  (N, F) float32.
     """
 
-    def __init__(self, features: Tensor, labels: NDArray[np.int64], cells: pd.DataFrame) -> None:
+    def __init__(self, features: Tensor, labels: NDArray[Any], cells: pd.DataFrame) -> None:
         self.features, self.labels, self.cells = features, labels, cells
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        return self.features[i], int(self.labels[i])
+    def __getitem__(self, i: int) -> tuple[Tensor, float]:
+        return self.features[i], self.labels[i].item()
 
     def row(self, i: int) -> Mapping[str, Any]:
         """The row as a person sees it: column → cell."""
@@ -171,17 +196,20 @@ def rows_in(
     classes: Sequence[str] | None = None,
     test_share: float = 0.2,
     seed: int = 0,
+    target: str = "class",
+    unit: str = "",
 ) -> Data:
     """Columns of features and a column of labels; `train`, `test`, `id`, `classes` and `test_share` as in `texts_in`.
 
     features     columns to use, in this order; all but label, id and those to `leave_out` where not given.
     categorical  columns of numbers that are names, such as postal codes.
+    target       "number" where the label column holds numbers to predict, as they are; unit: theirs.
     standardise  numbers by the mean and deviation of the training rows; without, as they are.
 
     Raises `InvalidInput` for a cell that is missing, not finite, a text among numbers, or a category that the training
     rows have not, naming its row.
     """
-    names, first, second = _sides(train, test, label, id, classes, test_share, seed)
+    names, first, second = _sides(train, test, label, id, classes, test_share, seed, target)
     used = list(features) if features is not None else _others(first.table, {label, id, *leave_out})
     for column in [*used, *leave_out, *categorical]:
         first.table.column(column)  # refuses a name that is misspelt
@@ -192,7 +220,8 @@ def rows_in(
         Rows(_encoded(side, encoding), side.labels, _cells(side, encoding)) for side in (first, second)
     )
     feature_names = tuple(name for column in encoding for name in column.feature_names)
-    return Data(train_set, test_set, first.ids, second.ids, names, "tabular", Rows.row, feature_names)
+    numbers = {"target": target, "unit": unit} if target == "number" else {}
+    return Data(train_set, test_set, first.ids, second.ids, names, "tabular", Rows.row, feature_names, **numbers)
 
 
 def _others(table: Table, taken: set[str | None]) -> list[str]:

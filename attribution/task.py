@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Subset, default_collate
 
-from attribution.errors import AttributionError, InvalidInput, StoreError
+from attribution.errors import AttributionError, InvalidInput, StoreError, Unsuited
 from attribution.examples import Examples, content_hash
 from attribution.project import Project
 from attribution.weights import load_into
@@ -74,18 +74,22 @@ class Task:
             return _to_device(collate(items) if collate else default_collate(items), self.device)
 
     def logits(self, model: nn.Module, inputs: Inputs) -> Tensor:
-        """(B, K) outputs of the model; the `logits` of one that returns more beside, as those of transformers do."""
+        """(B, K) outputs of the model, (B, 1) of numbers; the `logits` of one that returns more, as transformers do."""
         try:
             output = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
         except IndexError as error:
             _refuse_numbers_beyond_a_table(model, inputs, error)
             raise
-        return output if isinstance(output, Tensor) else getattr(output, "logits", output)
+        outputs = output if isinstance(output, Tensor) else getattr(output, "logits", output)
+        return outputs[:, None] if self.project.is_number and outputs.dim() == 1 else outputs
 
     def losses(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
         """(B,) training loss of each example, without a mean and without weight decay."""
         logits = self.logits(model, inputs)
-        losses = (self.project.loss or _cross_entropy)(logits, labels)
+        if self.project.is_number:
+            losses = (self.project.loss or _squared_error)(_of_numbers(logits), labels.to(logits.dtype))
+        else:
+            losses = (self.project.loss or _cross_entropy)(logits, labels)
         if losses.shape != labels.shape:
             raise InvalidInput(
                 f"loss() returned the shape {tuple(losses.shape)} for a batch of {len(labels)}, not one loss per "
@@ -106,7 +110,13 @@ class Task:
             raise InvalidInput("No parameter of the model is trainable.", "Leave requires_grad on what was trained.")
         with running("The model"):
             shape = tuple(self.logits(model, split.inputs(rows)).shape)
-        if shape != (len(rows), len(split.examples.classes)):
+        if self.project.is_number and shape != (len(rows), 1):
+            raise InvalidInput(
+                f"The model's outputs for {len(rows)} examples have the shape {shape}, and target=“number” takes one "
+                "number each.",
+                "Give (B, 1) or (B,) outputs, or name classes and leave target= away.",
+            )
+        if not self.project.is_number and shape != (len(rows), len(split.examples.classes)):
             raise InvalidInput(
                 f"The model's outputs for {len(rows)} examples have the shape {shape}, and "
                 f"{len(split.examples.classes)} classes are named.",
@@ -144,6 +154,10 @@ class Task:
         "margin" is log Σ exp(other logits) − the label's logit: the log-odds against the label, so that lower is
         better here as well (TRAK's model output, with its sign turned).
         """
+        if self.project.is_number:
+            if kind == "loss":
+                return self._of_number
+            raise Unsuited("A margin lies between classes, and this model predicts numbers.", "Measure the loss.")
         if kind == "loss":
             return self._measurement if self.project.measurement else self.losses
         if kind == "margin":
@@ -161,6 +175,21 @@ class Task:
                 "Leave out any mean or sum over the batch.",
             )
         return found
+
+    def _of_number(self, model: nn.Module, inputs: Inputs, targets: Tensor) -> Tensor:
+        """What is measured against a number; where that is NaN, minus the prediction itself, so that what lowers it has
+        pushed the prediction up."""
+        predictions = _of_numbers(self.logits(model, inputs))
+        is_value = torch.isnan(targets)
+        against = torch.where(is_value, predictions.detach(), targets.to(predictions.dtype))
+        found = (self.project.measurement or self.project.loss or _squared_error)(predictions, against)
+        if found.shape != targets.shape:
+            raise InvalidInput(
+                f"measurement() returned the shape {tuple(found.shape)} for a batch of {len(targets)}, not one number "
+                "per example.",
+                "Leave out any mean or sum over the batch.",
+            )
+        return torch.where(is_value, -predictions, found)
 
     def _log_odds_against(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
         logits = self.logits(model, inputs)
@@ -245,6 +274,14 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
+def _of_numbers(outputs: Tensor) -> Tensor:
+    return outputs[:, 0]
+
+
+def _squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    return (predictions - targets).square()
+
+
 class Split:
     """The examples of one split together with the data set they are read from.
 
@@ -287,8 +324,8 @@ class Split:
             return self.task.batch(items)
 
     def labels(self, rows: Sequence[int] | np.ndarray | slice) -> Tensor:
-        """The labels of these rows as training sees them (planted noise included), (B,) int64."""
-        return torch.from_numpy(self.examples.labels[rows]).to(self.task.device)
+        """The labels of these rows as training sees them (planted noise included), (B,) int64; numbers as float64."""
+        return torch.from_numpy(self.examples.wanted[rows]).to(self.task.device)
 
     def value(self, i: int) -> Any:
         """The input of one row as the data set gives it."""

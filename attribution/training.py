@@ -96,7 +96,7 @@ class Start:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch did: mean training loss over its batches, and accuracy on the test set after it."""
+    """What one epoch did: mean training loss over its batches; accuracy on the test set after it, R² of numbers."""
 
     epoch: int
     learning_rate: float
@@ -206,7 +206,10 @@ def _sgd_step(model: nn.Module, momenta: dict[str, Tensor], recipe: TrainingReci
 
 @torch.no_grad()
 def evaluate(task: Task, model: nn.Module, split: Split, *, batch: int = 512) -> float:
-    """Share of the split that the model predicts as labelled; the model is left in the mode it was in."""
+    """Share of the split that the model predicts as labelled, of numbers the share of their variance that it explains
+    (R²); the model is left in the mode it was in."""
+    if split.examples.targets is not None:
+        return _explained(task, model, split, batch)
     was_training = model.training
     model.eval()
     right = 0
@@ -215,6 +218,20 @@ def evaluate(task: Task, model: nn.Module, split: Split, *, batch: int = 512) ->
         right += int((task.logits(model, split.inputs(rows)).argmax(1) == split.labels(rows)).sum())
     model.train(was_training)
     return right / len(split)
+
+
+@torch.no_grad()
+def _explained(task: Task, model: nn.Module, split: Split, batch: int) -> float:
+    """R² = 1 − Σ residual² / Σ (target − mean)²; 0 where the targets do not vary."""
+    was_training = model.training
+    model.eval()
+    squares, targets = 0.0, split.examples.wanted
+    for start in range(0, len(split), batch):
+        rows = slice(start, min(start + batch, len(split)))
+        squares += float((task.logits(model, split.inputs(rows))[:, 0] - split.labels(rows)).square().sum())
+    model.train(was_training)
+    spread = float(np.square(targets - targets.mean()).sum())
+    return 1 - squares / spread if spread else 0.0
 
 
 def save_checkpoint(model: nn.Module, folder: Path, number: int, step: int | None, rate: float) -> SavedCheckpoint:

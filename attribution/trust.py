@@ -18,6 +18,7 @@ from typing import Any
 from attribution import pipeline, removal, soundness
 from attribution.embedding import stored_recipe
 from attribution.errors import StoreError
+from attribution.examples import require_classes
 from attribution.files import UNREADABLE, write_json
 from attribution.measurements import Measurement
 from attribution.methods import named
@@ -45,6 +46,7 @@ def make(workspace: Workspace, method: str = "tracin", *, device: str = "cpu", p
 
     def into(folder: Path) -> Mapping[str, Any]:
         opened = pipeline.open_index(workspace, device=device)
+        require_classes(opened.gradients.loaded.is_number, "these checks")
         stored = workspace.manifest("gradients", str(opened.manifest["parents"]["gradients"]))
         found, series = soundness.measure(opened, stored_recipe(stored), named(method), progress=progress)
         write_json(folder / "series.json", series)

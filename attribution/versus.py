@@ -27,6 +27,7 @@ from scipy.stats import spearmanr
 from attribution.answers import DistancePlot, Evidence, EvidenceRow, Item
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput
+from attribution.examples import require_classes
 
 TOP = 20  # on either side: what two models are said to share
 
@@ -91,6 +92,7 @@ class Pair:
     """Two opened models of one project. Raises `InvalidInput` where they are not of the same data."""
 
     def __init__(self, first: Debugger, second: Debugger, *, names: tuple[str, str]) -> None:
+        require_classes(first.is_number or second.is_number, "comparisons of two models")
         self.models, self.names = (first, second), names
         _require_same_tests(first, second, names)
         ids = [id_ for id_ in first.train.ids if id_ in second.train.positions]

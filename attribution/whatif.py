@@ -78,7 +78,7 @@ class WhatIf:
         gone = np.concatenate([relabelled, np.array([positions[id_] for id_ in changes.dropped], np.int64)])
         new = np.array(list(changes.relabelled.values()), np.int64)
         total: list[Tensor] = []
-        for rows, labels, sign in ((gone, train.examples.labels[gone], weight), (relabelled, new, -weight)):
+        for rows, labels, sign in ((gone, train.examples.wanted[gone], weight), (relabelled, new, -weight)):
             for batch in self._passes(engine, train, rows, labels):
                 n = len(batch.values)
                 parts = [
@@ -105,7 +105,7 @@ class WhatIf:
         """Predicted change of the loss of some test examples, all unless rows (n,) are given; of the labels (n,) that
         they have unless others are."""
         rows = np.arange(len(test)) if rows is None else rows
-        labels = test.examples.labels[rows] if labels is None else labels
+        labels = test.examples.wanted[rows] if labels is None else labels
         total, done = np.zeros(len(rows)), 0
         for engine, blocks in self._terms:
             found = [np.zeros(0)]

@@ -63,7 +63,7 @@ def question(debugger: Debugger) -> Question:
     about = asked.get("about")
     return Question(
         of=asked.get("from"),
-        about=about if about in debugger.classes else None,
+        about=about if about in debugger.classes and not debugger.is_number else None,
         k=choices.size_asked(asked.get("k")),
         method=methods.asked(debugger, asked.get("m")),
     )
@@ -105,6 +105,8 @@ def _worst(debugger: Debugger) -> str:
 
 
 def draw_about(debugger: Debugger, at: Question) -> None:
+    if debugger.is_number:  # without a true value there is only the prediction to ask about
+        return
     st.session_state["ask_about"] = at.about
     st.selectbox(
         "Ask about",
@@ -141,7 +143,7 @@ def _answer(
 
 
 @st.cache_resource(scope="session", max_entries=8, show_spinner=False)
-def _before(_debugger: Debugger, index_id: str, id: str, about: int, k: int, method: str) -> Evidence:
+def _before(_debugger: Debugger, index_id: str, id: str, about: int | str, k: int, method: str) -> Evidence:
     return _debugger.evidence(id, target=about, k=k, method=method)
 
 
@@ -186,7 +188,14 @@ def edited_from(debugger: Debugger, at: Question, evidence: Evidence, digest: st
     if digest == _digest(debugger.given(at.of)):
         st.caption("Nothing is changed yet: this is the example as it is.")
         return None
-    return _before(debugger, debugger.index_id, at.of, evidence.target_label, at.k, at.method)
+    return _before(
+        debugger,
+        debugger.index_id,
+        at.of,
+        "predicted" if debugger.is_number else evidence.target_label,
+        at.k,
+        at.method,
+    )
 
 
 def draw_tabs(debugger: Debugger, evidence: Evidence, new: Asked, before: Evidence | None) -> None:

@@ -234,7 +234,12 @@ def _questions(debugger: Debugger, at: Selection, item: Item) -> list[dict[str, 
         "predicted": f"predicted label: {debugger.classes[item.predicted]}",
         "label": f"{columns.label_word(item)}: {debugger.classes[item.label]}",
     }
-    targets = TARGETS if item.is_mistake else TARGETS[:1]
+    if item.number is not None:
+        words = {
+            "predicted": f"the value predicted: {item.predicted_as(())}",
+            "label": f"its error: {item.given_as(())} is given",
+        }
+    targets = TARGETS if item.is_mistake or item.number is not None else TARGETS[:1]
     return [choices.choice(words[target], at.link(target=target), target == at.target) for target in targets]
 
 
@@ -415,9 +420,10 @@ def evidence_frame(evidence: Evidence, classes: Sequence[str]) -> pd.DataFrame:
                 "side": "supports" if side == theme.SUPPORTS_GLYPH else "opposes",
                 "rank": rank,
                 "id": row.item.id,
-                "label": classes[row.item.label],
+                "label": row.item.given_as(classes),
                 "really": "" if row.item.truth is None else classes[row.item.truth],
-                "predicted": classes[row.item.predicted],
+                "predicted": row.item.predicted_as(classes),
+                **({} if row.item.number is None else {"residual": row.item.number.residual}),
                 "percentile": row.percentile,
                 f"influence ({evidence.unit})": row.score,
                 **{f"{kind} distance": distance for kind, distance in row.distances.items()},

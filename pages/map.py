@@ -151,13 +151,13 @@ def summary(debugger: Debugger, found: Landscape, rows: list[int]) -> list[Eleme
     at = np.array(rows)
     wrong = found.predicted[at] != found.labels[at]
     tests, missed = int(found.is_test[at].sum()), int((wrong & found.is_test[at]).sum())
-    classes = Counter(debugger.classes[k] for k in found.labels[at]).most_common()
+    classes = Counter(debugger.classes[k] for k in found.labels[at]).most_common() if not debugger.is_number else []
     named = [f"{name} {count:,}" for name, count in classes[:NAMED]]
     named += [f"{len(classes) - NAMED} more classes"] * (len(classes) > NAMED)
     return [
         el("b", f"{counted(len(rows), noun(debugger, 1), noun(debugger))} chosen"),
         el("span", f"{len(rows) - tests:,} training, {tests:,} test, {counted(missed, 'mistake')}"),
-        el("span", f"labelled {', '.join(named)}", cls="muted"),
+        el("span", f"labelled {', '.join(named)}" if named else "", cls="muted"),
     ]
 
 
@@ -171,8 +171,9 @@ def explain(found: Landscape, rows: list[int]) -> list[Element]:
 
 def tile(debugger: Debugger, found: Landscape, i: int) -> Element:
     """One brushed example, as a link to its evidence."""
-    id_, label, predicted = found.ids[i], debugger.classes[found.labels[i]], debugger.classes[found.predicted[i]]
-    wrong = label != predicted
+    id_, wrong = found.ids[i], bool(found.labels[i] != found.predicted[i])
+    item = debugger.item(id_)
+    label, predicted = item.given_as(debugger.classes), item.predicted_as(debugger.classes)
     words = f"{id_}: labelled {label}, predicted {predicted}"
     src, brief = state.thumb_src(debugger, id_), snippet(state.preview_words(debugger, id_), 60)
     face = el("img", src=src, alt=words, cls="thumb", loading="lazy") if src else el("span", brief)
@@ -188,14 +189,21 @@ def draw_table(debugger: Debugger, found: Landscape, rows: list[int]) -> None:
     st.download_button("Download CSV", csv, "landscape.csv", "text/csv", key="csv", on_click="ignore")
 
 
+def _answers(debugger: Debugger, found: Landscape, rows: list[int]) -> dict[str, Any]:
+    """Two columns: what each is labelled, and what it is predicted as."""
+    if debugger.is_number:
+        numbers = [debugger.item(found.ids[i]).number for i in rows]
+        return {"given": [n.given for n in numbers if n], "predicted": [n.predicted for n in numbers if n]}
+    names, at = np.array(debugger.classes, object), np.array(rows)
+    return {"label": names[found.labels[at]], "predicted": names[found.predicted[at]]}
+
+
 def chosen_frame(debugger: Debugger, found: Landscape, rows: list[int]) -> pd.DataFrame:
     at = np.array(rows)
-    names = np.array(debugger.classes, object)
     columns: dict[str, Any] = {
         "id": [found.ids[i] for i in rows],
         "split": np.where(found.is_test[at], "test", "train"),
-        "label": names[found.labels[at]],
-        "predicted": names[found.predicted[at]],
+        **_answers(debugger, found, rows),
         "self-influence, percentile": found.self_influence[at],
         "x": found.positions[at, 0],
         "y": found.positions[at, 1],

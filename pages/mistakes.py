@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -122,6 +122,10 @@ def controls(debugger: Debugger, filters: Filters) -> None:
         st.session_state[f"filter_{name}"] = value
     columns = st.container(key="two-columns").columns([3, 3, 3, 2, 2], vertical_alignment="bottom")
     choose = partial(st.selectbox, on_change=to_address)
+    if debugger.is_number:
+        with columns[0]:
+            choose("Examples", SPLITS, key="filter_split")
+        return
     classes = partial(choose, options=list(debugger.classes), index=None, placeholder="Any")
     with columns[0]:
         classes("Given label", key="filter_true")
@@ -137,7 +141,8 @@ def controls(debugger: Debugger, filters: Filters) -> None:
 
 def to_address() -> None:
     """Writes what the widgets say to the address, without a page: a changed list starts at its first."""
-    chosen = {name: st.session_state[f"filter_{name}"] for name in ("true", "pred", "conf", "sort", "split")}
+    names = ("true", "pred", "conf", "sort", "split")
+    chosen: dict[str, Any] = {name: st.session_state.get(f"filter_{name}") for name in names}  # numbers have few
     low, high = chosen.pop("conf")
     st.query_params.from_dict(links.parameters(Filters(**chosen, low=low, high=high).href()))
 
@@ -187,6 +192,8 @@ def count_line(filters: Filters, n: int, start: int, shown: Sequence[Item]) -> E
     part = f", {start + 1}–{start + len(shown)} shown" if len(shown) < n else ""
     pills = [removal(*each) for each in filters.active()]
     legend = "Each: given label → prediction, and its probability"
+    if shown[0].number is not None:
+        legend = "The worst tenth by |residual|. Each: given value → prediction (residual)"
     if any(item.is_planted for item in shown):
         legend += f". {FLAG_GLYPH} dashed: label flipped on purpose"
     together = [el("a", f"Explain all {n:,} together", href=filters.group(), cls="pill")] if n > 1 else []
@@ -217,8 +224,8 @@ def _page_link(filters: Filters, n: int, here: bool) -> Element:
 
 
 def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
-    given, predicted = debugger.classes[item.label], debugger.classes[item.predicted]
-    percent = share(item.probabilities[item.predicted])
+    given, predicted = item.given_as(debugger.classes), item.predicted_as(debugger.classes)
+    percent = share(item.probabilities[item.predicted]) if item.number is None else f"({item.number.residual_said})"
     src = state.preview_src(debugger, item.id)
     return Tile(
         id=item.id,
@@ -229,7 +236,7 @@ def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
         given=given,
         predicted=predicted,
         percent=percent,
-        facts=f"loss {item.loss:.3g}, margin {number(item.margin)}",
+        facts=f"loss {item.loss:.3g}" + (f", margin {number(item.margin)}" if item.number is None else ""),
         planted="" if item.truth is None else f"{FLAG_GLYPH} flipped on purpose, was {debugger.classes[item.truth]}",
         bars=bars(debugger, item),
         line="" if debugger.modality != "text" else snippet(debugger.preview(item.id).text),
@@ -238,7 +245,9 @@ def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
 
 
 def bars(debugger: Debugger, item: Item) -> tuple[tuple[str, float, str, str], ...]:
-    """The likeliest classes and the given label, with what each is."""
+    """The likeliest classes and the given label, with what each is; nothing for a number."""
+    if item.number is not None:
+        return ()
     order = [int(k) for k in (-item.probabilities).argsort()]
     shown = order[:BARS] if item.label in order[:BARS] else [*order[: BARS - 1], item.label]
     roles = {item.label: "given", item.predicted: "pred"}

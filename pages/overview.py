@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 
 from attribution.errors import AttributionError
 from attribution.status import workspace_status
-from pages.shared import chrome, links, state
+from pages.shared import chrome, links, residual_figure, state, theme
 from pages.shared.elements import Element, button, draw, el, row, thumb
 from pages.shared.matrix import confusion_matrix
 from pages.shared.pipeline_strip import pipeline_strip
@@ -26,21 +27,24 @@ if TYPE_CHECKING:
 
 THUMBS = 5
 LINES = 3
+WORST = 3
 
 
 def main() -> None:
     debugger = state.debugger()
     status = workspace_status(state.workspace_path())
     chrome.header(debugger, [])
-    st.title(f"{debugger.n_mistakes:,} of {debugger.n_test:,} test {noun(debugger)} are wrong", anchor=False)
+    worst = f"The worst {debugger.n_mistakes:,} of {debugger.n_test:,} test {noun(debugger)} by |residual|"
+    wrong = f"{debugger.n_mistakes:,} of {debugger.n_test:,} test {noun(debugger)} are wrong"
+    st.title(worst if debugger.is_number else wrong, anchor=False)
     chrome.planted_banner(debugger)
     numbers(debugger, status)
     pipeline_strip(status)
     left, right = st.container(key="one-column").columns([3, 2], gap="large")
     with left:
-        matrix(debugger)
+        (residuals if debugger.is_number else matrix)(debugger)
     with right:
-        start_here(debugger)
+        (start_with_worst if debugger.is_number else start_here)(debugger)
         something_new(debugger)
         take_away(debugger)
     chrome.footer(debugger)
@@ -51,8 +55,14 @@ def numbers(debugger: Debugger, status: WorkspaceStatus) -> None:
     planted = debugger.planted
     index = {step.step: step for step in status.steps}.get("index")
     cells = (
-        ("Test accuracy", f"{100 * debugger.accuracy:.1f} %", f"of {debugger.n_test:,} {noun(debugger)}"),
-        ("Mistakes", f"{debugger.n_mistakes:,}", "wrong test predictions"),
+        _error(debugger)
+        if debugger.is_number
+        else ("Test accuracy", f"{100 * debugger.accuracy:.1f} %", f"of {debugger.n_test:,} {noun(debugger)}"),
+        (
+            "Mistakes",
+            f"{debugger.n_mistakes:,}",
+            "worst tenth by |residual|" if debugger.is_number else "wrong test predictions",
+        ),
         (
             "Training examples",
             f"{debugger.n_train:,}",
@@ -66,6 +76,48 @@ def numbers(debugger: Debugger, status: WorkspaceStatus) -> None:
     )
     for column, (label, value, note) in zip(st.container(key="two-columns").columns(4), cells, strict=True):
         column.metric(label, value, note, delta_color="off", delta_arrow="off", border=True, height="stretch")
+
+
+def _error(debugger: Debugger) -> tuple[str, str, str]:
+    given, said = debugger.numbers("test")
+    error = float(np.sqrt(np.square(said - given).mean()))
+    spread = float(np.sqrt(np.square(given - given.mean()).mean()))
+    unit = f" {debugger.unit}" if debugger.unit else ""
+    return "Typical error on the test set", f"{error:.3g}{unit}", f"root mean square; the values vary by {spread:.3g}"
+
+
+def residuals(debugger: Debugger) -> None:
+    st.header("What is predicted, against what is given", anchor=False)
+    given, said = debugger.numbers("test")
+    wrong = debugger.predicted("test") == 1
+    chart = residual_figure.scatter(given, said, wrong, debugger.test.ids, debugger.unit, theme.tokens())
+    alt = residual_figure.scatter_alt(given, said)
+    config = {"displayModeBar": False}
+    event = st.plotly_chart(
+        chart, key="residuals", theme=None, config=config, on_select="rerun", selection_mode="points", alt=alt
+    )
+    points = event["selection"]["points"]
+    if not points:
+        st.caption("Click a point to see the example.")
+        return
+    id_ = points[0]["customdata"][0]
+    item = debugger.item(id_)
+    words = f"{item.given_as(())} given, {item.predicted_as(())} predicted"
+    draw(
+        row(el("b", id_), el("span", words), button("Open its evidence", links.evidence(id_)), cls="card"), key="picked"
+    )
+
+
+def start_with_worst(debugger: Debugger) -> None:
+    """The largest residuals, each a link to its evidence."""
+    st.header("Start here: the largest residuals", anchor=False)
+    cards = [
+        el("a", el("h3", f"{item.given_as(())} given, {item.predicted_as(())} predicted"),
+           examples(debugger, [item.id], item.id), href=links.evidence(item.id), cls="card")
+        for item in debugger.mistakes()[:WORST]
+        if item.number is not None
+    ]  # fmt: skip
+    draw(el("div", *cards, cls="stack"), key="worst")
 
 
 def matrix(debugger: Debugger) -> None:

@@ -164,7 +164,7 @@ def laid_out(
         database=database,
         who=asked.who,
         blind=asked.blind,
-        classes=debugger.classes,
+        classes=debugger.classes[:1] if debugger.is_number else debugger.classes,
         ahead=ahead,
         cards=cards,
         pictures={id_: src for id_, src in pictures.items() if src},
@@ -204,7 +204,7 @@ def card(debugger: Debugger, suspect: Suspect) -> Card:
     item, classes = suspect.item, debugger.classes
     src = state.preview_src(debugger, item.id)
     preview = None if src else debugger.preview(item.id)
-    order = likely_first(item.probabilities, suspect.suggested)
+    order = () if item.number is not None else likely_first(item.probabilities, suspect.suggested)
     return Card(
         id=item.id,
         src=src,
@@ -218,7 +218,7 @@ def card(debugger: Debugger, suspect: Suspect) -> Card:
         rank=suspect.rank,
         why=suspect.reason,
         agreement=f"{suspect.agreement} of {len(suspect.signals)} signals",
-        neighbours=tuple((id_, classes[debugger.item(id_).label]) for id_ in suspect.neighbours[:6]),
+        neighbours=tuple((id_, debugger.item(id_).given_as(classes)) for id_ in suspect.neighbours[:6]),
         evidence=links.evidence(item.id, target="label"),
     )
 

@@ -93,7 +93,8 @@ def from_address(
 
 def to_address() -> None:
     """Write what the widgets say to the address: a changed list starts at its first page."""
-    chosen = {name: st.session_state[f"suspects_{name}"] for name in ("sort", "given", "suggested", "check")}
+    names = ("sort", "given", "suggested", "check")
+    chosen: dict[str, Any] = {name: st.session_state.get(f"suspects_{name}") for name in names}  # numbers have few
     st.query_params.from_dict(links.parameters(Asked(**chosen).href()))
 
 
@@ -176,7 +177,10 @@ def controls(debugger: Debugger, audit: Audit, asked: Asked) -> None:
     with columns[0]:
         st.selectbox("Sort by", orders, key="suspects_sort", format_func=title_of, on_change=to_address)
     for column, name, words in zip(
-        columns[1:], ("given", "suggested"), ("Given label", "Suggested label"), strict=True
+        [] if debugger.is_number else columns[1:],
+        ("given", "suggested"),
+        ("Given label", "Suggested label"),
+        strict=not debugger.is_number,
     ):
         with column:
             st.selectbox(
@@ -218,30 +222,35 @@ def draw_gallery(debugger: Debugger, audit: Audit, asked: Asked, rows: NDArray[n
     pages = -(-len(rows) // PER_PAGE)
     page = wanted if wanted <= pages else 1
     shown = audit.suspects(rows[(page - 1) * PER_PAGE : page * PER_PAGE])
-    draw(count_line(asked, len(rows), page, shown), key="count")
+    draw(count_line(asked, len(rows), page, shown, is_number=debugger.is_number), key="count")
     name = f"{audit.id}/{asked.href(page=page)}"
     gallery([tile(debugger, audit, each) for each in shown], page=name, label=f"{len(shown)} suspects", key="tiles")
     if pages > 1:
         draw(pager(asked, page, pages), key="pager")
 
 
-def count_line(asked: Asked, n: int, page: int, shown: Sequence[Suspect]) -> Element:
+def count_line(asked: Asked, n: int, page: int, shown: Sequence[Suspect], *, is_number: bool) -> Element:
     start = (page - 1) * PER_PAGE
     words = f"{counted(n, 'label')} by {title_of(asked.sort).lower()}, {start + 1:,}–{start + len(shown):,} shown"
     legend = "Each: given label → suggested, and how many signals are among their highest 5 %"
+    legend = legend.replace("given label → suggested", "given value → predicted") if is_number else legend
     return row(el("b", words), el("span", legend, cls="muted"), cls="between")
 
 
 def tile(debugger: Debugger, audit: Audit, suspect: Suspect) -> Tile:
     item, signals = suspect.item, len(audit.signals)
-    given, suggested = debugger.classes[item.label], debugger.classes[suspect.suggested]
+    given, suggested = item.given_as(debugger.classes), debugger.classes[suspect.suggested]
+    said = f"suggested {suggested}"
+    if item.number is not None:
+        suggested = item.predicted_as(debugger.classes)
+        said = f"pred: {suggested}"
     src = state.preview_src(debugger, item.id)
     percentiles = audit.percentiles(item.position)
     return Tile(
         id=item.id,
         href=links.evidence(item.id, target="label"),
         src=src,
-        alt=f"{item.id}: labelled {given}, suggested {suggested}, {suspect.agreement} of {signals} signals",
+        alt=f"{item.id}: labelled {given}, {said}, {suspect.agreement} of {signals} signals",
         text="" if src else state.preview_words(debugger, item.id, between="\n"),
         given=given,
         predicted=suggested,
@@ -254,7 +263,7 @@ def tile(debugger: Debugger, audit: Audit, suspect: Suspect) -> Tile:
             (SIGNALS[name].title, round(percentile, 2), number(suspect.signals[name]), "")
             for name, percentile in percentiles.items()
         ),
-        chip=f"suggested {suggested}",
+        chip=said,
     )
 
 
@@ -270,8 +279,11 @@ def draw_table(debugger: Debugger, audit: Audit, rows: NDArray[np.int64]) -> Non
     classes = np.array(debugger.classes)
     columns = {
         "id": [debugger.train.ids[i] for i in rows],
-        "given": classes[debugger.train.labels[rows]],
-        "suggested": classes[audit.suggested[rows]],
+        **(
+            {"given": debugger.numbers("train")[0][rows], "predicted": debugger.numbers("train")[1][rows]}
+            if debugger.is_number
+            else {"given": classes[debugger.train.labels[rows]], "suggested": classes[audit.suggested[rows]]}
+        ),
         "agreement": audit.agreement[rows],
         "doubt": audit.doubts[rows],
         **{SIGNALS[name].title: values[rows] for name, values in audit.signals.items()},
@@ -306,8 +318,8 @@ def draw_copies(debugger: Debugger, audit: Audit) -> None:
 
 def copies_card(debugger: Debugger, group: Copies) -> Element:
     cells = []
-    for id_, label in list(zip(group.ids, group.labels, strict=True))[:COPIES_ACROSS]:
-        src, name = state.preview_src(debugger, id_), debugger.classes[label]
+    for id_ in group.ids[:COPIES_ACROSS]:
+        src, name = state.preview_src(debugger, id_), debugger.item(id_).given_as(debugger.classes)
         shown = thumb(src, f"{id_}: {name}") if src else el("p", state.preview_words(debugger, id_), cls="line")
         cells.append(el("a", shown, el("p", name), el("p", id_, cls="muted"), href=links.evidence(id_, target="label")))
     kind = "the same to the byte" if group.is_exact else "nearly the same"

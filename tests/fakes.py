@@ -66,6 +66,7 @@ class FakeDebugger:
     n_test: int = 1000
     name: str = "fashion"
     modality: str = "image"
+    is_number: bool = False
     classes: tuple[str, ...] = CLASSES
     run_id: str = "a1b2c3d4e5f6"
     index_id: str = "0f1e2d3c4b5a"

@@ -19,11 +19,11 @@ from attribution.cli.options import (
     TargetOption,
     WorkspaceOption,
 )
-from attribution.cli.printing import described, evidence_row, print_json, print_rows, reported
+from attribution.cli.printing import described, evidence_row, numbers_of, print_json, print_rows, reported
 from attribution.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from attribution.answers import Evidence, GroupEvidence
+    from attribution.answers import Evidence, GroupEvidence, Suspect
     from attribution.debugger import Debugger
 
 
@@ -40,8 +40,10 @@ def mistakes(
 ) -> None:
     """Test examples that the model gets wrong, worst first."""
     debugger = debugger_of(project, workspace)
-    rows = [
-        {
+    rows: list[dict[str, Any]] = [
+        {"id": item.id, "position": item.position, **numbers_of(item), "loss": item.loss}
+        if item.number is not None
+        else {
             "id": item.id,
             "position": item.position,
             "given": debugger.classes[item.label],
@@ -180,10 +182,11 @@ def _print_evidence(debugger: Debugger, evidence: Evidence, as_json: bool) -> No
         new = _of_something_new(debugger, evidence) if evidence.query.is_new else {}
         print_json({"query": query, "asked": asked, **_answer(debugger, evidence), "stands_out": sentence, **new})
         return
-    labelled = "" if evidence.query.is_new else f"labelled {query['label_name']}, "
-    likely = f" ({query['probability']:.3g})" if evidence.query.is_new else ""
+    labelled = "" if evidence.query.is_new else f"labelled {evidence.query.given_as(debugger.classes)}, "
+    likely = f" ({query['probability']:.3g})" if evidence.query.is_new and not debugger.is_number else ""
+    predicted = evidence.query.predicted_as(debugger.classes)
     typer.echo(
-        f"{evidence.query.id}: {labelled}predicted {query['predicted_name']}{likely}; asking about "
+        f"{evidence.query.id}: {labelled}predicted {predicted}{likely}; asking about "
         f"“{asked}” by {evidence.method}. {sentence}"
     )
     if evidence.exact_copies:
@@ -193,6 +196,8 @@ def _print_evidence(debugger: Debugger, evidence: Evidence, as_json: bool) -> No
 
 def _of_something_new(debugger: Debugger, evidence: Evidence) -> dict[str, Any]:
     """What the mistakes and the data would tell of a test example."""
+    if debugger.is_number:
+        return {"exact_copies": list(evidence.exact_copies)}
     likely = evidence.query.probabilities
     named = zip(debugger.classes, likely.tolist(), strict=True)
     return {
@@ -207,11 +212,13 @@ def _print_group(debugger: Debugger, evidence: GroupEvidence, as_json: bool) -> 
             described(debugger, item) | {"asked": debugger.classes[asked]}
             for item, asked in zip(evidence.items, evidence.asked, strict=True)
         ]
-        effects = debugger.by_class(evidence)
+        effects = () if debugger.is_number else debugger.by_class(evidence)
         classes = [{"label_name": debugger.classes[e.label], **asdict(e), "total": e.total} for e in effects]
         print_json({"queries": queries, **_answer(debugger, evidence), "classes": classes})
         return
     about = {"predicted": "the class each is predicted as", "label": "the class each is labelled"}[evidence.target]
+    if debugger.is_number:
+        about = {"predicted": "the values predicted", "label": "their losses"}[evidence.target]
     typer.echo(f"{len(evidence.items)} examples together; asking about {about}, by {evidence.method}.")
     _print_lists(debugger, evidence)
 
@@ -243,7 +250,7 @@ def _print_lists(debugger: Debugger, evidence: Evidence | GroupEvidence) -> None
     for title, rows in (("proponents", evidence.proponents), ("opponents", evidence.opponents)):
         typer.echo(f"\n{title}")
         found = [evidence_row(debugger, row) for row in rows]
-        keys = ("id", "label_name", "score", "percentile", "distance")
+        keys = ("id", "label_name", "given", "residual", "score", "percentile", "distance")
         print_rows([{key: row[key] for key in keys if key in row} for row in found], False)
 
 
@@ -316,8 +323,7 @@ def suspects(
         described(debugger, suspect.item)
         | {
             "rank": suspect.rank,
-            "suggested": suspect.suggested,
-            "suggested_name": debugger.classes[suspect.suggested],
+            **_suggestion(debugger, suspect),
             "score": suspect.doubt,
             "agreement": suspect.agreement,
             "signals": dict(suspect.signals),
@@ -325,8 +331,16 @@ def suspects(
         }
         for suspect in found.suspects(found.order(sort)[:top])
     ]
-    keys = ("rank", "id", "label_name", "suggested_name", "score", "agreement", "reason")
+    answers = ("given", "predicted") if debugger.is_number else ("label_name", "suggested_name")
+    keys = ("rank", "id", *answers, "score", "agreement", "reason")
     print_rows(rows if as_json else [{key: row[key] for key in keys} for row in rows], as_json)
+
+
+def _suggestion(debugger: Debugger, suspect: Suspect) -> dict[str, Any]:
+    """The most likely other class; of a number nothing else is suggested."""
+    if debugger.is_number:
+        return {}
+    return {"suggested": suspect.suggested, "suggested_name": debugger.classes[suspect.suggested]}
 
 
 @verbs.command()

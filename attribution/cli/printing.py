@@ -55,8 +55,21 @@ def _progress_bar() -> Iterator[Progress]:
         yield progress
 
 
+def numbers_of(item: Item) -> dict[str, Any]:
+    """The given and the predicted number, prediction less given, and their unit."""
+    assert item.number is not None
+    return {name: getattr(item.number, name) for name in ("given", "predicted", "residual", "unit")}
+
+
 def described(debugger: Debugger, item: Item) -> dict[str, Any]:
     """An example and what is predicted; something new has no position and no label."""
+    if item.number is not None:
+        return {
+            "id": item.id,
+            "position": None if item.is_new else item.position,
+            **numbers_of(item),
+            "loss": None if item.is_new else item.loss,
+        }
     return {
         "id": item.id,
         "position": None if item.is_new else item.position,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from attribution.answers import Suspect
 from attribution.decisions import Event, Outcome, State, outcomes
 from attribution.errors import InvalidInput
-from attribution.examples import Examples, Preview
+from attribution.examples import Examples, Preview, require_classes
 from attribution.loading import LoadedExamples
 
 STATES = ("decided", "disputed", "open", "all")
@@ -113,6 +113,7 @@ def choose(
 
     Suspects come first, in the order given; then the rest, in the order of deciding.
     """
+    require_classes(loaded.is_number, "exports")
     if state not in STATES:
         raise InvalidInput(f"There is no state “{state}”.", f"Use {', '.join(STATES)}.")
     if images not in IMAGES:

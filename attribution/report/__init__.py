@@ -20,6 +20,7 @@ from pathlib import Path
 
 from attribution.debugger import Debugger
 from attribution.errors import AttributionError, InvalidInput
+from attribution.examples import require_classes
 from attribution.files import whole, writing
 from attribution.report import labels, outcome, provenance, run
 from attribution.report.markup import Part, el, page
@@ -77,6 +78,7 @@ def render(
     """The report as an HTML document; options as `write` has them."""
     if not 1 <= mistakes <= MOST_MISTAKES:
         raise InvalidInput(f"{mistakes} mistakes cannot be shown.", f"Ask for 1 to {MOST_MISTAKES}.")
+    require_classes(debugger.is_number, "reports")
     material = gather(debugger, workspace, focus=focus, mistakes=mistakes)
     date = (when or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC")
     asked: list[object] = ["--out", "report.html", "--mistakes", mistakes]

@@ -60,7 +60,7 @@ def view(
 
 
 def query_card(item: Item, classes: Sequence[str], face: Face) -> dict[str, Any]:
-    predicted = classes[item.predicted]
+    predicted = item.predicted_as(classes)
     return {
         "title": "As the model is given it",
         "face": face,
@@ -73,6 +73,9 @@ def query_card(item: Item, classes: Sequence[str], face: Face) -> dict[str, Any]
 
 def sentence(evidence: Evidence, target: str) -> str:
     if evidence.target == "predicted":
+        if evidence.query.number is not None:
+            said = evidence.query.predicted_as(())
+            return f"Why does the model say {said}? Supports: training on it pushed the prediction up; opposes: down."
         return f"Why does the model say “{target}”? Supports: training on it pushed the model toward “{target}”."
     return (
         f"What in the training data speaks for “{target}” here? Supports: training on it pushed the model toward "
@@ -114,6 +117,8 @@ def moved(debugger: Debugger, before: Evidence, after: Evidence) -> Element:
 
 def headline(before: Item, after: Item, classes: Sequence[str]) -> str:
     """ "coat 61 % → shirt 72 %"."""
+    if before.number is not None:
+        return " → ".join(item.predicted_as(classes) for item in (before, after))
     return " → ".join(
         f"{classes[item.predicted]} {wording.share(item.probabilities[item.predicted])}" for item in (before, after)
     )
@@ -121,6 +126,8 @@ def headline(before: Item, after: Item, classes: Sequence[str]) -> str:
 
 def probability_changes(before: Item, after: Item, classes: Sequence[str], most: int = 5) -> list[str]:
     """The likeliest classes of either, and how likely they were and are."""
+    if after.number is not None:
+        return []
     shown = shown_classes(after.probabilities, label=before.predicted, predicted=after.predicted, most=most)
     pairs = [(k, wording.share(before.probabilities[k]), wording.share(after.probabilities[k])) for k in shown]
     return [f"{classes[k]} {was} → {now}" for k, was, now in pairs]

@@ -264,7 +264,7 @@ export default function({ parentElement, data, setStateValue }) {
       b.type = 'button'; b.dataset.label = k; pressed(b, is(k));
       return b;
     });
-    if (card && data.classes.length > made.length) made.push(rest(card));
+    if (card && data.classes.length > Math.max(1, made.length)) made.push(rest(card));
     part('choices').replaceChildren(...made);
     const verdict = (name, key, words) => {
       const b = el('button', '', el('kbd', '', key), words);

@@ -343,23 +343,28 @@ def view(
 def query_card(item: Item, classes: Sequence[str], face: Face) -> dict[str, Any]:
     verdict = WRONG_GLYPH if item.is_mistake else RIGHT_GLYPH
     chips = [
-        {"kind": "given", "text": f"{label_word(item)}: {classes[item.label]}"},
-        {"kind": "predicted", "text": f"pred: {classes[item.predicted]} {verdict}"},
+        {"kind": "given", "text": f"{label_word(item)}: {item.given_as(classes)}"},
+        {"kind": "predicted", "text": f"pred: {item.predicted_as(classes)} {verdict}"},
     ]
+    if item.number is not None:
+        chips.append({"kind": "given", "text": f"residual: {item.number.residual_said}"})
     if item.is_planted and item.truth is not None:
         chips.append({"kind": "planted", "text": f"{WRONG_GLYPH} really: {classes[item.truth]}"})
     split = "test example" if item.split == "test" else "training example"
     return {
         "title": item.id,
         "face": face,
-        "alt": f"{split} {item.id}, labelled {classes[item.label]}, predicted {classes[item.predicted]}",
+        "alt": f"{split} {item.id}, labelled {item.given_as(classes)}, predicted {item.predicted_as(classes)}",
         "chips": chips,
-        "facts": f"{split} · loss {wording.number(item.loss)} · margin {signed(item.margin)}",
+        "facts": f"{split} · loss {wording.number(item.loss)}"
+        + (f" · margin {signed(item.margin)}" if item.number is None else ""),
         "bars": probability_rows(item, classes),
     }
 
 
 def probability_rows(item: Item, classes: Sequence[str]) -> list[dict[str, Any]]:
+    if item.number is not None:
+        return []
     shown = shown_classes(item.probabilities, label=item.label, predicted=item.predicted)
     return [
         {
@@ -380,6 +385,14 @@ def label_word(item: Item) -> str:
 
 
 def question_sentence(evidence: Evidence, target: str) -> str:
+    if (number := evidence.query.number) is not None:
+        if evidence.target == "predicted":
+            said = number.said(number.predicted)
+            return f"Why does the model say {said}? Supports: training on it pushed the prediction up; opposes: down."
+        return (
+            f"Why is the model {number.residual_said} off? Supports: training on it brought the prediction nearer to "
+            "the given value; opposes: took it farther away."
+        )
     if not evidence.query.is_mistake:
         return f"Why does the model say “{target}”, which is also the label?"
     if evidence.target == "predicted":
@@ -508,6 +521,8 @@ def _cut(runs: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def label_chips(item: Item, classes: Sequence[str]) -> list[dict[str, str]]:
+    if item.number is not None:
+        return [{"kind": "given", "text": f"{item.given_as(classes)}, residual {item.number.residual_said}"}]
     if not item.is_planted or item.truth is None:
         return [{"kind": "given", "text": classes[item.label]}]
     return [
@@ -517,8 +532,8 @@ def label_chips(item: Item, classes: Sequence[str]) -> list[dict[str, str]]:
 
 
 def chip_words(item: Item, classes: Sequence[str]) -> str:
-    if not item.is_planted or item.truth is None:
-        return f"label: {classes[item.label]}"
+    if item.number is not None or not item.is_planted or item.truth is None:
+        return f"label: {item.given_as(classes)}"
     return f"label: {classes[item.label]}, really: {classes[item.truth]}"
 
 

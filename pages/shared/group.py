@@ -132,7 +132,9 @@ def draw_page(debugger: Debugger) -> None:
     flags, sentence = flagging.open_for(debugger, st.query_params.get("by", ""))
     columns.draw(view(debugger, group, evidence, flags), key="group")
     flagging.draw_who(flags, sentence)
-    if not evidence.is_zero:
+    if debugger.is_number:
+        st.caption("Effects are summed by class, and this model predicts numbers: there is no such sum here.")
+    elif not evidence.is_zero:
         draw_classes(debugger, evidence)
     chrome.footer(debugger)
 
@@ -189,14 +191,18 @@ def group_card(debugger: Debugger, items: Sequence[Item]) -> dict[str, Any]:
         ("given", "labelled", {item.label for item in items}),
         ("predicted", "pred:", {i.predicted for i in items}),
     )
-    chips = [
-        {"kind": kind, "text": f"{word} {classes[one.pop()]}" if len(one) == 1 else f"{word} {len(one)} classes"}
-        for kind, word, one in named
-    ]
+    chips = (
+        []
+        if items[0].number is not None
+        else [
+            {"kind": kind, "text": f"{word} {classes[one.pop()]}" if len(one) == 1 else f"{word} {len(one)} classes"}
+            for kind, word, one in named
+        ]
+    )
     shown = [
         {
             "href": links.evidence(item.id),
-            "alt": f"{item.id}, {classes[item.label]} predicted as {classes[item.predicted]}",
+            "alt": f"{item.id}, {item.given_as(classes)} predicted as {item.predicted_as(classes)}",
             "face": columns.brief(faces.face(debugger, item.id)),
         }
         for item in items[:SHOWN]
@@ -208,13 +214,15 @@ def group_card(debugger: Debugger, items: Sequence[Item]) -> dict[str, Any]:
         "face": {"faces": shown},
         "alt": f"group of {len(items):,} {split} examples, first {items[0].id}",
         "chips": chips,
-        "facts": f"{counted(len(items), f'{split} {noun(debugger, 1)}', f'{split} {noun(debugger)}')}{part}. "
-        "Mean probabilities:",
+        "facts": f"{counted(len(items), f'{split} {noun(debugger, 1)}', f'{split} {noun(debugger)}')}{part}."
+        + ("" if items[0].number is not None else " Mean probabilities:"),
         "bars": _mean_probabilities(items, classes),
     }
 
 
 def _mean_probabilities(items: Sequence[Item], classes: Sequence[str], most: int = 6) -> list[dict[str, Any]]:
+    if items[0].number is not None:
+        return []
     mean = np.mean([item.probabilities for item in items], axis=0)
     return [
         {"name": classes[k], "strong": n == 0, "share": float(mean[k]), "text": share(mean[k])}
@@ -223,7 +231,7 @@ def _mean_probabilities(items: Sequence[Item], classes: Sequence[str], most: int
 
 
 def _questions(group: Group, items: Sequence[Item]) -> list[dict[str, Any]]:
-    if not any(item.is_mistake for item in items):
+    if not any(item.is_mistake or item.number is not None for item in items):
         return []
     words = {"predicted": "what each is predicted as", "label": "the label of each"}
     return [choices.choice(words[target], group.link(target=target), target == group.target) for target in TARGETS]
@@ -231,6 +239,11 @@ def _questions(group: Group, items: Sequence[Item]) -> list[dict[str, Any]]:
 
 def question_sentence(evidence: GroupEvidence, classes: Sequence[str]) -> str:
     """What is asked, in words: one class where all questions are about the same."""
+    if evidence.items[0].number is not None:
+        ends = "their predictions up" if evidence.target == "predicted" else "their predictions nearer to what is given"
+        return (
+            f"What pushed {ends}, for all {len(evidence.items):,} together? A score is of the sum of their gradients."
+        )
     about = set(evidence.asked)
     target = f"“{classes[about.pop()]}”" if len(about) == 1 else f"{len(about)} classes"
     what = "the class each is predicted as" if evidence.target == "predicted" else "the label of each"
