@@ -161,7 +161,7 @@ def test_verbs_that_numbers_have(workspace: Path, verb: tuple[str, ...]) -> None
     [("report", "--out", "r.html"), ("retrain",), ("apply",), ("compare",),
      ("flag", "train:2", "--label", "a higher value"),
      ("query", "--true", "a higher value", "--pred", "a higher value"),
-     ("suspects", "--folds", "2"), ("story",), ("trust",), ("query", "--test", "3", "--method", "trak"),
+     ("suspects", "--folds", "2"), ("story",), ("trust",), ("bank",), ("evaluate",), ("query", "--test", "3", "--method", "trak"),
      ("score", "--out", "s.npy", "--measure", "margin"), ("export", "out", "--format", "csv")],
     ids=lambda verb: "-".join(verb[:2]),
 )  # fmt: skip
@@ -187,6 +187,7 @@ def test_verbs_that_are_about_classes_say_so(workspace: Path, tmp_path: Path, ve
         "compare",
         "versus",
         "trust",
+        "lenses",
     ],
 )
 def test_every_page_is_drawn(workspace: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:

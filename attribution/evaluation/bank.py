@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from attribution import effect, pipeline, predictions
 from attribution.effect import OpenRun
 from attribution.errors import InvalidInput, StoreError
+from attribution.examples import require_classes
 from attribution.files import UNREADABLE, write_array
 from attribution.progress import Progress, silent
 from attribution.project import Project
@@ -122,9 +123,10 @@ class Bank:
 def make(workspace: Workspace, project: Project, recipe: BankRecipe, *, progress: Progress = silent) -> str:
     """Train the models of a bank for the current run, or find them; returns its id.
 
-    Raises `InvalidInput` for a project without retrain=…, and `StoreError` where its code or its settings have changed
-    since the run.
+    Raises `InvalidInput` for a project without retrain=…, `Unsuited` for one that predicts numbers, and `StoreError`
+    where its code or its settings have changed since the run.
     """
+    require_classes(project.is_number, "banks of retrained models")
     opened = effect.open_run(workspace, project)
     subsets = recipe.subsets(len(opened.train))
 
