@@ -53,7 +53,9 @@ class Number:
 
     def said(self, value: float, *, signed: bool = False) -> str:
         """A value with the unit, in four digits."""
-        return " ".join([f"{value:{'+' if signed else ''}.4g}", *[self.unit] * bool(self.unit)])
+        digits = f"{abs(value):.4g}"
+        sign = "−" if value < 0 else "+" if signed else ""
+        return " ".join([sign + digits, *[self.unit] * bool(self.unit)])
 
     @property
     def residual_said(self) -> str:

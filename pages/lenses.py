@@ -100,9 +100,13 @@ def draw_question(debugger: Debugger, item: Item, asked: Asked, found: SideBySid
     classes, src = debugger.classes, state.preview_src(debugger, item.id)
     shown = el("img", src=src, alt=item.id, cls="thumb big") if src else el("p", state.preview_words(debugger, item.id))
     mark = theme.WRONG_GLYPH if item.is_mistake else theme.RIGHT_GLYPH
-    said = f"pred: {classes[item.predicted]} {share(item.probabilities[item.predicted])} {mark}"
-    chips = [chip(f"{columns.label_word(item)}: {classes[item.label]}", kind="given"), chip(said, kind="predicted")]
-    words = {"predicted": f"Why “{classes[item.predicted]}”?", "label": f"What taught “{classes[item.label]}”?"}
+    given, predicted = item.given_as(classes), item.predicted_as(classes)
+    sure = f" {share(item.probabilities[item.predicted])}" if item.number is None else ""
+    chips = [
+        chip(f"{columns.label_word(item)}: {given}", kind="given"),
+        chip(f"pred: {predicted}{sure} {mark}", kind="predicted"),
+    ]
+    words = {"predicted": f"Why “{predicted}”?", "label": f"What taught “{given}”?"}
     pills = [_pill(words[t], asked.href(target=t), t == asked.target) for t in (TARGETS if item.is_mistake else ())]
     refused = [el("p", f"{debugger.method_choices[lens]}: {why}") for lens, why in found.refused.items()]
     told = el("div", row(el("b", item.id), *chips), el("nav", *pills, cls="row", aria_label="What is asked"),

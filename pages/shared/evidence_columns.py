@@ -378,7 +378,8 @@ def probability_rows(item: Item, classes: Sequence[str]) -> list[dict[str, Any]]
 
 
 def label_word(item: Item) -> str:
-    return "true label" if item.split == "test" else "label"
+    word = "label" if item.number is None else "value"
+    return f"true {word}" if item.split == "test" else word
 
 
 # ── what is said above the columns ───────────────────────────────────────────────────────────────────────────────────
