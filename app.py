@@ -26,6 +26,7 @@ PAGES = {
         st.Page("pages/ask.py", title="Ask", url_path="ask", visibility="hidden"),
         st.Page("pages/map.py", title="Landscape", icon=":material/bubble_chart:", url_path="map"),
         st.Page("pages/versus.py", title="Two models", url_path="versus", visibility="hidden"),
+        st.Page("pages/lenses.py", title="Lenses", url_path="lenses", visibility="hidden"),
     ],
     "Fix": [
         st.Page("pages/suspects.py", title="Suspects", icon=":material/flag:", url_path="suspects"),

@@ -96,6 +96,7 @@ class Debugger:
         self._ranker = Ranker(self._index, self._store, self._source, self._distances.near_identical)
         self._readings = Readings(gradients.task, self._splits, self._source, self._loaded.preview)
         self._scorers: dict[str, Scorer] = {}
+        self._seconds_made: dict[str, float] = {}
         self._project = gradients.task.project
         self._what_if: tuple[Changes, Schedule, WhatIf] | None = None
 
@@ -621,6 +622,10 @@ class Debugger:
         """Whether a method has what it needs of the whole training set: its first question computes that."""
         return method in self._scorers
 
+    def seconds_made(self, method: str) -> float:
+        """Seconds that it took to compute what a method has of the whole training set; 0 where it has nothing yet."""
+        return self._seconds_made.get(method, 0.0)
+
     def splits(self, method: str) -> bool:
         """Whether a method's influence is a sum of products of gradients, which can be split by layer and pixel."""
         return self._scorer(method).is_gradient_product
@@ -733,7 +738,9 @@ class Debugger:
 
     def _scorer(self, method: str) -> Scorer:
         if method not in self._scorers:
+            start = time.perf_counter()
             self._scorers[method] = named(method).fit(self._source)
+            self._seconds_made[method] = time.perf_counter() - start
         return self._scorers[method]
 
     def _inputs(self, item: Item) -> Any:

@@ -149,7 +149,7 @@ def measure(
     Raises `InvalidInput` for decisions that are stale or change nothing, and for a project without retrain=….
     """
     require_classes(project.is_number, "comparisons of retrained models")
-    opened = _open(workspace, project)
+    opened = open_run(workspace, project)
     examples = opened.train.examples
     changes.require(examples)
     changes.require_effect(examples)
@@ -179,7 +179,11 @@ def measure(
     return pipeline.find_or_make(workspace, "comparisons", recipe, {"runs": opened.run}, make)
 
 
-def _open(workspace: Workspace, project: Project) -> OpenRun:
+def open_run(workspace: Workspace, project: Project) -> OpenRun:
+    """The current run with what trains it again.
+
+    Raises `InvalidInput` for a project without retrain=…, and `StoreError` where its code or its settings have changed.
+    """
     recipe, run = training_recipe(project), _run(workspace)
     workspace.verify("runs", run)
     pipeline.refuse_other_settings(workspace, project, run)

@@ -16,22 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.methods.protocol import Queries, QueryGradients
-from attribution.source import IndexedRun
+from attribution.source import IndexedRun, doubts
 
 
 @dataclass(eq=False)
 class RowsSource:
     """A `GradientSource` whose training set is n rows of another's.
 
-    gradients: of these rows at every checkpoint, (n, C, D) and (n, C, layers).
+    rows          (n,) of the other's, labelled `train_labels` (n,).
+    gradients     of these rows at every checkpoint, (n, C, D) and (n, C, layers).
+    doubts        1 − p of the label, (n, C); None where the loss does not say.
     """
 
     whole: IndexedRun
-    train_ids: tuple[str, ...]
+    rows: NDArray[np.int64]
+    train_labels: NDArray[np.int64]
     gradients: QueryGradients
+    doubts: NDArray[np.float64] | None
 
     def __post_init__(self) -> None:
+        self.train_ids = tuple(self.whole.train_ids[i] for i in self.rows)
         self.learning_rates, self.steps = self.whole.learning_rates, self.whole.steps
+        self.n_classes = self.whole.n_classes
 
     @property
     def layers(self) -> Sequence[str]:
@@ -46,8 +52,18 @@ class RowsSource:
     def coordinate_layers(self, c: int) -> NDArray[np.int64]:
         return self.whole.coordinate_layers(c)
 
+    def train_doubts(self, c: int) -> NDArray[np.float64] | None:
+        return None if self.doubts is None else self.doubts[:, c]
+
     def query_gradients(self, queries: Queries) -> QueryGradients:
         return self.whole.query_gradients(queries)
+
+    def train_features(self) -> NDArray[np.float32] | None:
+        found = self.whole.train_features()
+        return None if found is None else found[self.rows]
+
+    def query_features(self, queries: Queries) -> NDArray[np.float32]:
+        return self.whole.query_features(queries)
 
 
 def drawn(source: IndexedRun, rows: NDArray[np.int64]) -> RowsSource:
@@ -57,11 +73,13 @@ def drawn(source: IndexedRun, rows: NDArray[np.int64]) -> RowsSource:
         np.stack([source.train_vectors(c)[rows] for c in C], 1),
         np.stack([source.train_squared_norms(c)[rows] for c in C], 1),
     )
-    return RowsSource(source, tuple(source.train_ids[i] for i in rows), stored)
+    known = [source.train_doubts(c) for c in C]
+    certain = [each[rows] for each in known if each is not None]
+    return RowsSource(source, rows, source.train_labels[rows], stored, np.stack(certain, 1) if certain else None)
 
 
 def permuted(source: IndexedRun, rows: NDArray[np.int64], labels: NDArray[np.int64], *, seed: int) -> RowsSource:
     """The same rows with their labels (n,) permuted among them: one pass over them at every checkpoint."""
     others = np.random.default_rng(seed).permutation(labels)
-    ids = tuple(source.train_ids[i] for i in rows)
-    return RowsSource(source, ids, source.relabelled_gradients(rows, others))
+    gradients, losses = source.relabelled(rows, others)
+    return RowsSource(source, rows, others, gradients, None if source.train_doubts(0) is None else doubts(losses))

@@ -27,7 +27,7 @@ from attribution import measurements as measuring
 from attribution.comparing import over_tests_interval
 from attribution.errors import Unsuited
 from attribution.measurements import Measurement, bootstrapped, unmeasured
-from attribution.methods.protocol import Attributor, Queries, QueryGradients, VectorScorer
+from attribution.methods.protocol import Attributor, Queries, QueryGradients, Scorer, VectorScorer
 from attribution.pipeline import OpenGradients, OpenIndex
 from attribution.progress import Progress, silent
 from attribution.ranking import kept_share
@@ -42,6 +42,7 @@ PASSED = SHUFFLED + 2 * QUESTIONS + 768  # rows that gradients are computed of, 
 _AT_ONCE = 25  # questions whose scores of all rows are held
 _RESAMPLES = 200  # where each is dear
 SIZES = {"questions": QUESTIONS, "rows": ROWS, "shuffled": SHUFFLED, "top": measuring.TOP, "seed": 0, "version": 1}
+_PROJECTION = {"fidelity": "Fidelity of the projection", "kept": "Kept norm of the questions"}
 Series = dict[str, list[float]]
 
 
@@ -59,10 +60,14 @@ def measure(
     said = gradients.predictions["test"].predicted
     asked = np.sort(random.permutation(len(test))[:QUESTIONS])
     wrong = np.sort(random.permutation(np.flatnonzero(said != test.examples.labels))[:QUESTIONS])
-    of_tests, of_wrong = (_gradients(gradients, rows, said[rows]) for rows in (asked, wrong))
+    of_tests, of_wrong = (_questions(gradients, rows, said[rows]) for rows in (asked, wrong))
+    of_gradients = (
+        [_fidelity(gradients, recipe, series, progress), _kept(scorer, of_tests, of_wrong, series)]
+        if isinstance(scorer, VectorScorer)
+        else [unmeasured(name, title, "This method reads no stored gradients.") for name, title in _PROJECTION.items()]
+    )
     return [
-        _fidelity(gradients, recipe, series, progress),
-        _kept(scorer, of_tests, of_wrong, series),
+        *of_gradients,
         _recall(opened.manifest, scorer),
         *_agreement(lens, gradients, of_tests, series, progress),
         _null(lens, gradients, of_tests, series, progress),
@@ -70,10 +75,22 @@ def measure(
     ], series  # fmt: skip
 
 
-def _gradients(gradients: OpenGradients, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> QueryGradients:
-    """Of some test examples, each asked about a label."""
+@dataclass(frozen=True, eq=False)
+class _Questions:
+    """Questions with their gradients, which a method may or may not read."""
+
+    queries: Queries
+    gradients: QueryGradients
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+def _questions(gradients: OpenGradients, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> _Questions:
+    """Some test examples, each asked about a label."""
     ids = tuple(gradients.test.examples.ids[i] for i in rows)
-    return gradients.source.query_gradients(Queries(ids, gradients.test.inputs(rows), labels))
+    queries = Queries(ids, gradients.test.inputs(rows), labels)
+    return _Questions(queries, gradients.source.query_gradients(queries))
 
 
 # --- the projection and the index -------------------------------------------------------------------------------------
@@ -99,7 +116,7 @@ def _fidelity(gradients: OpenGradients, recipe: store.EmbedRecipe, series: Serie
     ) if min(products.std(), exact.std()) > 0 else None  # fmt: skip
     Q, N = products.shape
     return Measurement(
-        "fidelity", "Fidelity of the projection", worst, interval,
+        "fidelity", _PROJECTION["fidelity"], worst, interval,
         f"{Q:,} test × {N:,} training examples, {counted(len(parts), 'checkpoint')}",
         f"Scores from {gradients.store.dimension:,} numbers correlate with scores from whole gradients "
         f"({gradients.store.n_parameters:,} numbers) by {worst:.4f} at the worst checkpoint.",
@@ -107,9 +124,8 @@ def _fidelity(gradients: OpenGradients, recipe: store.EmbedRecipe, series: Serie
     )  # fmt: skip
 
 
-def _kept(scorer: VectorScorer, tests: QueryGradients, wrong: QueryGradients, series: Series) -> Measurement:
-    title = "Kept norm of the questions"
-    shares = {name: np.array([kept_share(_one(each, q), scorer) for q in range(len(each.vectors))])
+def _kept(scorer: VectorScorer, tests: _Questions, wrong: _Questions, series: Series) -> Measurement:
+    shares = {name: np.array([kept_share(_one(each.gradients, q), scorer) for q in range(len(each))])
               for name, each in (("test", tests), ("mistakes", wrong))}  # fmt: skip
     series["kept"], series["kept_mistakes"] = (values.round(5).tolist() for values in shares.values())
     parts: dict[str, float] = {}
@@ -128,7 +144,7 @@ def _kept(scorer: VectorScorer, tests: QueryGradients, wrong: QueryGradients, se
         + (f" Of half of the mistakes it keeps {share(parts['mistakes, median'])}." if len(shares["mistakes"]) else "")
     )  # fmt: skip
     return Measurement(
-        "kept", title, float(np.median(of_tests)), interval,
+        "kept", _PROJECTION["kept"], float(np.median(of_tests)), interval,
         f"{len(of_tests):,} test examples and {counted(len(shares['mistakes']), 'mistake')}",
         reading,
         parts,
@@ -139,10 +155,11 @@ def _one(gradients: QueryGradients, q: int) -> QueryGradients:
     return QueryGradients(gradients.vectors[q : q + 1], gradients.squared_norms[q : q + 1])
 
 
-def _recall(index: Manifest, scorer: VectorScorer) -> Measurement:
+def _recall(index: Manifest, scorer: Scorer) -> Measurement:
     facts, title = index["facts"], "Recall of the index"
     rows = f"{facts['rows']:,} training examples"
-    if facts["search"] == "exact" or scorer.row_scales is not None:
+    by_index = isinstance(scorer, VectorScorer) and scorer.row_scales is None
+    if facts["search"] == "exact" or not by_index:
         return Measurement("recall", title, 1.0, None, rows, "Exact: every question is compared with every example.")
     recall = float(facts["recall"])
     return Measurement(
@@ -163,12 +180,16 @@ class _Ranked:
 
 
 def _agreement(
-    lens: Attributor, gradients: OpenGradients, asked: QueryGradients, series: Series, progress: Progress
+    lens: Attributor, gradients: OpenGradients, asked: _Questions, series: Series, progress: Progress
 ) -> tuple[Measurement, Measurement]:
     titles = {"checkpoints": "Agreement between checkpoints", "halves": "Agreement between halves of the checkpoints"}
     C = len(gradients.weights)
-    if C < 2:
-        why = "There is one checkpoint, so nothing can be compared with it."
+    if C < 2 or not hasattr(lens, "checkpoints"):
+        why = (
+            "There is one checkpoint, so nothing can be compared with it."
+            if C < 2
+            else "This method reads the final model alone."
+        )
         return unmeasured("checkpoints", titles["checkpoints"], why), unmeasured("halves", titles["halves"], why)
     found: dict[tuple[int, ...], _Ranked] = {}
     single = [(c,) for c in range(C)]
@@ -183,7 +204,7 @@ def _agreement(
     between = [(found[a], found[b]) for a, b in pairs]
     named_pairs = [f"{_name(gradients, b[0])} and {_name(gradients, a[0])}" for a, b in pairs]
     of_halves = [(halves[0], halves[1])] if len(halves) == 2 else []
-    on = f"{len(asked.vectors):,} test examples, {min(ROWS, len(gradients.train)):,} training examples"
+    on = f"{len(asked):,} test examples, {min(ROWS, len(gradients.train)):,} training examples"
     on_pairs = f"{on}, {counted(len(pairs), 'pair')} of checkpoints"
     return (
         _agreed("checkpoints", titles["checkpoints"], between, named_pairs, on_pairs, series),
@@ -211,16 +232,19 @@ def _agreed(
     )  # fmt: skip
 
 
-def _ranked(scorer: VectorScorer, gradients: OpenGradients, asked: QueryGradients) -> _Ranked:
+def _ranked(scorer: Scorer, gradients: OpenGradients, asked: _Questions) -> _Ranked:
     n = len(gradients.train)
     sample = np.sort(np.random.default_rng(0).choice(n, min(ROWS, n), replace=False))
     parts = [(scores[:, sample], measuring.top(scores)) for scores in _scores(scorer, asked)]
     return _Ranked(np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]))
 
 
-def _scores(scorer: VectorScorer, asked: QueryGradients) -> Iterator[NDArray[np.float32]]:
+def _scores(scorer: Scorer, asked: _Questions) -> Iterator[NDArray[np.float32]]:
     """Dense scores of some questions at a time, (q, N)."""
-    vectors = scorer.query_vectors(asked)
+    if not isinstance(scorer, VectorScorer):
+        yield scorer.score(asked.queries).values
+        return
+    vectors = scorer.query_vectors(asked.gradients)
     for start in range(0, len(vectors), _AT_ONCE):
         yield scorer.score_vectors(vectors[start : start + _AT_ONCE])
 
@@ -229,7 +253,7 @@ def _scores(scorer: VectorScorer, asked: QueryGradients) -> Iterator[NDArray[np.
 
 
 def _null(
-    lens: Attributor, gradients: OpenGradients, asked: QueryGradients, series: Series, progress: Progress
+    lens: Attributor, gradients: OpenGradients, asked: _Questions, series: Series, progress: Progress
 ) -> Measurement:
     labels, n = gradients.train.examples.labels, len(gradients.train)
     rows = np.sort(np.random.default_rng(0).choice(n, min(SHUFFLED, n), replace=False))
@@ -261,7 +285,7 @@ def read_null(real: NDArray[np.float64], null: NDArray[np.float64], rows: int) -
     )  # fmt: skip
 
 
-def _planted(scorer: VectorScorer, gradients: OpenGradients) -> Measurement:
+def _planted(scorer: Scorer, gradients: OpenGradients) -> Measurement:
     title, examples = "Labels flipped on purpose", gradients.train.examples
     wrong = examples.labels != examples.truth
     if not wrong.any():

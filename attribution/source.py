@@ -89,7 +89,7 @@ class IndexedRun:
     def train_doubts(self, c: int) -> NDArray[np.float64] | None:
         if self._task.project.loss is not None or self._task.project.is_number:
             return None
-        return -np.expm1(-self._store.losses(c).astype(np.float64))
+        return doubts(self._store.losses(c))
 
     def query_gradients(self, queries: Queries) -> QueryGradients:
         if len(queries) == 0:
@@ -139,24 +139,28 @@ class IndexedRun:
             inputs = tree_map(lambda value, part=part: value[part], queries.inputs)
             yield engine.gradients(inputs, labels[part], functional)
 
-    def relabelled_gradients(self, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> QueryGradients:
-        """The gradients that some training rows (n,) would have stored, were they labelled otherwise: of n queries."""
+    def relabelled(
+        self, rows: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> tuple[QueryGradients, NDArray[np.float32]]:
+        """What some training rows (n,) would have stored, were they labelled otherwise: gradients, as of n queries, and
+        losses (n, C)."""
         with self._lock:
             found = [self._relabelled(engine, projection, rows, labels) for engine, projection in self._opened]
-        vectors, norms = zip(*found, strict=True)
-        return QueryGradients(np.stack(vectors, 1), np.stack(norms, 1))
+        vectors, norms, losses = (np.stack(each, 1) for each in zip(*found, strict=True))
+        return QueryGradients(vectors, norms), losses
 
     def _relabelled(
         self, engine: GradientEngine, projection: Projection, rows: NDArray[np.int64], labels: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        vectors, norms, step = [], [], rows_of_a_pass(engine, self._recipe.projection)
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        vectors, norms, losses, step = [], [], [], rows_of_a_pass(engine, self._recipe.projection)
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             given = torch.from_numpy(labels[part]).to(self._task.device)
             batch = engine.gradients(self._train.inputs(rows[part]), given)
             vectors.append(projection.project(batch.gradients).cpu().numpy())
             norms.append(batch.squared_norms().float().cpu().numpy())
-        return np.concatenate(vectors), np.concatenate(norms)
+            losses.append(batch.values.float().cpu().numpy())
+        return np.concatenate(vectors), np.concatenate(norms), np.concatenate(losses)
 
     def group_gradients(self, queries: Queries) -> QueryGradients:
         """The gradients of the sum over all queries, as of one: vectors (1, C, D), squared_norms (1, C, layers)."""
@@ -305,3 +309,8 @@ class IndexedRun:
     def _point(self, query: tuple[Inputs, float], measure: Measure) -> Point:
         inputs, label = query
         return Point(inputs, torch.tensor([label], device=self._task.device), self._task.measure(measure))
+
+
+def doubts(losses: NDArray[np.float32]) -> NDArray[np.float64]:
+    """1 − p of the label from the cross-entropy −log p."""
+    return -np.expm1(-losses.astype(np.float64))

@@ -2,7 +2,8 @@
 
     workspace.json                          {"format": 1, "project": …, "embedding": {…}, "current": {kind: id}}
     <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects,
-                                            crossvalidations, retrainings, comparisons, maps, trusts, removals
+                                            crossvalidations, retrainings, comparisons, maps, trusts, removals,
+                                            banks, evaluations
     changes/<hash>.json                     decisions that a page hands to a `retrain` of its own process
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
@@ -36,6 +37,7 @@ FORMAT = 1
 FORMATS = {
     "examples": 1, "runs": 1, "predictions": 1, "gradients": 3, "indexes": 1, "suspects": 1, "retrainings": 1,
     "comparisons": 1, "crossvalidations": 1, "maps": 1, "trusts": 1, "removals": 1,
+    "banks": 1, "evaluations": 1,
 }  # fmt: skip
 Manifest = dict[str, Any]
 
@@ -53,6 +55,8 @@ KINDS = {
     "maps": ("map", "map"),
     "trusts": ("measurement of trust", "trust"),
     "removals": ("check by removal", "trust --retrain"),
+    "banks": ("bank of retrained models", "bank"),
+    "evaluations": ("evaluation of the methods", "evaluate"),
 }
 
 
@@ -78,6 +82,12 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
     "maps": {"facts": ("shown", "of"), "parents": ("runs",)},
     "trusts": {"facts": ("method", "measurements"), "parents": ("indexes", "runs")},
     "removals": {"facts": ("method", "questions", "measurements"), "parents": ("indexes", "runs")},
+    "banks": {
+        "recipe": ("models", "fraction", "seeds", "seed", "training"),
+        "facts": ("examples", "tests", "accuracy"),
+        "parents": ("runs",),
+    },
+    "evaluations": {"facts": ("methods",), "parents": ("banks", "indexes", "runs")},
 }
 
 

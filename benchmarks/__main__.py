@@ -15,10 +15,12 @@ from benchmarks import (
     hospital,
     index_million,
     kernel_and_network,
+    lds,
     loop,
     page_time,
     planted_labels,
     query_time,
+    questions,
     review_keys,
     reviews,
     scale_of_view,
@@ -41,6 +43,8 @@ ALL = {
     "reviews": reviews.main,
     "loop": loop.main,
     "hospital": hospital.main,
+    "questions": questions.main,
+    "lds": lds.main,
 }
 
 for name in sys.argv[1:] or ALL:

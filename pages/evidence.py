@@ -1,10 +1,11 @@
 """Evidence: which training examples pushed the model to this answer, and which pushed the other way.
 
 The address says everything: `q` the example, `target` the question (predicted label or true label), `k` how many a
-side, `m` the method, `true`, `pred` and `sort` the list that n and p walk through, `tab` and `distance` the open chart,
-`nearest_by` what the nearest are nearest by, `without` the training examples that are ticked to be left out, `by` who
-flags. The page reads it, asks the debugger once (remembered per question), draws the two columns and what leaving out
-is predicted to do, and computes only the open tab.
+side, `question` what a person wants to know in words, which picks the method, or `m` the method itself, `true`, `pred`
+and `sort` the list that n and p walk through, `tab` and `distance` the open chart, `nearest_by` what the nearest are
+nearest by, `without` the training examples that are ticked to be left out, `by` who flags. The page reads it, asks the
+debugger once (remembered per question), draws the two columns and what leaving out is predicted to do, and computes
+only the open tab.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pages.shared import (
     links,
     methods,
     nearest,
+    question_choice,
     row_faces,
     score_charts,
     second,
@@ -73,6 +75,7 @@ class Selection:
     of: str | None
     without: tuple[str, ...] = ()
     by: str = ""
+    question: str = ""
 
     def link(self, **changes: Any) -> str:
         """The same view with something changed; the open tab stays open, and the distance it shows stays chosen."""
@@ -88,17 +91,19 @@ class Selection:
 
 def selection(debugger: Debugger) -> Selection:
     asked = st.query_params
+    question = question_choice.asked(asked.get("question")) if "m" not in asked else ""
     return Selection(
         id=asked.get("q", ""),
         target=_one_of(TARGETS, asked.get("target")),
         k=choices.size_asked(asked.get("k")),
-        method=methods.asked(debugger, asked.get("m")),
+        method=question_choice.lens_of(debugger, question) if question else methods.asked(debugger, asked.get("m")),
         true=_one_of((None, *debugger.classes), asked.get("true")),
         pred=_one_of((None, *debugger.classes), asked.get("pred")),
         sort=_one_of(links.SORTS, asked.get("sort")),
         of=asked.get("of"),
         without=left_out(debugger, asked.get("without", "")),
         by=asked.get("by", ""),
+        question=question,
     )
 
 
@@ -169,6 +174,12 @@ def _evidence(_debugger: Debugger, index_id: str, id: str, target: str, k: int, 
     return _debugger.evidence(id, target=target, k=k, method=method)
 
 
+def by_others(debugger: Debugger, at: Selection) -> dict[str, Evidence]:
+    """The same by every other method that has what it needs already: nothing is made for it."""
+    ready = [name for name in debugger.method_names if name != at.method and debugger.is_ready(name)]
+    return {name: _evidence(debugger, debugger.index_id, at.id, at.target, at.k, name) for name in ready}
+
+
 def walk(debugger: Debugger, at: Selection) -> dict[str, str]:
     """Where the keys p and n lead: along the list one came from; nowhere from the evidence of another example."""
     if at.of:
@@ -207,7 +218,7 @@ def draw_columns(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
             link=lambda id: at.evidence_of(id),
             questions=_questions(debugger, at, evidence.query),
             sizes=choices.sizes(at.k, lambda k: at.link(k=k)),
-            **methods.pills(debugger, at.method, lambda method: at.link(method=method)),
+            **methods.pills(debugger, at.method, lambda method: at.link(method=method, question="")),
             without=at.without,
             left_out=left_out,
             legend=legend,
@@ -441,7 +452,9 @@ def draw_page() -> None:
         evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
     chrome.planted_banner(debugger)
     draw_walk(debugger, at, steps)
+    question_choice.draw_choice(debugger, at.question, lambda question: at.link(question=question))
     draw_columns(debugger, at, evidence)
+    question_choice.draw_way(debugger, evidence, by_others(debugger, at))
     second.draw_way(at.id, at.target)
     if not evidence.is_zero:
         what_if.draw(debugger, evidence, at.without, at.link)

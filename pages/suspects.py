@@ -14,8 +14,9 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
+from attribution.questions import QUESTIONS
 from attribution.suspects import SIGNALS
-from pages.shared import audits, chrome, links, state, theme
+from pages.shared import audits, chrome, links, question_choice, state, theme
 from pages.shared.audit_figures import found_curves
 from pages.shared.elements import Element, button, draw, el, row, thumb
 from pages.shared.gallery import Tile, gallery
@@ -51,6 +52,8 @@ def main() -> None:
     debugger = state.debugger()
     chrome.header(debugger, [("Suspects", None)])
     st.title("Suspects: which labels to check first", anchor=False)
+    question = QUESTIONS["wrong"]
+    draw(el("div", el("b", question.words), question_choice.told_of(debugger, question)), key="question_in_words")
     audit = audits.audit(debugger)
     asked, wanted, notes = from_address(st.query_params.to_dict(), debugger.classes, tuple(audit.signals))
     chrome.planted_banner(debugger)

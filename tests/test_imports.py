@@ -17,7 +17,7 @@ from tests import disk
 # From the ground up: a module imports from its own line and the lines before it.
 ORDER = (
     "errors progress files wording",
-    "examples scores uploads edits",
+    "examples scores uploads edits questions",
     "decisions",
     "flags",
     "changes",
@@ -49,8 +49,8 @@ ORDER = (
     "pipeline",
     "effect",
     "status doctor debugger jobs",
-    "soundness removal",
-    "audit versus landscape trust",
+    "soundness removal evaluation",
+    "audit versus side_by_side landscape trust",
     "exchange report story",
     "cli",
     "__main__",
@@ -67,8 +67,8 @@ ALONE = {
 SHARED_BY_METHODS = {"attribution.methods.protocol", "attribution.methods.lens", "attribution.methods.curvature"}
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
-    "errors", "progress", "files", "wording", "examples", "scores", "uploads", "edits", "decisions", "flags", "changes",
-    "comparing", "project", "data", "given", "answers",
+    "errors", "progress", "files", "wording", "examples", "scores", "uploads", "edits", "questions", "decisions",
+    "flags", "changes", "comparing", "project", "data", "given", "answers",
 }  # fmt: skip
 
 

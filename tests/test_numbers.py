@@ -162,7 +162,8 @@ def test_verbs_that_numbers_have(workspace: Path, verb: tuple[str, ...]) -> None
     [("report", "--out", "r.html"), ("retrain",), ("apply",), ("compare",),
      ("flag", "train:2", "--label", "a higher value"),
      ("query", "--true", "a higher value", "--pred", "a higher value"),
-     ("suspects", "--folds", "2"), ("story",), ("trust",), ("query", "--test", "3", "--method", "trak"),
+     ("suspects", "--folds", "2"), ("story",), ("trust",), ("bank",), ("evaluate",),
+     ("query", "--test", "3", "--method", "trak"),
      ("score", "--out", "s.npy", "--measure", "margin"), ("export", "out", "--format", "csv")],
     ids=lambda verb: "-".join(verb[:2]),
 )  # fmt: skip
@@ -188,6 +189,7 @@ def test_verbs_that_are_about_classes_say_so(workspace: Path, tmp_path: Path, ve
         "compare",
         "versus",
         "trust",
+        "lenses",
     ],
 )
 def test_every_page_is_drawn(workspace: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:

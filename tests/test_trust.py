@@ -12,13 +12,14 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from attribution import fidelity, jobs, pipeline, removal, shuffled, trust
+from attribution import fidelity, jobs, pipeline, removal, shuffled, soundness, trust
 from attribution.debugger import Debugger
 from attribution.embedding import stored_recipe
 from attribution.errors import Damaged, InvalidInput, Missing
 from attribution.jobs import Job
-from attribution.methods import FORMS, METHODS, over_layers
+from attribution.methods import FORMS, METHODS, named, over_layers
 from attribution.pipeline import OpenIndex
+from attribution.source import doubts
 from attribution.store import prepare
 from attribution.trust import Trust
 from attribution.workspace import Workspace
@@ -61,23 +62,47 @@ def _nothing_cached() -> None:
 def test_relabelled_gradients_of_the_labels_there_are_are_the_stored_ones(opened: OpenIndex) -> None:
     source, train = opened.gradients.source, opened.gradients.train
     rows = np.array([5, 0, 299])
-    again = source.relabelled_gradients(rows, train.examples.labels[rows])
-    stored = shuffled.drawn(source, rows).gradients
+    again, losses = source.relabelled(rows, train.examples.labels[rows])
+    as_stored = shuffled.drawn(source, rows)
+    stored = as_stored.gradients
+    assert as_stored.doubts is not None
+    np.testing.assert_allclose(doubts(losses), as_stored.doubts, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(again.vectors, stored.vectors, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(again.squared_norms, stored.squared_norms, rtol=1e-3, atol=1e-6)
-    other = source.relabelled_gradients(rows, (train.examples.labels[rows] + 1) % 10)
+    other, _ = source.relabelled(rows, (train.examples.labels[rows] + 1) % 10)
     assert np.abs(other.vectors - stored.vectors).max() > 0.01
 
 
 def test_shuffling_permutes_labels_and_changes_nothing_else(opened: OpenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(opened.gradients.source, "relabelled_gradients", lambda *a: asked.append(a))
+    nothing = np.zeros(0, np.float32)
+
+    def relabelled(*given: Any) -> tuple[Any, Any]:
+        asked.append(given)
+        return None, nothing
+
+    monkeypatch.setattr(opened.gradients.source, "relabelled", relabelled)
     rows = np.arange(0, 300, 7)
     labels = opened.gradients.train.examples.labels[rows]
     source = shuffled.permuted(opened.gradients.source, rows, labels, seed=0)
     assert sorted(asked[0][1]) == sorted(labels)
     assert (asked[0][1] != labels).any()
     assert source.train_ids == tuple(opened.gradients.train.examples.ids[i] for i in rows)
+    assert source.train_labels is asked[0][1]
+
+
+@pytest.mark.parametrize("method", ["trak", "representer"])
+def test_what_a_method_does_not_read_is_not_measured_and_the_rest_is(opened: OpenIndex, method: str) -> None:
+    id_ = str(opened.manifest["parents"]["gradients"])
+    recipe = stored_recipe(Workspace(opened.folder.parents[1]).manifest("gradients", id_))
+    found, _ = soundness.measure(opened, recipe, named(method))
+    reads_gradients, reads_checkpoints = {"trak": (True, True), "representer": (False, False)}[method]
+    made = {each.name: each.value is not None for each in found}
+    assert made["fidelity"] == made["kept"] == reads_gradients
+    assert made["checkpoints"] == made["halves"] == reads_checkpoints
+    assert made["recall"]
+    assert made["null"]
+    assert made["planted"]
 
 
 def test_fidelity_is_of_products_that_the_debugger_gives_too(opened: OpenIndex, tiny_workspace: Path) -> None:

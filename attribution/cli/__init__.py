@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from attribution.cli import asking, deciding, exchanging, making, measuring, pairing, serving, starting
+from attribution.cli import asking, deciding, exchanging, judging, making, measuring, pairing, serving, starting
 from attribution.cli.printing import say
 from attribution.errors import AttributionError, Cancelled
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (starting, making, asking, serving, deciding, measuring, pairing, exchanging):
+for part in (starting, making, asking, serving, deciding, measuring, judging, pairing, exchanging):
     app.add_typer(part.verbs)
 
 

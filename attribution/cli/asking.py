@@ -15,6 +15,7 @@ from attribution.cli.options import (
     JsonOption,
     MethodOption,
     ProjectFile,
+    QuestionOption,
     TargetOption,
     WorkspaceOption,
 )
@@ -66,7 +67,8 @@ def query(
     pred: Annotated[str | None, typer.Option(help="… that are predicted as this class, as a group.")] = None,
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
-    method: MethodOption = "tracin",
+    method: MethodOption | None = None,
+    question: QuestionOption = None,
     top: Annotated[int, typer.Option(min=1, help="Proponents, and as many opponents.")] = 20,
     text: Annotated[str | None, typer.Option(help="A text that is in neither data set.")] = None,
     image: Annotated[
@@ -100,7 +102,9 @@ def query(
         )
     given = _given(text, image, row, row_file) if any(asked[2:]) else None
     debugger = debugger_of(project, workspace, device)
-    options: dict[str, Any] = {"k": top, "method": method}
+    options: dict[str, Any] = {"k": top, "method": _method_of(debugger, question, method)}
+    if question and not as_json:
+        _print_question(debugger, question)
     if given is not None:
         about = target_of(debugger, target or "predicted")
         _print_evidence(debugger, debugger.ask(given, target=about, **options), as_json)
@@ -116,6 +120,38 @@ def query(
     else:
         options["target"] = target_of(debugger, options["target"])
         _print_evidence(debugger, debugger.evidence(ids[0], **options), as_json)
+
+
+def _method_of(debugger: Debugger, question: str | None, method: str | None) -> str:
+    """The method that was named, or that a question picks; raises `InvalidInput` where both are given, or neither
+    fits."""
+    from attribution.questions import QUESTIONS
+
+    if question is None:
+        return method or "tracin"
+    if method is not None:
+        raise InvalidInput(
+            f"A question picks its method, and both --question {question} and --method {method} are given.",
+            "Give one of the two.",
+        )
+    asked = [name for name, each in QUESTIONS.items() if each.asked_of == "prediction"]
+    if question not in QUESTIONS:
+        raise InvalidInput(f"The question “{question}” is not known.", f"Use {', '.join(asked)}.")
+    if question not in asked:
+        raise InvalidInput(
+            f"“{QUESTIONS[question].words}” is asked of all training labels, not of one prediction.", "Use `suspects`."
+        )
+    return QUESTIONS[question].lens(debugger.modality)
+
+
+def _print_question(debugger: Debugger, name: str) -> None:
+    """The question in words, the lens that it picked, and why."""
+    from attribution.questions import QUESTIONS
+
+    question, titles = QUESTIONS[name], debugger.method_choices
+    picked = titles[question.lens(debugger.modality)]
+    typer.echo(f"{question.words} Answered by {picked}. {question.answer}")
+    typer.echo(question.reason(debugger.modality, titles))
 
 
 def _given(text: str | None, image: Path | None, row: str | None, row_file: Path | None) -> Any:

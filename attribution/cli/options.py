@@ -67,6 +67,15 @@ MethodOption = Annotated[
 ]
 
 
+QuestionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="change, imitating, copied or group: the question in words, which picks the method that was measured to "
+        "answer it."
+    ),
+]
+
+
 ByOption = Annotated[str | None, typer.Option("--by", help="Who decides; your login name unless given.")]
 
 

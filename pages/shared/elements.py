@@ -98,6 +98,20 @@ h2,h3,p{overflow-wrap:anywhere}
 .strip li{position:relative}
 .strip li+li::before{content:"\\203A";position:absolute;left:-14px;top:50%;transform:translateY(-50%);
                      color:var(--muted)}
+.agreement{display:grid;gap:2px;font-size:.875rem;overflow-x:auto;padding:4px;
+           max-width:960px;
+           grid-template-columns:minmax(5.5rem,max-content) repeat(var(--n),minmax(2.625rem,1fr))}
+.agreement>*{min-height:36px;display:grid;place-items:center;text-align:center;text-decoration:none;border-radius:4px}
+.agreement>.name{place-items:center end;text-align:right;padding-right:8px}
+.agreement>.cell{background:color-mix(in oklab,var(--supports) var(--share),var(--surface))}
+.agreement>a.cell:hover{outline:2px solid var(--text);outline-offset:-2px}
+.lenses{display:grid;gap:20px 16px;grid-template-columns:repeat(auto-fill,minmax(190px,1fr))}
+.lenses>.stack{align-content:start;grid-template-rows:max-content minmax(2.8em,max-content)}
+.lenses ol{display:grid;gap:6px}.lenses img.thumb{width:44px;height:44px}
+.lenses li>a{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:10px;align-items:center;padding:6px;
+             min-height:44px;text-decoration:none;border:1px solid var(--border);border-radius:8px}
+.lenses li>a:hover{border-color:var(--st-primary-color)}
+.lenses li>a.all{border-style:double;border-width:3px}
 .step{display:grid!important;height:100%;align-content:start}
 .step b{font-weight:600}
 .step.stale,.step.damaged,.step.partial,.step.missing{border:1.5px dashed var(--text)}
@@ -110,6 +124,8 @@ h2,h3,p{overflow-wrap:anywhere}
 .level.weak,.level.unchecked{border-bottom:3px dashed var(--text)}.level.strong{border-bottom:3px solid var(--text)}
 p,h2,h3,ul,ol,figure{margin:0;padding:0}
 ul,ol{list-style:none}
+@media (max-width:1000px){.agreement>span:not(.name){writing-mode:vertical-rl;transform:rotate(180deg);
+                                                     padding:4px 0;place-items:center start}}
 @media (max-width:1000px){.strip{grid-template-columns:repeat(2,minmax(0,1fr));gap:12px}
                           .strip li+li::before{content:none}}
 """

@@ -79,6 +79,7 @@ def evidence(
     target: str = "predicted",
     k: int = 12,
     method: str = "tracin",
+    question: str = "",
     true: str | None = None,
     pred: str | None = None,
     sort: str = "loss",
@@ -88,6 +89,7 @@ def evidence(
 ) -> str:
     """What pushed the model on one example, or on the worst mistake where `id` is "".
 
+    `question` is one of `attribution.questions`, which picks the method: then `method` is left out.
     `true`, `pred` and `sort` name the list that n and p walk through; `of` the example whose evidence led here;
     `without` training examples to imagine away; `by` who flags.
     """
@@ -97,7 +99,8 @@ def evidence(
             ("q", id or None),
             ("target", None if target == "predicted" else target),
             ("k", None if k == 12 else str(k)),
-            ("m", None if method == "tracin" else method),
+            ("question", question or None),
+            ("m", None if question or method == "tracin" else method),
             ("true", true),
             ("pred", pred),
             ("sort", None if sort == "loss" else sort),
@@ -261,6 +264,14 @@ def versus(
             ("among", among),
             ("distance", kind),
         ],
+    )
+
+
+def lenses(id: str = "", *, target: str = "predicted", many: bool = False) -> str:
+    """All lenses side by side on one example; `many`: and how they agree over a sample of the mistakes."""
+    return _address(
+        "lenses",
+        [("q", id or None), ("target", None if target == "predicted" else target), ("many", "1" if many else None)],
     )
 
 

@@ -1,0 +1,130 @@
+"""Verbs of ground truth: bank (retrain on parts of the data), evaluate (mark the methods by it)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attribution.cli.opening import project_and_workspace, workspace_of
+from attribution.cli.options import DeviceOption, JobOption, JsonOption, ProjectFile, WorkspaceOption
+from attribution.cli.printing import print_json, print_rows, reported, say
+
+if TYPE_CHECKING:
+    from attribution.comparing import Interval
+    from attribution.evaluation.marking import Evaluation, Mark
+    from attribution.methods.protocol import Attributor
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def bank(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    models: Annotated[int, typer.Option(help="Random parts of the training set that are trained on.")] = 50,
+    fraction: Annotated[float, typer.Option(help="Of the training examples in each part.")] = 0.5,
+    seeds: Annotated[
+        int, typer.Option(help="Trainings of each part; with 2 or more it is known what no method can foretell.")
+    ] = 2,
+    seed: Annotated[int, typer.Option(help="Which parts are drawn.")] = 0,
+    as_json: JsonOption = False,
+    job: JobOption = None,
+) -> None:
+    """Train models on random parts of the training set and keep what they say: the ground truth of `evaluate`.
+
+    Interrupted, the same command goes on. The run that is shown stays what it is.
+    """
+    from attribution.evaluation import bank as banks
+    from attribution.evaluation.bank import BankRecipe
+
+    folder = workspace_of(project, workspace)
+    with reported(folder, "bank", job) as progress:
+        recipe = BankRecipe(models, fraction, seeds, seed)
+        opened, target = project_and_workspace(None, folder)
+        say(banks.foreseen(target, recipe))
+        id_ = banks.make(target, opened, recipe, progress=progress)
+    found = banks.open_bank(target, opened, id_)
+    row = {
+        "bank": id_, "models": models, "fraction": fraction, "seeds": seeds, "accuracy": found.accuracy,
+        "seconds": found.seconds,
+    }  # fmt: skip
+    if as_json:
+        print_json(row)
+    else:
+        print_rows([row], False)
+
+
+@verbs.command()
+def evaluate(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Methods with commas between them, or the option again for each.  [default: all]"),
+    ] = None,
+    bank: Annotated[str | None, typer.Option(help="Id of a bank.  [default: the one made last]")] = None,
+    queries: Annotated[int, typer.Option(help="Test examples that are asked about, drawn by seed.")] = 100,
+    seed: Annotated[int, typer.Option(help="Which test examples are drawn.")] = 0,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    job: JobOption = None,
+) -> None:
+    """Mark methods by a bank of retrained models: which one foretells what retraining does, and what it costs."""
+    from attribution.evaluation import marking
+    from attribution.task import require_device
+
+    folder = workspace_of(project, workspace)
+    with reported(folder, "evaluate", job) as progress:
+        require_device(device)
+        chosen = _methods(method or [])
+        opened, target = project_and_workspace(None, folder)
+        id_ = marking.evaluate(
+            target, opened, chosen, bank=bank, queries=queries, seed=seed, device=device, progress=progress
+        )
+    found = marking.open_evaluation(target, id_)
+    if as_json:
+        print_json(marking.summary(found))
+    else:
+        _print(found)
+
+
+def _methods(asked: list[str]) -> dict[str, Attributor]:
+    """Methods by name. What follows a comma and is no method is one more layer of the method before it."""
+    from attribution.methods import METHODS, named
+
+    names: list[str] = []
+    for part in ",".join(asked or METHODS).split(","):
+        if names and ":" in names[-1] and part.partition(":")[0] not in METHODS:
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
+    return {name: named(name) for name in names}
+
+
+def _print(found: Evaluation) -> None:
+    ceiling = "is not known, as no part was trained on twice" if found.ceiling is None else f"is {found.ceiling:.3f}"
+    typer.echo(f"{found.bank_sentence}\nWhat the noise of training leaves to any method {ceiling}.")
+    print_rows([_row(mark) for mark in found.marks], False)
+    if found.loss_label_precision is not None:
+        typer.echo(f"Wrong labels by the loss alone: average precision {found.loss_label_precision:.3f}.")
+    for mark in found.marks:
+        if mark.why_not:
+            typer.echo(f"{mark.name}: {mark.why_not}")
+
+
+def _row(mark: Mark) -> dict[str, Any]:
+    if mark.why_not:
+        return dict.fromkeys(_COLUMNS) | {"method": mark.name}
+    values = (
+        mark.name, mark.value, _words(mark.over_queries), _words(mark.over_models), mark.label_precision,
+        mark.seconds_to_fit, mark.seconds_a_query,
+    )  # fmt: skip
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _words(interval: Interval) -> str:
+    return f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+_COLUMNS = ("method", "LDS", "over queries", "over models", "wrong labels", "seconds to fit", "seconds a query")

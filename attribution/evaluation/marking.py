@@ -1,0 +1,263 @@
+"""Methods marked against a bank: how well each foretells what retraining does, on this model and at which price.
+
+    evaluations/<id>/   queries.npy (Q,)            rows of the test set that were asked about, drawn by seed
+                        measured.npy (m, Q)         mean log-odds of the label over the R trainings of each part
+                        predicted.npy (K, m, Q)     sums of the scores of each of K methods, in the order of the facts
+                        by_query.npy (K, Q)         rank correlations of the two
+
+Methods are asked about the margin (`Task.measure`), as the log-odds are what retraining is measured by: a loss that is
+near 0 says little more. They are those of the current index, which has the bank's run; no method here is fitted to
+retrained models, and one that is names them as its scorer's `fitted_on`.
+
+Where the truth of the labels is known, each method is also marked by the average precision with which its
+self-influence finds those that are wrong, beside the loss of the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from attribution import pipeline
+from attribution.comparing import Interval
+from attribution.errors import InvalidInput, StoreError, Unsuited
+from attribution.evaluation import bank as banks
+from attribution.evaluation import lds
+from attribution.evaluation.bank import Bank
+from attribution.files import UNREADABLE, write_array
+from attribution.methods.protocol import Attributor, Queries, Scorer
+from attribution.pipeline import OpenGradients
+from attribution.progress import Progress, silent
+from attribution.project import Project
+from attribution.workspace import Workspace, missing
+
+KIND = "evaluations"
+QUERIES = 100
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One method, marked.
+
+    value, over_queries, over_models   its linear datamodeling score with 95 % intervals; NaN where it does not fit.
+    left_out           queries of which nothing varies.
+    label_precision    average precision of its self-influence on wrong labels; None where none are known, or where the
+                       method has no self-influence.
+    seconds_to_fit     before the first question, on stored gradients; seconds_a_query: gradients and scores of one.
+    why_not            why the method does not fit this model; "" where it does.
+    """
+
+    name: str
+    value: float
+    over_queries: Interval
+    over_models: Interval
+    left_out: int
+    label_precision: float | None
+    seconds_to_fit: float
+    seconds_a_query: float
+    why_not: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Methods marked by one bank.
+
+    ceiling     the score that the noise of training leaves to any method; None where no part was trained on twice.
+    loss_label_precision   of the last checkpoint's loss; None where no wrong labels are known.
+    queries (Q,), measured (m, Q), predicted (K, m, Q), by_query (K, Q); K marks.
+    """
+
+    id: str
+    bank: str
+    bank_sentence: str
+    marks: tuple[Mark, ...]
+    ceiling: float | None
+    loss_label_precision: float | None
+    queries: NDArray[np.int64]
+    measured: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    by_query: NDArray[np.float64]
+
+
+def evaluate(
+    workspace: Workspace,
+    project: Project,
+    methods: Mapping[str, Attributor],
+    *,
+    bank: str | None = None,
+    queries: int = QUERIES,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> str:
+    """Mark methods, by the names they are to have, against a bank (the one made last); returns the evaluation's id.
+
+    Raises `Missing` without an index or a bank, `StoreError` for a bank of another run.
+    """
+    if not methods:
+        raise InvalidInput("No method was named.", "Use --method tracin,influence.")
+    if queries < 1:
+        raise InvalidInput(f"{queries} queries were asked for.", "Use 1 or more, usually 100.")
+    index = pipeline.current(workspace, "indexes")
+    opened = banks.open_bank(workspace, project, bank)
+    chosen = {name: {"is": type(method).__name__, **asdict(method)} for name, method in methods.items()}  # type: ignore[call-overload]
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        gradients = pipeline.open_index(workspace, device=device).gradients
+        return _mark_all(gradients, opened, methods, queries, seed, folder, progress)
+
+    recipe = {"version": 1, "methods": chosen, "queries": queries, "seed": seed}
+    parents = {"banks": opened.id, "indexes": index, "runs": pipeline.current(workspace, "runs")}
+    return pipeline.find_or_make(workspace, KIND, recipe, parents, make)
+
+
+def _mark_all(
+    gradients: OpenGradients,
+    bank: Bank,
+    methods: Mapping[str, Attributor],
+    n_queries: int,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    n = len(gradients.test)
+    rows = np.sort(np.random.default_rng(seed).choice(n, min(n_queries, n), replace=False))
+    repeated = bank.log_odds[:, :, rows].astype(np.float64)
+    measured = repeated.mean(1)
+    marks, predicted, by_query = [], [], []
+    for number, (name, method) in enumerate(methods.items()):
+        progress(number, len(methods), "marking methods")
+        mark, sums, correlations = _mark(name, method, gradients, bank, rows, measured)
+        marks.append(mark)
+        predicted.append(sums)
+        by_query.append(correlations)
+    progress(len(methods), len(methods), "marking methods")
+    write_array(folder / "queries.npy", rows)
+    write_array(folder / "measured.npy", measured)
+    write_array(folder / "predicted.npy", np.stack(predicted))
+    write_array(folder / "by_query.npy", np.stack(by_query))
+    return {
+        "bank": bank.sentence,
+        "ceiling": lds.ceiling(repeated),
+        "loss_label_precision": _label_precision(gradients, gradients.predictions["train"].losses),
+        "methods": [_plain(asdict(mark)) for mark in marks],
+    }
+
+
+def _mark(
+    name: str, method: Attributor, gradients: OpenGradients, bank: Bank, rows: NDArray[np.int64], measured: NDArray[Any]
+) -> tuple[Mark, NDArray[np.float64], NDArray[np.float64]]:
+    """The mark of one method, what it foretells (m, Q), and its rank correlations (Q,)."""
+    nowhere, nothing = Interval(np.nan, np.nan, ""), np.full(measured.shape, np.nan)
+    start = time.perf_counter()
+    try:
+        scorer = method.fit(gradients.source)
+        fitted = time.perf_counter()
+        scores = _scores(scorer, gradients, rows)
+    except Unsuited as error:
+        mark = Mark(name, np.nan, nowhere, nowhere, len(rows), None, 0.0, 0.0, str(error))
+        return mark, nothing, nothing[0]
+    answered = time.perf_counter()
+    predicted = lds.sums(scores, bank.subsets)
+    fitted_on = getattr(scorer, "fitted_on", ())
+    found = lds.agreement(predicted, measured, models=bank.models, fitted_on=fitted_on)
+    mark = Mark(
+        name, found.value, found.over_queries, found.over_models, found.left_out,
+        _self_precision(scorer, gradients), round(fitted - start, 4), round((answered - fitted) / len(rows), 5),
+    )  # fmt: skip
+    return mark, predicted, found.by_query
+
+
+def _scores(scorer: Scorer, gradients: OpenGradients, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Influence of all training examples on the margin of some test examples, (Q, N)."""
+    test, found = gradients.test, []
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE]
+        ids, labels = tuple(test.examples.ids[i] for i in part), test.examples.labels[part]
+        found.append(scorer.score(Queries(ids, test.inputs(part), labels, "margin")).values)
+    return np.concatenate(found)
+
+
+def _self_precision(scorer: Scorer, gradients: OpenGradients) -> float | None:
+    try:
+        return _label_precision(gradients, scorer.self_scores())
+    except Unsuited:
+        return None
+
+
+def _label_precision(gradients: OpenGradients, values: NDArray[Any]) -> float | None:
+    """Average precision of some values (N,) on the training labels that are wrong; None where none are known."""
+    examples = gradients.train.examples
+    wrong = examples.labels != examples.truth
+    return float(average_precision_score(wrong, values)) if wrong.any() else None
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it, which knows no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def open_evaluation(workspace: Workspace, id_: str | None = None) -> Evaluation:
+    """An evaluation by its id, or the one made last; nothing is computed.
+
+    Raises `Missing` where there is none, and `StoreError` for one of another run or index, or that is damaged.
+    """
+    id_ = id_ or workspace.current(KIND)
+    if id_ is None:
+        raise missing(workspace.path, KIND)
+    manifest = workspace.manifest(KIND, id_)
+    for kind, what in (("runs", "run"), ("indexes", "index")):
+        made_for, now = manifest["parents"][kind], workspace.current(kind)
+        if made_for != now:
+            raise StoreError(
+                f"The evaluation {id_} was made for another {what} ({made_for} vs {now}).", "Run `evaluate` again."
+            )
+    workspace.verify(KIND, id_)
+    try:
+        arrays = [
+            np.load(workspace.folder(KIND, id_) / f"{name}.npy")
+            for name in ("queries", "measured", "predicted", "by_query")
+        ]
+    except UNREADABLE as error:
+        raise StoreError(f"The evaluation {id_} cannot be read: {error}.", "Run `evaluate` again.") from error
+    facts = manifest["facts"]
+    return Evaluation(
+        id_, manifest["parents"]["banks"], facts["bank"], tuple(_read(each) for each in facts["methods"]),
+        facts["ceiling"], facts["loss_label_precision"], *arrays,
+    )  # fmt: skip
+
+
+def summary(found: Evaluation) -> dict[str, Any]:
+    """An evaluation as plain values, without what is of single queries."""
+    return {
+        "id": found.id,
+        "bank": found.bank,
+        "bank_sentence": found.bank_sentence,
+        "queries": len(found.queries),
+        "ceiling": found.ceiling,
+        "loss_label_precision": found.loss_label_precision,
+        "methods": [_plain(asdict(mark)) for mark in found.marks],
+    }
+
+
+def _read(record: Mapping[str, Any]) -> Mark:
+    mark = Mark(**record)
+    value = np.nan if mark.value is None else mark.value
+    return replace(
+        mark, value=value, over_queries=_interval(mark.over_queries), over_models=_interval(mark.over_models)
+    )
+
+
+def _interval(record: Any) -> Interval:
+    low, high = (np.nan if record[end] is None else record[end] for end in ("low", "high"))
+    return Interval(low, high, record["covers"])

@@ -1,0 +1,121 @@
+"""The questions people ask, in words, and the lens that was measured to answer each.
+
+    QUESTIONS["imitating"].lens("image")             # the name of a method, or of what ranks labels
+    QUESTIONS["imitating"].reason("image", titles)   # why, in one line of measured figures
+
+`python -m benchmarks questions` plants a fault for each question in pictures, texts and a table, and measures how far
+every lens finds it; `MEASURED` are its means over the seeds, to two digits. Where a question was measured on some kinds
+of data only, the others take the lens that did best on the mean of those, and the reason says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+# question → modality → lens → mean over the seeds of benchmarks/results/questions.json
+MEASURED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
+    "change": {
+        "tabular": {"cosine": 0.76, "feature": 0.2, "influence": 0.94, "relatif": 0.8, "tracin": 0.88},
+    },
+    "imitating": {
+        "image": {"cosine": 0.35, "feature": 0.49, "influence": 0.47, "relatif": 0.55, "tracin": 0.21},
+        "text": {"cosine": 0.29, "feature": 0.96, "influence": 0.7, "relatif": 0.86, "tracin": 0.05},
+    },
+    "copied": {
+        "image": {"cosine": 0.94, "feature": 1.0, "influence": 0.34, "relatif": 0.94, "tracin": 0.08},
+        "text": {"cosine": 0.79, "feature": 1.0, "influence": 0.79, "relatif": 0.79, "tracin": 0.13},
+        "tabular": {"cosine": 0.57, "feature": 1.0, "influence": 0.02, "relatif": 0.57, "tracin": 0.01},
+    },
+    "wrong": {
+        "image": {"doubt": 0.9, "influence": 0.83, "loss": 0.86, "relatif": 0.83, "tracin": 0.78},
+        "text": {"doubt": 0.1, "influence": 0.09, "loss": 0.11, "relatif": 0.09, "tracin": 0.1},
+        "tabular": {"doubt": 0.22, "influence": 0.15, "loss": 0.22, "relatif": 0.15, "tracin": 0.16},
+    },
+    "group": {
+        "tabular": {"cosine": 1.0, "feature": 1.0, "influence": 1.0, "relatif": 1.0, "tracin": 0.99},
+    },
+}
+
+_KINDS = {"image": "pictures", "text": "texts", "tabular": "a table"}
+_OTHERS = {"feature": "nearest by features", "doubt": "doubt", "loss": "loss"}  # what is no method
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question in words.
+
+    measure   what its figures are, higher better.
+    answer    what to look at in what comes back.
+    asked_of  "prediction": what stands behind one prediction, by a method; "labels": all training labels, ranked.
+    """
+
+    name: str
+    words: str
+    measure: str
+    answer: str
+    asked_of: Literal["prediction", "labels"] = "prediction"
+
+    def figures(self, modality: str) -> Mapping[str, float]:
+        """What was measured of each lens on this kind of data, or on the mean of others; the best first."""
+        found = MEASURED[self.name]
+        if modality in found:
+            means = dict(found[modality])
+        else:
+            lenses = set.intersection(*(set(each) for each in found.values()))
+            means = {lens: sum(each[lens] for each in found.values()) / len(found) for lens in lenses}
+        return dict(sorted(means.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    def lens(self, modality: str) -> str:
+        """The lens that answers it best: a method, or what Suspects sorts by. Nearness by features is none."""
+        return next(lens for lens in self.figures(modality) if lens != "feature")
+
+    def reason(self, modality: str, titles: Mapping[str, str]) -> str:
+        """Why that lens, in one line; `titles` are the names of methods for people."""
+        found = self.figures(modality)
+        named = ", ".join(f"{(_OTHERS | dict(titles))[lens]} {value:.2f}" for lens, value in found.items())
+        return f"{self.measure}, measured on {self._measured_on(modality)}: {named}."
+
+    def _measured_on(self, modality: str) -> str:
+        measured = MEASURED[self.name]
+        if modality in measured:
+            return _KINDS[modality]
+        return f"{' and '.join(_KINDS[each] for each in measured)} only"
+
+
+_ALL = (
+    Question(
+        "change",
+        "What would change this prediction?",
+        "Fall of the margin when the 50 strongest supporters are dropped and the model is retrained, beyond that of 50 "
+        "random ones",
+        "The supporters are what to drop or correct first; leaving out says what that is predicted to do.",
+    ),
+    Question(
+        "imitating",
+        "What is it imitating?",
+        "Share of a planted poison among the 20 strongest supporters",
+        "The first supporters are what the prediction resembles.",
+    ),
+    Question(
+        "copied",
+        "Is it in the training set?",
+        "Copies whose original is listed first",
+        "If it is, it stands first, far nearer than the next.",
+    ),
+    Question(
+        "wrong",
+        "Whose label is wrong?",
+        "Average precision on flipped labels",
+        "The training labels in the order to check them.",
+        "labels",
+    ),
+    Question(
+        "group",
+        "Which group taught it this?",
+        "Share of a planted group of twelve among the 20 strongest supporters",
+        "Look for what the supporters have in common that others have not.",
+    ),
+)
+QUESTIONS: Mapping[str, Question] = {question.name: question for question in _ALL}
