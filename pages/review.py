@@ -77,6 +77,8 @@ def main() -> None:
             desk(laid_out(debugger, audit, asked, ids, events, database))
         else:
             draw(nothing_flagged(), key="nothing")
+    if debugger.is_number:
+        st.caption("A number is not relabelled here: keep, bad item or skip. What is wrong is mended in the data.")
     below(asked, len(ids))
     chrome.footer(debugger)
 

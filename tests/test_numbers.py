@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,6 +198,23 @@ def test_every_page_is_drawn(workspace: Path, monkeypatch: pytest.MonkeyPatch, p
     app = AppTest.from_file(str(disk.ROOT / "app.py"), default_timeout=120)
     app = app.run() if page == "overview" else app.switch_page(f"pages/{page}.py").run()
     assert not app.exception, app.exception
+
+
+def test_something_new_is_asked_about_by_its_value(tmp_path: Path) -> None:
+    table = load_diabetes(as_frame=True, scaled=False).frame.rename(columns={"target": "progression"})
+    table.to_csv(tmp_path / "diabetes.csv", index=False)
+    text = (disk.ROOT / "examples" / "regression.py").read_text()
+    text = text.replace("target=", "standardise=False, target=", 1)
+    text = text.replace("**data)", "read=lambda row: torch.tensor([float(cell) for cell in row.values()]), **data)")
+    project = disk.write_text(tmp_path / "regression.py", f"import torch\n{text}")
+    assert disk.whence("build", project, "--workspace", tmp_path / "work").code == 0
+    opened = Debugger.open(tmp_path / "work")
+    id_ = opened.test.ids[0]
+    found, wanted = opened.ask(opened.given(id_)), opened.evidence(id_)
+    assert found.query.number is not None
+    assert found.query.number.given is None
+    np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-4)
+    assert disk.whence("query", "--row", json.dumps(opened.given(id_)), "--workspace", tmp_path / "work").code == 0
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
