@@ -119,7 +119,8 @@ def require_classes(is_number: bool, what: str) -> None:
     """Raise `Unsuited` where a model predicts numbers; `what` is the subject of the sentence, in the plural."""
     if is_number:
         raise Unsuited(
-            f"This model predicts numbers, and {what} are about classes.", "Ask by evidence, or by suspects."
+            f"This model predicts numbers, and {what} are for classes only.",
+            "Mistakes, evidence, suspects and the landscape are there for numbers too.",
         )
 
 

@@ -57,6 +57,7 @@ class Asked:
 def main() -> None:
     debugger = state.debugger()
     chrome.header(debugger, [("Retrain & compare", None)])
+    state.require_classes(debugger, "comparisons of retrained models")
     asked, notes = from_address(st.query_params.to_dict(), debugger)
     for words in notes:
         st.info(words, icon=":material/link_off:")

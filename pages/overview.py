@@ -46,7 +46,8 @@ def main() -> None:
     with right:
         (start_with_worst if debugger.is_number else start_here)(debugger)
         something_new(debugger)
-        take_away(debugger)
+        if not debugger.is_number:
+            take_away(debugger)
     chrome.footer(debugger)
 
 
@@ -83,7 +84,7 @@ def _error(debugger: Debugger) -> tuple[str, str, str]:
     error = float(np.sqrt(np.square(said - given).mean()))
     spread = float(np.sqrt(np.square(given - given.mean()).mean()))
     unit = f" {debugger.unit}" if debugger.unit else ""
-    return "Typical error on the test set", f"{error:.3g}{unit}", f"root mean square; the values vary by {spread:.3g}"
+    return "Typical error (RMS)", f"{error:.3g}{unit}", f"the values vary by {spread:.3g}"
 
 
 def residuals(debugger: Debugger) -> None:

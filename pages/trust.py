@@ -36,6 +36,7 @@ def main() -> None:
     method = methods.asked(debugger, st.query_params.get("m"))
     chrome.header(debugger, [("Trust", None)])
     st.title("Trust: how far to believe these scores", anchor=False)
+    state.require_classes(debugger, "these checks")
     chrome.planted_banner(debugger)
     draw_pills(debugger, method)
     found = opened(debugger, method)

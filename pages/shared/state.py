@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from PIL import Image
 
-from attribution import jobs, status
+from attribution import examples, jobs, status
 from attribution.errors import AttributionError, Damaged, Missing
 from attribution.workspace import Workspace
 from pages.shared import chrome, links, row_faces
@@ -117,6 +117,16 @@ def drawn_errors() -> Iterator[None]:
         yield
     except AttributionError as error:
         draw_not_ready(error)
+        st.stop()
+
+
+def require_classes(debugger: Debugger, what: str) -> None:
+    """Of a model that predicts numbers: says that this page is not for it, and the page stops."""
+    try:
+        examples.require_classes(debugger.is_number, what)
+    except AttributionError as error:
+        lines = [el("p", line) for line in (error.message, error.hint)]
+        draw(el("div", *lines, cls="card state", role="status"), key="for_classes")
         st.stop()
 
 
