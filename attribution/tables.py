@@ -55,15 +55,14 @@ def _sides(
         raise InvalidInput(
             f"{len(classes)} classes are named, and target=“number” has none.", "Leave one of the two away."
         )
-    if test is None:
-        tables = [read(train)] * 2
-        rows = list(parted(len(tables[0]), test_share, seed, tables[0].name))
-    else:
-        tables = [read(train), read(test)]
-        rows = [np.arange(len(table)) for table in tables]
+    tables = [read(train)] * 2 if test is None else [read(train), read(test)]
     names, labels = (
         ((), [_targets(t, label) for t in tables]) if target == "number" else labels_of(tables, label, classes)
     )
+    if test is None:
+        rows = list(parted(len(tables[0]), test_share, seed, tables[0].name))
+    else:
+        rows = [np.arange(len(table)) for table in tables]
     sides = [
         _Side(table, mine, ids_of(table, id, mine, split), numbers[mine])
         for table, mine, numbers, split in zip(tables, rows, labels, ("train", "test"), strict=True)

@@ -41,6 +41,8 @@ FORMATS = ("csv", "cleanlab", "json", "label-studio", "fiftyone")
 class Loaded:
     """What an export asks of loaded examples."""
 
+    is_number = False
+
     def __init__(self, shown: str = "image") -> None:
         labels, ids = np.array([0, 1, 2, 3, 4, 5]), tuple(f"train:{i}" for i in range(6))
         hashes = tuple(f"{i:016x}" for i in range(6))

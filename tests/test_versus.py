@@ -172,7 +172,8 @@ def test_the_distance_between_pictures_is_the_same_to_both(pair: Pair) -> None:
 def another(model: Debugger, **changes: Any) -> Any:
     """As much of a debugger as a pair looks at before it asks: its classes and both splits, changed."""
     classes = changes.pop("classes", model.classes)
-    return SimpleNamespace(classes=classes, train=replace(model.train, **changes), test=model.test)
+    train = replace(model.train, **changes)
+    return SimpleNamespace(classes=classes, is_number=False, train=train, test=model.test)
 
 
 def test_models_of_other_data_are_refused(pair: Pair) -> None:
