@@ -38,9 +38,8 @@ app: install
 	$(RUN) -m attribution demo fashion --workspace "$(WORKSPACE)"
 	$(RUN) -m attribution app --workspace "$(WORKSPACE)" --port $(PORT)
 
-# Several processes, each with whole files, so that what a file builds is built once. Much of a test is waiting for a
-# disk or a browser: one process more than cores.
-TESTERS ?= 3
+# Several processes, each with whole files, so that what a file builds is built once.
+TESTERS ?= 2
 
 test: install lint
 	$(RUN) -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)

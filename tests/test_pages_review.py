@@ -831,7 +831,8 @@ def test_the_name_is_asked_for_and_keys_say_so(tab: Page, server: Server) -> Non
     tab.keyboard.press("Enter")
     tab.wait_for_function("new URL(location.href).searchParams.get('by') === 'Ada 12 sbu'")
     tab.get_by_role("button", name="Change").wait_for()
-    tab.wait_for_timeout(300)
+    tab.wait_for_timeout(1200)  # so long may the field that is drawn anew take the focus, and the desk take it back
+    tab.wait_for_function("document.activeElement.tagName !== 'INPUT'")
     tab.keyboard.press("1")
     server.wait_for(1)
     with contextlib.closing(sqlite3.connect(server.flags_at)) as connection:
