@@ -41,8 +41,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "attribution", "demo", "fashion", "--workspace", str(folder / "fashion"), "--json"]
     with (folder / "told.json").open("w") as told:
-        _, status, used = os.wait4(subprocess.Popen(command, cwd=ROOT, stdout=told).pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+        process = subprocess.Popen(command, cwd=ROOT, stdout=told)
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # it would be waited for again
+    assert process.returncode == 0
     assert [step["state"] for step in json.loads((folder / "told.json").read_text())["steps"]] == ["done"] * 4
     return Built(folder / "fashion", used.ru_maxrss * 1024)
 
