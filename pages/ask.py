@@ -206,6 +206,7 @@ def draw_tabs(debugger: Debugger, evidence: Evidence, new: Asked, before: Eviden
             with changes:
                 elements.draw(drawn.moved(debugger, before, evidence), key="moved")
     else:
+        st.empty()  # in another place than those above: in the same one the browser may go on showing the tab it showed
         distance, histogram = st.tabs(TABS, key="ask_tab", on_change="rerun")
     if distance.open:
         with distance:
