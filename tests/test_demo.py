@@ -6,10 +6,11 @@ The whole journey is one test, because each step is the ground of the next: Over
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +42,23 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "attribution", "demo", "fashion", "--workspace", str(folder / "fashion"), "--json"]
     with (folder / "told.json").open("w") as told:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=told)
-        _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # it would be waited for again
+        process, peak = subprocess.Popen(command, cwd=ROOT, stdout=told), 0
+        while process.poll() is None:
+            peak = max(peak, _peak(process.pid))
+            time.sleep(0.1)
     assert process.returncode == 0
     assert [step["state"] for step in json.loads((folder / "told.json").read_text())["steps"]] == ["done"] * 4
-    return Built(folder / "fashion", used.ru_maxrss * 1024)
+    return Built(folder / "fashion", peak)
+
+
+def _peak(pid: int) -> int:
+    """The most bytes that a running process has held; 0 where that cannot be read. Not `ru_maxrss`: a child begins with
+    that of its parent."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 0
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +104,8 @@ def test_self_influence_finds_most_planted_labels_in_the_first_tenth(debugger: D
 
 
 def test_building_the_demo_needs_less_than_two_gigabytes(built: Built) -> None:
+    if not built.peak:
+        pytest.skip("how much memory a process takes cannot be read here")
     assert 2**28 < built.peak < 2 * 2**30
 
 
