@@ -315,8 +315,7 @@ class Audit:
     def _of_number(self, item: Item, row: int, values: Mapping[str, float]) -> Suspect:
         """Of a number nothing else is suggested; the reason is how far the model stays from it, and at what price."""
         assert item.number is not None
-        name = "self_influence"
-        below = 100 * float((self.signals[name] < self.signals[name][row]).mean())
+        below = self.percentiles(row)["self_influence"]
         reason = (
             f"{item.given_as(())} is given and the model says {item.predicted_as(())} (residual "
             f"{item.number.residual_said}); it influences itself more than {below:.0f} % of the training set."

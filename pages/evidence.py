@@ -454,12 +454,14 @@ def draw_page() -> None:
     draw_walk(debugger, at, steps)
     question_choice.draw_choice(debugger, at.question, lambda question: at.link(question=question))
     draw_columns(debugger, at, evidence)
-    question_choice.draw_way(debugger, evidence, by_others(debugger, at))
+    other_lenses = st.container()  # filled last: every lens that is ready is asked the same for it
     second.draw_way(at.id, at.target)
     if not evidence.is_zero:
         what_if.draw(debugger, evidence, at.without, at.link)
         draw_tabs(debugger, at, evidence)
     chrome.footer(debugger)
+    with other_lenses:
+        question_choice.draw_way(debugger, evidence, by_others(debugger, at))
 
 
 draw_page()
