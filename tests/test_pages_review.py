@@ -825,6 +825,7 @@ def test_the_name_is_asked_for_and_keys_say_so(tab: Page, server: Server) -> Non
     press(tab, "1")
     assert "Say who decides" in tab.locator(".said").inner_text()
     assert shown(tab) == example
+    tab.locator(".st-key-reviewer input").wait_for()  # it is drawn after the desk
     tab.keyboard.press("Enter")
     tab.wait_for_function("document.activeElement.tagName === 'INPUT'")
     tab.keyboard.type("Ada 12 sbu")  # in a field, keys are letters

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from attribution import applying, effect, jobs
-from attribution.status import workspace_status
+from attribution import applying, effect, jobs, status
 from attribution.workspace import Workspace
 from pages.shared import links, state
 from pages.shared.elements import button, draw, el, row
@@ -52,4 +51,4 @@ def draw_after(found: Comparison, focus: str | None) -> None:
 
 def is_ready(here: Workspace, name: str) -> bool:
     """Whether a workspace beside this one can be asked."""
-    return {step.state for step in workspace_status(here.beside(name).path).steps} == {"done"}
+    return {step.state for step in status.workspace_status(here.beside(name).path).steps} == {"done"}
