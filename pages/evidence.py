@@ -193,7 +193,8 @@ def draw_walk(debugger: Debugger, at: Selection, steps: dict[str, str]) -> None:
     words = {"p": "Previous mistake", "n": "Next mistake"}
     found = [_walk_button(words[key], key, steps.get(key)) for key in words] if steps else []
     edit = [] if debugger.why_not_ask else [elements.button("Edit this example", links.ask(at.id))]
-    elements.draw(elements.row(*found, *edit, trusting.badge(debugger, at.method)), key="walk")
+    trust = [] if debugger.is_number else [trusting.badge(debugger, at.method)]  # its checks are for classes only
+    elements.draw(elements.row(*found, *edit, *trust), key="walk")
 
 
 def _walk_button(words: str, key: str, href: str | None) -> Element:
@@ -339,12 +340,12 @@ def _total_sentence(debugger: Debugger, evidence: Evidence, id: str, found: Brea
     if why := methods.why_split_by(debugger, evidence.method):
         return (
             f"{why} By {debugger.method_choices[methods.DEFAULT]}, {id} {verb} "
-            f"“{debugger.classes[evidence.target_label]}” with an influence of {figures.signed(found.total)}, computed "
+            f"{evidence.aim(debugger.classes)} with an influence of {figures.signed(found.total)}, computed "
             "exactly for this pair. Where it comes from:"
         )
     indexed = figures.signed(_indexed(evidence, debugger.item(id).position))
     return (
-        f"{id} {verb} “{debugger.classes[evidence.target_label]}” with an influence of {figures.signed(found.total)}, "
+        f"{id} {verb} {evidence.aim(debugger.classes)} with an influence of {figures.signed(found.total)}, "
         f"computed exactly for this pair (the index estimates {indexed}). Where it comes from:"
     )
 
@@ -420,7 +421,7 @@ def evidence_frame(evidence: Evidence, classes: Sequence[str]) -> pd.DataFrame:
                 "side": "supports" if side == theme.SUPPORTS_GLYPH else "opposes",
                 "rank": rank,
                 "id": row.item.id,
-                "label": row.item.given_as(classes),
+                "label" if row.item.number is None else "value": row.item.given_as(classes),
                 "really": "" if row.item.truth is None else classes[row.item.truth],
                 "predicted": row.item.predicted_as(classes),
                 **({} if row.item.number is None else {"residual": row.item.number.residual}),

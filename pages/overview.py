@@ -46,8 +46,7 @@ def main() -> None:
     with right:
         (start_with_worst if debugger.is_number else start_here)(debugger)
         something_new(debugger)
-        if not debugger.is_number:
-            take_away(debugger)
+        take_away(debugger)
     chrome.footer(debugger)
 
 
@@ -175,8 +174,20 @@ def take_away(debugger: Debugger) -> None:
             return refusal(error).encode()
 
     st.header("Take it away", anchor=False)
-    st.caption("Mistakes, evidence, suspects, decisions and their effect in one file that needs no network.")
-    st.download_button("Download the report", made, "report.html", "text/html", key="report", on_click="ignore")
+    if debugger.is_number:
+        told = "The report is for models of classes only. Tables of evidence and of suspects are on their pages."
+    else:
+        told = "Mistakes, evidence, suspects, decisions and their effect in one file that needs no network."
+    st.caption(told)
+    st.download_button(
+        "Download the report",
+        made,
+        "report.html",
+        "text/html",
+        key="report",
+        on_click="ignore",
+        disabled=debugger.is_number,
+    )
 
 
 main()

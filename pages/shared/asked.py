@@ -37,7 +37,7 @@ def view(
     pills: Pills,
 ) -> dict[str, Any]:
     """What the component of the Evidence page draws, for a question about something new; nothing can be left out."""
-    item, target = evidence.query, classes[evidence.target_label]
+    item = evidence.query
     data = columns.view(
         evidence,
         classes,
@@ -49,11 +49,11 @@ def view(
     )
     data["page"] = " ".join([data["page"], str(evidence.target_label)])
     data["query"] = query_card(item, classes, face)
-    data["sentence"] = sentence(evidence, target)
+    data["sentence"] = sentence(evidence, classes)
     data["notes"] = notes(evidence, data["notes"], link)
     for column in data["columns"]:
         side = "Supports" if column["kind"] == "supports" else "Opposes"
-        column["title"] = f"{side} “{target}”"
+        column["title"] = f"{side} {evidence.aim(classes)}"
         for card in column["cards"]:
             card["token"] = ""
     return data
@@ -71,7 +71,8 @@ def query_card(item: Item, classes: Sequence[str], face: Face) -> dict[str, Any]
     }
 
 
-def sentence(evidence: Evidence, target: str) -> str:
+def sentence(evidence: Evidence, classes: Sequence[str]) -> str:
+    target = classes[evidence.target_label]
     if evidence.target == "predicted":
         if evidence.query.number is not None:
             said = evidence.query.predicted_as(())
@@ -104,12 +105,12 @@ def change(before: Item, after: Item, classes: Sequence[str], faces: Sequence[Fa
 
 def moved(debugger: Debugger, before: Evidence, after: Evidence) -> Element:
     """The training examples whose influence the edit raised and lowered most."""
-    target = debugger.classes[after.target_label]
-    titles = f"{SUPPORTS_GLYPH} Rose most for “{target}”", f"{OPPOSES_GLYPH} Fell most for “{target}”"
+    aim = after.aim(debugger.classes)
+    titles = f"{SUPPORTS_GLYPH} Rose most for {aim}", f"{OPPOSES_GLYPH} Fell most for {aim}"
     sides = [_moved(debugger, *each) for each in zip(titles, largest_changes(before, after, MOVED), strict=True)]
     sampled = "" if after.sample is None else f" Looked for in a fixed sample of {len(after.sample.positions):,}."
     told = (
-        f"Influence on “{target}”, {before.query.id} as it is → as it was edited, in units of the typical influence of "
+        f"Influence on {aim}, {before.query.id} as it is → as it was edited, in units of the typical influence of "
         f"either, as the index gives it.{sampled}"
     )
     return el("div", el("p", told, cls="muted"), el("div", *sides, cls="sides"), cls="stack")

@@ -49,7 +49,6 @@ def draw(debugger: Debugger, evidence: Evidence) -> None:
     chosen = _choices(found)[rows]
     values = found.higher(chosen) if measure == HIGHER else found.as_it_is(chosen)
     order = np.argsort(-np.abs(values), kind="stable")[:SHOWN]
-    asked = debugger.classes[evidence.target_label]
     st.text(f"{rows}: {found.sentence(values)}")
     st.html("<style>.st-key-columns .stColumn{min-width:min(100%,400px)}</style>")  # one under the other where narrow
     with st.container(key="columns"):
@@ -60,13 +59,21 @@ def draw(debugger: Debugger, evidence: Evidence) -> None:
             st.caption(READ[measure])
         with right:
             st.markdown("**In the row asked about: what the model answers**")
-            _bars(found, found.log_odds, order, "away from · log-odds · toward", "log-odds")
-            st.caption(
-                f"How much the log-odds of “{escaped(asked)}” would grow, were the column of this one row one standard "
-                "deviation higher. Of a linear model and two classes these are its coefficients."
-            )
+            axis = "away from · log-odds · toward" if evidence.query.number is None else "lower · prediction · higher"
+            _bars(found, found.log_odds, order, axis, "log-odds")
+            st.caption(_read_beside(debugger, evidence))
     if len(found.names) > SHOWN:
         st.caption(f"The first {SHOWN} of {len(found.names):,} columns are drawn.")
+
+
+def _read_beside(debugger: Debugger, evidence: Evidence) -> str:
+    """How the chart of the row asked about is read."""
+    higher = "would grow, were the column of this one row one standard deviation higher."
+    if evidence.query.number is not None:
+        unit = f", in {escaped(debugger.unit)}," if debugger.unit else ""
+        return f"How much the prediction{unit} {higher} Of a linear model these are its coefficients."
+    aim = escaped(debugger.classes[evidence.target_label])
+    return f"How much the log-odds of “{aim}” {higher} Of a linear model and two classes these are its coefficients."
 
 
 @st.cache_resource(max_entries=64, show_spinner="Reading the columns")
