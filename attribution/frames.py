@@ -206,7 +206,7 @@ def _in_order(values: set[str], table: Table, column: str) -> tuple[str, ...]:
     if len(values) > _MOST_CLASSES:
         raise InvalidInput(
             f"The column “{column}” of {table.name} holds {len(values):,} different values, as no label does.",
-            "Name the column of the classes.",
+            "Name the column of the classes, or say that it holds numbers to predict: target=“number”.",
         )
     are_numbers = all(_WHOLE.fullmatch(value) for value in values)
     return tuple(sorted(values, key=int) if are_numbers else sorted(values))
