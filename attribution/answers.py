@@ -285,12 +285,14 @@ class Evidence(Lists):
 
     target_label  the class that is asked about.
     exact_copies  ids of training examples with the same content as the query.
+    outside       of something new: what of it lies beyond everything that was trained on, a sentence each.
     """
 
     query: Item
     target_label: int
     standout: Standout
     exact_copies: tuple[str, ...]
+    outside: tuple[str, ...] = ()
 
     def aim(self, classes: Sequence[str]) -> str:
         """What is supported or opposed, in words: “coat”; of a number a higher prediction, or the value given."""

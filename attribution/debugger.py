@@ -388,6 +388,7 @@ class Debugger:
             target_label=label,
             standout=verdict(found.scores, self._reference(method), found.strongest),
             exact_copies=new.copies if new else self._exact_copies(item),
+            outside=new.outside if new else (),
             **shared,
         )
 

@@ -85,12 +85,14 @@ def sentence(evidence: Evidence, classes: Sequence[str]) -> str:
 
 
 def notes(evidence: Evidence, found: list[dict[str, Any]], link: Link) -> list[dict[str, Any]]:
-    """What a reader needs before any list: first of all that the training set holds exactly this."""
+    """What a reader needs before any list: first of all what lies beyond the training set, or that it holds exactly
+    this.
+    """
     if evidence.exact_copies:
         ids = evidence.exact_copies[: columns.SHOWN_COPIES]
         text = "This is in the training set, exactly as it was given:"
         found = [{"kind": "caution", "text": text, "links": [{"text": id, "href": link(id)} for id in ids]}, *found[1:]]
-    return found
+    return [*({"kind": "caution", "text": sentence} for sentence in evidence.outside), *found]
 
 
 # ── what an edit changed ─────────────────────────────────────────────────────────────────────────────────────────────
