@@ -253,9 +253,9 @@ def _model(answers: Answers) -> _Part:
         build = f"lambda: models.{model}(num_classes=len(data.classes))"
         return _Part(["from torchvision import models, transforms"], build)
     if answers.modality == "tabular" and model in ("mlp", "linear"):
-        network = _MLP_OF_NUMBERS if answers.is_number else _MLP
-        code = network if model == "mlp" else _LINEAR.replace("OUTPUTS", answers.outputs)
-        return _Part(["from torch import nn"], "build_model", [code])
+        mlp = _MLP_OF_NUMBERS if answers.is_number else _MLP
+        network = mlp if model == "mlp" else _LINEAR.replace("OUTPUTS", answers.outputs)
+        return _Part(["from torch import nn"], "build_model", [network])
     if answers.modality == "text" and model == "words":
         code = [_WORDS, _WORDS_MODEL.replace("OUTPUTS", answers.outputs)]
         return _Part(["import torch", "from torch import nn"], "Words", code, "numbers_of", ["import zlib"])

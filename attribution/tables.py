@@ -128,7 +128,7 @@ def texts_in(
     return Data(train_set, test_set, first.ids, second.ids, names, "text", **_of_numbers(target, unit))
 
 
-def _of_numbers(target: str, unit: str) -> dict[str, str]:
+def _of_numbers(target: str, unit: str) -> dict[str, Any]:
     """What a project is told of numbers to predict; nothing of classes."""
     return {"target": target, "unit": unit} if target == "number" else {}
 

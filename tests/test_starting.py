@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -215,7 +216,7 @@ def test_what_init_cannot_write_is_said_in_one_line_and_nothing_is_written(
     ids=["class", "number"],
 )
 def test_on_a_terminal_it_asks_for_what_it_was_not_told(
-    place: Path, label: str, answers: str, found: dict[str, str]
+    place: Path, label: str, answers: str, found: dict[str, Any]
 ) -> None:
     terminal, stdin = os.openpty()
     os.write(terminal, f"text\ntable.csv\n\nwords\n{label}\nid\n{answers}\n\n\n".encode())

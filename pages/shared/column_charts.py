@@ -18,6 +18,7 @@ from pages.shared.wording import escaped
 
 if TYPE_CHECKING:
     from attribution.answers import ColumnInfluence, Evidence
+    from attribution.asking import Asked
     from attribution.debugger import Debugger
 
 STRONGEST = 6
@@ -31,11 +32,21 @@ READ = {
 }
 
 
-def draw(debugger: Debugger, evidence: Evidence) -> None:
-    """The charts, and a choice of rows and of measure above them."""
+def draw(debugger: Debugger, evidence: Evidence, new: Asked | None = None) -> None:
+    """The charts, and a choice of rows and of measure above them; new: what was read, of something new."""
     try:
         n = len(evidence.proponents) + len(evidence.opponents)
-        found = _found(debugger, debugger.index_id, evidence.query.id, evidence.target, n, evidence.method, evidence)
+        found = _found(
+            debugger,
+            debugger.index_id,
+            evidence.query.id,
+            evidence.target,
+            n,
+            evidence.method,
+            evidence.target_label,
+            evidence,
+            new,
+        )
     except Unsuited as error:
         st.text(error.message)
         return
@@ -78,9 +89,17 @@ def _read_beside(debugger: Debugger, evidence: Evidence) -> str:
 
 @st.cache_resource(max_entries=64, show_spinner="Reading the columns")
 def _found(
-    _debugger: Debugger, index_id: str, id: str, target: str, n: int, method: str, _evidence: Evidence
+    _debugger: Debugger,
+    index_id: str,
+    id: str,
+    target: str,
+    n: int,
+    method: str,
+    asked: int,
+    _evidence: Evidence,
+    _new: Asked | None,
 ) -> ColumnInfluence:
-    return _debugger.column_influence(_evidence)
+    return _debugger.column_influence(_evidence, _new)
 
 
 def _choices(found: ColumnInfluence) -> dict[str, slice]:

