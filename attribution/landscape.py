@@ -43,7 +43,9 @@ def make(workspace: Workspace, *, progress: Progress = silent) -> str:
 
     def into(folder: Path) -> Mapping[str, Any]:
         workspace.verify("predictions", told)
-        said = {split: predictions.load(workspace.folder("predictions", told), split) for split in ("train", "test")}
+        splits = {"train": examples.train, "test": examples.test}
+        where = workspace.folder("predictions", told)
+        said = {name: predictions.load(where, name, split.targets) for name, split in splits.items()}
         labels = np.concatenate([examples.train.labels, examples.test.labels])
         is_test = np.arange(len(labels)) >= len(examples.train)
         wrong = np.zeros(len(labels), bool)

@@ -82,8 +82,8 @@ def _error(debugger: Debugger) -> tuple[str, str, str]:
     given, said = debugger.numbers("test")
     error = float(np.sqrt(np.square(said - given).mean()))
     spread = float(np.sqrt(np.square(given - given.mean()).mean()))
-    unit = f" {debugger.unit}" if debugger.unit else ""
-    return "Typical error (RMS)", f"{error:.3g}{unit}", f"the values vary by {spread:.3g}"
+    unit = f" ({debugger.unit})" if debugger.unit else ""  # too long for the figure itself
+    return "Typical error (RMS)", f"{error:.3g}", f"the values vary by {spread:.3g}{unit}"
 
 
 def residuals(debugger: Debugger) -> None:

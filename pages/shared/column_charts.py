@@ -81,7 +81,7 @@ def _read_beside(debugger: Debugger, evidence: Evidence) -> str:
     """How the chart of the row asked about is read."""
     higher = "would grow, were the column of this one row one standard deviation higher."
     if evidence.query.number is not None:
-        unit = f", in {escaped(debugger.unit)}," if debugger.unit else ""
+        unit = f" ({escaped(debugger.unit)})" if debugger.unit else ""
         return f"How much the prediction{unit} {higher} Of a linear model these are its coefficients."
     aim = escaped(debugger.classes[evidence.target_label])
     return f"How much the log-odds of “{aim}” {higher} Of a linear model and two classes these are its coefficients."

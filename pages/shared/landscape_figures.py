@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOUSE = {"Lasso": "lasso", "Box": "select", "Pan": "pan"}
 MODE_BAR = {"displayModeBar": False, "scrollZoom": True}  # the page has buttons of its own, with words
 HEIGHT = 620
+FEW = 3_000
 OF_NUMBERS = {"value": "given", "residual": "predicted − given"}  # what a colour may say of numbers, and its scale
 # Okabe and Ito's colours, which eyes of any kind tell apart; beyond eight classes they come again in another shape.
 _HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A900", "#7F7F7F")
@@ -62,8 +63,9 @@ def number_map(
     scale = [[0.0, tokens.grid], [1.0, tokens.supports]] if by == "value" else [list(stop) for stop in tokens.diverging]
     title = html.escape(f"{OF_NUMBERS[by]}, {unit}" if unit else OF_NUMBERS[by], quote=False)
     bar = {"title": {"text": title}, "thickness": 12, "outlinewidth": 0}
-    line = {"width": 0.5, "color": tokens.muted}  # the middle of a scale is as pale as the page
-    mark = {"cmin": ends[0], "cmax": ends[1], "colorscale": scale, "size": 7, "line": line}
+    few = len(found) < FEW  # then the points have an outline: the middle of a scale is as pale as the page
+    line = {"width": 0.5 if few else 0, "color": tokens.muted}
+    mark = {"cmin": ends[0], "cmax": ends[1], "colorscale": scale, "size": 7 if few else 5, "line": line}
     train = {**mark, "color": values[~found.is_test], "colorbar": bar}
     test = {**mark, "color": values[found.is_test], "symbol": "triangle-up"}
     return _map(found, [("training", ~found.is_test, train), ("test", found.is_test, test)], tokens, mouse)
