@@ -18,7 +18,7 @@ from pages.shared import chrome, links, residual_figure, state, theme
 from pages.shared.elements import Element, button, draw, el, row, thumb
 from pages.shared.matrix import confusion_matrix
 from pages.shared.pipeline_strip import pipeline_strip
-from pages.shared.wording import noun, size
+from pages.shared.wording import escaped, noun, size
 
 if TYPE_CHECKING:
     from attribution.answers import Cluster
@@ -82,8 +82,8 @@ def _error(debugger: Debugger) -> tuple[str, str, str]:
     given, said = debugger.numbers("test")
     error = float(np.sqrt(np.square(said - given).mean()))
     spread = float(np.sqrt(np.square(given - given.mean()).mean()))
-    unit = f" ({debugger.unit})" if debugger.unit else ""  # too long for the figure itself
-    return "Typical error (RMS)", f"{error:.3g}", f"the values vary by {spread:.3g}{unit}"
+    unit = f" ({escaped(debugger.unit)})" if debugger.unit else ""  # it may be too long to stand behind the figure
+    return f"RMS error{unit}", f"{error:.3g}", f"the values vary by {spread:.3g}"
 
 
 def residuals(debugger: Debugger) -> None:

@@ -170,7 +170,7 @@ def laid_out(
         database=database,
         who=asked.who,
         blind=asked.blind,
-        classes=debugger.classes[:1] if debugger.is_number else debugger.classes,
+        classes=() if debugger.is_number else debugger.classes,
         ahead=ahead,
         cards=cards,
         pictures={id_: src for id_, src in pictures.items() if src},

@@ -66,7 +66,7 @@ def query_card(item: Item, classes: Sequence[str], face: Face) -> dict[str, Any]
         "face": face,
         "alt": f"what was asked about, predicted {predicted}",
         "chips": [{"kind": "predicted", "text": f"pred: {predicted}"}],
-        "facts": "in neither data set, so without a label",
+        "facts": f"in neither data set, so without a {columns.label_word(item)}",
         "bars": columns.probability_rows(item, classes),
     }
 

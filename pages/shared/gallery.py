@@ -70,7 +70,7 @@ _CSS = (
                  align-items:center}
 .grid.list .picture{height:auto;margin:0;grid-template-columns:minmax(0,1fr) 3.5rem;gap:8px}
 .grid.list .words{height:auto;white-space:normal;-webkit-line-clamp:2}
-.grid.list .percent{position:static;text-align:right;white-space:nowrap}
+.grid.list .percent{position:static;text-align:right}
 .tile .percent{position:absolute;right:0;bottom:0;background:var(--background);border-radius:4px 0 0 0;padding:0 4px}
 .tile .picture{margin-bottom:4px}
 .tile .line{display:block;unicode-bidi:isolate;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}

@@ -60,15 +60,19 @@ def number_map(
     values = given if by == "value" else predicted - given
     limit = symmetric_limit(values, room=1.0)
     ends = (float(values.min()), float(values.max())) if by == "value" else (-limit, limit)
-    scale = [[0.0, tokens.grid], [1.0, tokens.supports]] if by == "value" else [list(stop) for stop in tokens.diverging]
+    below = [] if by == "value" else [tokens.opposes]  # zero is the grid's grey, which both themes let be seen
+    colours = [*below, tokens.grid, tokens.supports]
+    scale = [[i / (len(colours) - 1), colour] for i, colour in enumerate(colours)]
     title = html.escape(f"{OF_NUMBERS[by]}, {unit}" if unit else OF_NUMBERS[by], quote=False)
-    bar = {"title": {"text": title}, "thickness": 12, "outlinewidth": 0}
-    few = len(found) < FEW  # then the points have an outline: the middle of a scale is as pale as the page
-    line = {"width": 0.5 if few else 0, "color": tokens.muted}
-    mark = {"cmin": ends[0], "cmax": ends[1], "colorscale": scale, "size": 7 if few else 5, "line": line}
+    bar = {"title": {"text": title, "side": "top"}, "thickness": 12, "outlinewidth": 0, "orientation": "h", "x": 0,
+           "xanchor": "left", "y": 0, "yanchor": "top", "len": 0.6}  # fmt: skip
+    size = 7 if len(found) < FEW else 5
+    mark = {"cmin": ends[0], "cmax": ends[1], "colorscale": scale, "size": size}
     train = {**mark, "color": values[~found.is_test], "colorbar": bar}
     test = {**mark, "color": values[found.is_test], "symbol": "triangle-up"}
-    return _map(found, [("training", ~found.is_test, train), ("test", found.is_test, test)], tokens, mouse)
+    figure = _map(found, [("training", ~found.is_test, train), ("test", found.is_test, test)], tokens, mouse)
+    figure.update_layout(margin={"b": 72})  # the scale lies below, where it takes no width from the map
+    return figure
 
 
 def _map(found: Landscape, groups: Iterable[Group], tokens: Tokens, mouse: str) -> go.Figure:
@@ -133,7 +137,9 @@ def _shaded(values: NDArray[np.float32], by: str, tokens: Tokens) -> Iterator[Gr
     known = ~np.isnan(values)
     yield "test", ~known, {"color": tokens.muted, "size": 4, "symbol": "triangle-up-open", "opacity": 0.25}
     bar = {"title": {"text": f"{by}, percentile"}, "thickness": 12, "outlinewidth": 0}
-    scale = [[0.0, tokens.grid], [0.8, tokens.muted], [1.0, tokens.flag]]
+    below = [] if by == "value" else [tokens.opposes]  # zero is the grid's grey, which both themes let be seen
+    colours = [*below, tokens.grid, tokens.supports]
+    scale = [[i / (len(colours) - 1), colour] for i, colour in enumerate(colours)]
     yield "training", known, {"color": values[known], "cmin": 0, "cmax": 100, "colorscale": scale, "size": 5,
                               "opacity": 0.85, "colorbar": bar}  # fmt: skip
 
