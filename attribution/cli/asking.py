@@ -187,7 +187,7 @@ def _print_evidence(debugger: Debugger, evidence: Evidence, as_json: bool) -> No
     predicted = evidence.query.predicted_as(debugger.classes)
     typer.echo(
         f"{evidence.query.id}: {labelled}predicted {predicted}{likely}; asking about "
-        f"“{asked}” by {evidence.method}. {sentence}"
+        f"{evidence.aim(debugger.classes)} by {evidence.method}. {sentence}"
     )
     if evidence.exact_copies:
         typer.echo(f"The training set holds exactly this: {', '.join(evidence.exact_copies[:12])}.")
