@@ -287,7 +287,8 @@ def test_the_landscape_is_coloured_by_the_numbers_themselves(workspace: Path, de
     for i in range(0, len(found), 40):
         number = debugger.item(found.ids[i]).number
         assert number is not None
-        assert (number.given, number.predicted) == (given[i], pytest.approx(said[i]))
+        assert number.given == given[i]
+        assert number.predicted == pytest.approx(said[i])
     for by, values in (("value", given), ("residual", said - given)):
         train, test = landscape_figures.number_map(found, by, given, said, "points", LIGHT).data
         np.testing.assert_array_equal(np.concatenate([train.marker.color, test.marker.color]),
