@@ -107,6 +107,8 @@ def draw_question(debugger: Debugger, item: Item, asked: Asked, found: SideBySid
         chip(f"pred: {predicted}{sure} {mark}", kind="predicted"),
     ]
     words = {"predicted": f"Why “{predicted}”?", "label": f"What taught “{given}”?"}
+    if item.number is not None:
+        words = {"predicted": f"Why {predicted}?", "label": f"Why {item.number.residual_said} off?"}
     pills = [_pill(words[t], asked.href(target=t), t == asked.target) for t in (TARGETS if item.is_mistake else ())]
     refused = [el("p", f"{debugger.method_choices[lens]}: {why}") for lens, why in found.refused.items()]
     told = el("div", row(el("b", item.id), *chips), el("nav", *pills, cls="row", aria_label="What is asked"),
