@@ -64,10 +64,10 @@ class Agreement:
 
 
 def ask(debugger: Debugger, id_: str, *, target: str = "predicted", lenses: Sequence[str] = ()) -> SideBySide:
-    """One query by several lenses, by all that there are unless told; raises what `Debugger.evidence` raises but
-    `Unsuited`, which is told in `refused`."""
+    """One query by several lenses, by all that there are and the baselines unless told; raises what `Debugger.evidence`
+    raises but `Unsuited`, which is told in `refused`."""
     answers, refused = {}, {}
-    for lens in lenses or debugger.method_names:
+    for lens in lenses or (*debugger.method_names, *debugger.baseline_names):
         try:
             answers[lens] = debugger.evidence(id_, target=target, k=TOP, method=lens)
         except Unsuited as error:
@@ -93,7 +93,7 @@ def over_many(
     debugger: Debugger, ids: Sequence[str], *, target: str = "predicted", lenses: Sequence[str] = ()
 ) -> Agreement:
     """The mean of overlaps and of rank agreements over several queries; those with nothing to rank are left out."""
-    lenses = lenses or debugger.method_names
+    lenses = lenses or (*debugger.method_names, *debugger.baseline_names)
     found = [ask(debugger, id_, target=target, lenses=lenses) for id_ in ids]
     kept = [each for each in found if not any(evidence.is_zero for evidence in each.answers.values())]
     names = kept[0].lenses if kept else ()

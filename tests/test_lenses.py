@@ -636,7 +636,7 @@ def test_representer_points_sum_to_the_logits_of_the_layer_that_was_fitted(penal
     weights = representer.fitted(features, np.eye(3)[source.train_labels], penalty)
     asked = representer.with_one(source.query_features_of)
     for label in range(3):
-        found = Representer(penalty).fit(source).compare(queries(4, np.full(4, label))).sum(1)
+        found = Representer(penalty).fit(source).compare(queries(4, np.full(4, label)))[0].sum(1)
         assert_close(found, asked @ weights[:, label], 1e-6)
     parts = representer.coefficients(features, np.eye(3)[source.train_labels], penalty)
     assert_close(features @ (features.T @ parts), features @ weights, 1e-6)
