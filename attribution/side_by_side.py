@@ -19,6 +19,7 @@ from scipy.stats import kendalltau, spearmanr
 from attribution.answers import Evidence
 from attribution.debugger import Debugger
 from attribution.errors import Unsuited
+from attribution.methods import BASELINES
 
 TOP = 10  # supporters that are compared
 FEW = 2  # of them in common, or fewer: a strong disagreement
@@ -48,9 +49,14 @@ class SideBySide:
     def lenses(self) -> tuple[str, ...]:
         return tuple(self.answers)
 
+    @property
+    def explaining(self) -> tuple[str, ...]:
+        """The lenses without the baselines, which explain nothing and agree with none."""
+        return tuple(lens for lens in self.answers if lens not in BASELINES)
+
     def listed_by(self, id_: str) -> int:
-        """How many lenses have a training example among their top ten."""
-        return sum(id_ in supporters(evidence) for evidence in self.answers.values())
+        """How many lenses, baselines apart, have a training example among their top ten."""
+        return sum(id_ in supporters(self.answers[lens]) for lens in self.explaining)
 
 
 @dataclass(frozen=True, eq=False)

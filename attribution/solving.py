@@ -11,7 +11,7 @@ Where H + λI is not positive definite nothing is solved: the error names the da
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -22,6 +22,7 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, eigvalsh, solve_trian
 
 from attribution.errors import InvalidInput, Unsuited
 from attribution.objective import SMALL, Objective
+from attribution.wording import number
 
 FLOOR = 1e-4  # a curvature below it divides by next to nothing
 LEAST = 1e-2  # the damping where one is needed: Koh and Liang's for their network
@@ -33,9 +34,11 @@ Product = Callable[[Numbers], Numbers]
 
 
 class Solve(Protocol):
-    """A prepared solver. remarks: what holds of every solve, in sentences."""
+    """A prepared solver."""
 
-    remarks: tuple[str, ...]
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What holds of every solve, in sentences."""
 
     def solve(self, vectors: Numbers) -> tuple[Numbers, tuple[str, ...]]:
         """(H + λI)⁻¹ of each of (Q, P), and what is to be said of it."""
@@ -71,10 +74,10 @@ def refuse_damping(damping: float | None) -> None:
 def _told(smallest: float, damping: float) -> tuple[str, ...]:
     if not damping:
         return ()
-    curved = f"is not convex here (smallest curvature {smallest:.2g})" if smallest < -FLOOR else (
-        f"is nearly flat in some directions (smallest curvature {max(smallest, 0.0):.2g})"
+    curved = f"is not convex here (smallest curvature {number(smallest)})" if smallest < -FLOOR else (
+        f"is nearly flat in some directions (smallest curvature {number(max(smallest, 0.0))})"
     )  # fmt: skip
-    return (f"The training loss {curved}, so {damping:.2g} was added to every curvature.",)
+    return (f"The training loss {curved}, so {number(damping)} was added to every curvature.",)
 
 
 def _refused(smallest: float, damping: float, *, met: bool = False) -> Unsuited:
@@ -98,7 +101,10 @@ class Exact:
 
     def why_not(self, objective: Objective) -> str | None:
         if objective.size > SMALL:
-            return f"The exact solve takes at most {SMALL:,} parameters, and here there are {objective.size:,}."
+            return (
+                f"The exact solve takes at most {SMALL:,} parameters, and here there are {objective.size:,}: take those "
+                "of the last layer only (hessian), or conjugate gradients (hessian:cg)."
+            )
         return None
 
     def prepare(self, objective: Objective, damping: float | None) -> Factor:
@@ -228,7 +234,8 @@ class LiSSA:
                            for _ in range(self.depth))  # fmt: skip
                 total += neumann((partial(objective.product, rows=batch) for batch in batches), vector, damping, scale)
             found = total / self.repeats
-            left = float(np.linalg.norm(whole(found) + damping * found - vector) / max(np.linalg.norm(vector), 1e-300))
+            missed = float(np.linalg.norm(whole(found) + damping * found - vector))
+            left = missed / max(float(np.linalg.norm(vector)), np.finfo(np.float64).tiny)
             if not left <= _LARGEST_LEFT:
                 raise Unsuited(
                     f"LiSSA has not come near a solution: after {self.depth:,} batches the residual is {left:.2g} of "
@@ -294,13 +301,13 @@ def conjugate_gradients(
     )
 
 
-def neumann(products: object, wanted: Numbers, damping: float, scale: float) -> Numbers:
+def neumann(products: Iterable[Product], wanted: Numbers, damping: float, scale: float) -> Numbers:
     """The series u ← v + u − (H_b + λI) u / scale over products with H_b, divided by the scale.
 
     Raises `Unsuited` as soon as it grows without end.
     """
     found, bound = wanted.copy(), 1e6 * scale * max(1.0, float(np.linalg.norm(wanted))) / max(damping, FLOOR)
-    for product in products:  # type: ignore[attr-defined]
+    for product in products:
         found = wanted + found - (product(found) + damping * found) / scale
         if not np.linalg.norm(found) <= bound:
             raise Unsuited(

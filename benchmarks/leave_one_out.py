@@ -1,11 +1,8 @@
-"""Influence against leaving one example out and training again (Koh and Liang 2017, section 4, figure 2).
+"""Influence against leaving one example out and training again (Koh and Liang 2017, figure 2, left).
 
-    logistic  10-class logistic regression on the demo's pictures, L2 0.01, in float64: the 500 training examples of the
-              largest influence on one mistaken test picture, each left out and the rest fitted again to the end
-    network   their all-convolutional network of 2,616 parameters with tanh, not at rest and damped: the 100 of the
-              largest influence, each left out while training goes on, less the same steps without leaving any out
-
-The influence is that of `methods.hessian`: exact for the first, by conjugate gradients for the second.
+10-class logistic regression on the demo's pictures, L2 0.01, in float64: the 500 training examples of the largest
+influence on one mistaken test picture by the exact solve of `methods.hessian`, each left out and the rest fitted again
+to the end.
 """
 
 from __future__ import annotations

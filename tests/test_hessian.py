@@ -252,11 +252,11 @@ def test_influence_of_ridge_regression_is_leaving_one_out_but_for_the_leverage()
     model = nn.Linear(5, 1, bias=False).double()
     with torch.no_grad():
         model.weight.copy_(torch.from_numpy(theta)[None])
+    targets = torch.from_numpy(y)
     objective = objective_of(
         model, torch.from_numpy(x), torch.zeros(N, dtype=torch.int64), n_classes=2, penalty=penalty,
         loss=lambda outputs, labels: (outputs[:, 0] - targets[rows_of(outputs)]).square() / 2,
     )  # fmt: skip
-    targets = torch.from_numpy(y)
 
     def rows_of(outputs: Tensor) -> Tensor:
         return (outputs - torch.from_numpy(x @ theta)).abs().argmin(1)
@@ -325,7 +325,7 @@ def test_lanczos_finds_both_ends() -> None:
     matrix = matrix + matrix.T
     values = np.linalg.eigvalsh(matrix)
     smallest, largest = ends(lambda v: matrix @ v, 60, steps=60)
-    assert (smallest, largest) == (pytest.approx(values[0]), pytest.approx(values[-1]))
+    assert [smallest, largest] == pytest.approx([values[0], values[-1]])
     smallest, largest = ends(lambda v: matrix @ v, 60)
     assert values[0] <= smallest < 0.8 * values[0]
     assert 0.8 * values[-1] < largest <= values[-1]

@@ -48,8 +48,8 @@ FORMS: Mapping[str, tuple[Attributor, str]] = {
     "cosine:ones": (Cosine(weighting="ones"), "plain mean (CosIn)"),
     "hessian": (Hessian(), "last layer, exact"),
     "hessian:all": (Hessian("all"), "all parameters, exact"),
-    "hessian:cg": (Hessian("all", ConjugateGradients()), "all, conjugate gradients"),
-    "hessian:lissa": (Hessian("all", LiSSA()), "all, LiSSA"),
+    "hessian:cg": (Hessian("all", ConjugateGradients()), "all parameters, conjugate gradients"),
+    "hessian:lissa": (Hessian("all", LiSSA()), "all parameters, LiSSA"),
 }
 
 
