@@ -102,8 +102,8 @@ class Exact:
     def why_not(self, objective: Objective) -> str | None:
         if objective.size > SMALL:
             return (
-                f"The exact solve takes at most {SMALL:,} parameters, and here there are {objective.size:,}: take those "
-                "of the last layer only (hessian), or conjugate gradients (hessian:cg)."
+                f"The exact solve takes at most {SMALL:,} parameters, and here there are {objective.size:,}: take "
+                "those of the last layer only (hessian), or conjugate gradients (hessian:cg)."
             )
         return None
 

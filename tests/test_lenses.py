@@ -817,7 +817,7 @@ def test_the_methods_have_names_for_people(debugger: Debugger) -> None:
         "tracin:conv1": "TracIn, conv1", "tracin:conv2": "TracIn, conv2", "tracin:hidden": "TracIn, hidden",
         "tracin:output": "TracIn, output",
     }  # fmt: skip
-    for method in set(debugger.method_choices) - {"hessian:all"}:  # column by column, which takes half a minute
+    for method in set(debugger.method_choices) - {"hessian:all", "hessian:cg", "hessian:lissa"}:  # half a minute each
         assert not debugger.evidence("test:0", method=method).is_zero
 
 
