@@ -143,7 +143,8 @@ def _pill(words: str, href: str, is_here: bool) -> Element:
 def draw_columns(debugger: Debugger, asked: Asked, found: SideBySide) -> None:
     st.header(f"The {TOP} strongest supporters by each", anchor=False)
     st.caption(
-        "A double frame: every lens but the baselines lists it. A title, and a number in a table above, leads to the evidence."
+        "A double frame: every lens but the baselines lists it. A title, and a number in a table above, leads to the "
+        "evidence."
     )
     titles = [debugger.method_choices[lens] for lens in found.lenses]
     sections = []
