@@ -236,6 +236,7 @@ class Lists:
     is_zero     the gradient vanishes, so there is nothing to rank and both lists are empty.
     recall      share of the exact top 100 of either end that the search finds; 1 where it compares every row.
     rescored    whether the listed scores are exact, from whole gradients; else they are the index's.
+    by_method   what the method says of its own scores, in sentences.
     """
 
     target: str
@@ -252,6 +253,7 @@ class Lists:
     sample: Sample | None = None
     recall: float = 1.0
     rescored: bool = False
+    by_method: tuple[str, ...] = ()
 
     @property
     def is_rough(self) -> bool:
@@ -261,7 +263,7 @@ class Lists:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences on how far the lists can be trusted."""
-        found = []
+        found = [*self.by_method]
         kept = f"The index keeps {100 * self.kept_share:.0f} % of this gradient's size"
         if self.rescored:
             found.append(

@@ -53,7 +53,7 @@ from attribution.evidence import describe_distance, effect_by_class, percentile,
 from attribution.examples import Examples, Preview, require_classes
 from attribution.given import Column, Given
 from attribution.index import open_index
-from attribution.methods import FORMS, METHODS, named, over_layers
+from attribution.methods import BASELINES, FORMS, METHODS, named, over_layers
 from attribution.methods.protocol import Queries, Scorer, VectorScorer
 from attribution.methods.tracin import TracIn
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
@@ -150,10 +150,17 @@ class Debugger:
 
     @cached_property
     def method_choices(self) -> Mapping[str, str]:
-        """What can be asked by, and what to call each: every method, other forms of it, then TracIn over layers."""
+        """What can be asked by, and what to call each: every method, other forms of it, TracIn over layers, then what
+        methods are held against."""
         found = {name: METHODS[name].title for name in self.method_names}
         found |= {name: f"{named(name).title}, {of}" for name, of in self.form_choices.items() if name not in found}
-        return found | {name: f"TracIn, {of}" for name, of in self.layer_choices.items() if name not in found}
+        found |= {name: f"TracIn, {of}" for name, of in self.layer_choices.items() if name not in found}
+        return found | {name: BASELINES[name].title for name in self.baseline_names}
+
+    @property
+    def baseline_names(self) -> tuple[str, ...]:
+        """What methods are held against, asked only where they are compared."""
+        return tuple(BASELINES)
 
     @cached_property
     def layer_choices(self) -> Mapping[str, str]:
@@ -170,10 +177,13 @@ class Debugger:
         single = {over_layers(each): "word embeddings" if each == words else each for each in layers}
         return {over_layers(): "all layers", **single}
 
-    @property
+    @cached_property
     def form_choices(self) -> Mapping[str, str]:
-        """Methods that have several forms by name, and what tells the forms apart."""
-        return {name: of for name, (method, of) in FORMS.items() if method.name in self.method_names}
+        """Methods that have several forms by name, and what tells the forms apart; those that fit this run."""
+        known = {name: made for name, made in FORMS.items() if made[0].name in self.method_names}
+        fitting = {name: made for name, made in known.items() if made[0].why_not(self._source) is None}
+        count = Counter(method.name for method, _ in fitting.values())
+        return {name: of for name, (method, of) in fitting.items() if count[method.name] > 1}
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:
@@ -445,6 +455,7 @@ class Debugger:
             "sample": found.sample,
             "recall": found.recall,
             "rescored": found.rescored,
+            "by_method": found.remarks,
         }
         return shared, found
 

@@ -16,6 +16,7 @@ from benchmarks import (
     index_million,
     kernel_and_network,
     lds,
+    leave_one_out,
     loop,
     page_time,
     planted_labels,
@@ -45,6 +46,7 @@ ALL = {
     "hospital": hospital.main,
     "questions": questions.main,
     "lds": lds.main,
+    "leave_one_out": leave_one_out.main,
 }
 
 for name in sys.argv[1:] or ALL:
