@@ -7,6 +7,7 @@ run, so one lock covers every pass; readers of the store need none.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,12 @@ class IndexedRun:
             prepare(self._task, weights, self._train, self._recipe, self._store.folder / f"checkpoint-{c}")
             for c, weights in enumerate(self._weights)
         ]
+
+    def anew(self) -> IndexedRun:
+        """The same run, of which no method has computed anything yet; models are shared, and so is their lock."""
+        with self._lock:
+            _ = self._opened  # opened once for both
+        return copy.copy(self)
 
     @contextmanager
     def engines(self) -> Iterator[list[GradientEngine]]:
