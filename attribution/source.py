@@ -71,6 +71,12 @@ class IndexedRun:
             for c, weights in enumerate(self._weights)
         ]
 
+    def anew(self) -> IndexedRun:
+        """The same run, of which no method has computed anything yet; models are shared, and so is their lock."""
+        with self._lock:
+            _ = self._opened  # opened once for both
+        return copy.copy(self)
+
     @contextmanager
     def engines(self) -> Iterator[list[GradientEngine]]:
         """The engine of every checkpoint; nobody else uses them meanwhile."""
