@@ -26,6 +26,7 @@ from benchmarks import (
     scale_of_view,
     suspects,
 )
+from benchmarks.published import components, first_order, label_fixing, recovery, shipping, smooth_hinge
 
 ALL = {
     "embed_cost": embed_cost.main,
@@ -45,6 +46,12 @@ ALL = {
     "hospital": hospital.main,
     "questions": questions.main,
     "lds": lds.main,
+    "smooth_hinge": smooth_hinge.main,
+    "components": components.main,
+    "label_fixing": label_fixing.main,
+    "recovery": recovery.main,
+    "first_order": first_order.main,
+    "published": shipping.main,
 }
 
 for name in sys.argv[1:] or ALL:
