@@ -59,24 +59,24 @@ _ALL = (
         "What influence is made of",
         _KOH,
         "A figure without figures: without the curvature no example of the same class is harmful.",
-        "Sneaker against ankle boot and not digits 1 against 7; 40 test pictures by seed, of which one is drawn; penalty "
-        "0.01.",
+        "Sneaker against ankle boot and not digits 1 against 7; 40 test pictures by seed, of which one is drawn; "
+        "penalty 0.01.",
     ),
     Experiment(
         "label_fixing",
         "Wrong labels corrected in three orders",
         _KOH,
-        "Read off the figure, ±0.008: checking 10 % finds 63 % of the flips by influence, 52 % by training loss, 10 % at "
-        "random; test accuracy 88.9 % before, then 95.5, 93.3 and 89.8 %.",
-        "6,000 film sentences as bags of words, which such a model likes or not with 74 % accuracy, and not 4,137 e-mails, "
-        "where it reaches 98 %. Penalty and share of flips are the paper’s; 20 draws and not 40.",
+        "Read off the figure, ±0.008: checking 10 % finds 63 % of the flips by influence, 52 % by training loss, 10 % "
+        "at random; test accuracy 88.9 % before, then 95.5, 93.3 and 89.8 %.",
+        "6,000 film sentences as bags of words, which such a model likes or not with 74 % accuracy, and not 4,137 "
+        "e-mails, where it reaches 98 %. Penalty and share of flips are the paper’s; 20 draws and not 40.",
     ),
     Experiment(
         "recovery",
         "Wrong labels by self-influence",
         _TRACIN,
-        "TracIn finds more than influence functions and representer points; the curves could not be verified and are not "
-        "quoted.",
+        "TracIn finds more than influence functions and representer points; the curves could not be verified and are "
+        "not quoted.",
         "Fashion-MNIST (12,000 pictures), the small network of the demo with five checkpoints and all layers, and not "
         "CIFAR-10 and a ResNet; training loss stands beside, which the paper left out.",
     ),
@@ -94,16 +94,16 @@ _ALL = (
         _KOH,
         "Of 24 children 3 are readmitted, then 3 of 4: the four children are 27 to 41 times as influential as the next "
         "example.",
-        "Admissions of the RAND Health Insurance Experiment and not readmissions of diabetics; 12 admitted children and 3 "
-        "others are kept; TracIn over checkpoints; five draws. Drawn are false alarms before and after.",
+        "Admissions of the RAND Health Insurance Experiment and not readmissions of diabetics; 12 admitted children and "
+        "3 others are kept; TracIn over checkpoints; five draws. Drawn are false alarms before and after.",
     ),
     Experiment(
         "kernel_and_network",
         "Influence against distance",
         _KOH,
         "Influence falls with distance for the kernel machine and has nothing to do with it for the network.",
-        "Pullover against coat and not dog against fish; a network trained from scratch and not a last layer on Inception; "
-        "the smooth hinge is trained too; TracIn over five checkpoints and no inverse Hessian.",
+        "Pullover against coat and not dog against fish; a network trained from scratch and not a last layer on "
+        "Inception; the smooth hinge is trained too; TracIn over five checkpoints and no inverse Hessian.",
     ),
 )
 EXPERIMENTS: Mapping[str, Experiment] = {experiment.name: experiment for experiment in _ALL}

@@ -41,7 +41,7 @@ def test_the_smooth_hinge_has_its_known_values_and_derivatives() -> None:
 
 @pytest.mark.parametrize("shape", [(40, 5), (12, 30)])
 def test_influence_is_the_answer_of_the_query_to_a_weight(shape: tuple[int, int]) -> None:
-    """Central differences of the loss of the query by the weight of one row, at the optimum, with few and many columns."""
+    """Central differences of the query's loss by the weight of one row, with few and with many columns."""
     random = np.random.default_rng(0)
     rows, labels = random.normal(size=shape), random.choice([-1.0, 1.0], shape[0])
     model, query = fitted(rows, labels, 0.1), random.normal(size=(1, shape[1]))
@@ -79,21 +79,16 @@ def test_influence_without_its_parts_is_the_product_of_the_rows() -> None:
     np.testing.assert_allclose(model.to_queries(rows[asked], labels[asked], hessian=False), plain * model.doubts)
 
 
-def test_on_a_quadratic_the_error_of_the_first_step_has_slope_two_exactly() -> None:
-    model = nn.Linear(1, 2).double()  # the loss below is linear in nothing but the weights' squares
-
-    class Squares(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = model
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.inner(x)
-
+def test_on_a_quadratic_the_error_of_the_first_step_has_slope_two_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss is made quadratic in the weight: what the query loses beyond the first order is η²/2 · g·H g."""
+    model = nn.Linear(1, 2).double()
     point = torch.ones(1, 1, dtype=torch.float64), torch.tensor([0])
-    rates = [2.0**-k for k in range(8, 18)]
-    errors, _ = first_order.step_errors(Squares(), point, point, rates)
-    assert first_order.log_slope(rates, errors) == pytest.approx(2, abs=0.01)
+    monkeypatch.setattr(nn.functional, "cross_entropy", lambda logits, labels: (logits**2).sum() / 2)
+    rates = [2.0**-k for k in range(4, 12)]
+    errors, _ = first_order.step_errors(model, point, point, rates)
+    g = model(point[0]).detach().norm() ** 2  # the weight's and the bias's gradient have this norm each: g·Hg = 4 · g
+    np.testing.assert_allclose(errors, np.square(rates) / 2 * 4 * float(g), rtol=1e-6)
+    assert first_order.log_slope(rates, errors) == pytest.approx(2, abs=1e-6)
 
 
 def test_checking_restores_what_is_met_and_nothing_else() -> None:

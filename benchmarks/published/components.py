@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def agreement(whole: NDArray[np.float64], part: NDArray[np.float64]) -> dict[str, float]:
-    """Of (M, N) influences with others, medians over queries: rank correlation, and share of the strongest in common."""
+    """Of (M, N) influences with others, medians over queries: rank correlation, share of the strongest in common."""
     ranks = [float(spearmanr(a, b).statistic) for a, b in zip(whole, part, strict=True)]
     common = [len(_strongest(a) & _strongest(b)) / TOP for a, b in zip(whole, part, strict=True)]
     return {"rank_correlation": round(float(np.median(ranks)), 4), "top_in_common": round(float(np.mean(common)), 4)}

@@ -1,6 +1,6 @@
 """Records of published results, copied to where the app reads them.
 
-    python -m benchmarks published
+python -m benchmarks published
 """
 
 from __future__ import annotations

@@ -55,13 +55,18 @@ def components(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
         figure.add_trace(go.Scatter(x=across[mask], y=up[mask], mode="markers", name=name, marker=marker))
     _lay_out(figure, tokens, "influence, as a share of the strongest", "the same without the curvature")
     told = "; ".join(
-        f"without {name} rank correlation {values['rank_correlation']:.2f}, {100 * values['top_in_common']:.0f} % of the "
-        f"{record['top']} strongest in common"
+        f"without {name} rank correlation {values['rank_correlation']:.2f}, {100 * values['top_in_common']:.0f} % of "
+        f"the {record['top']} strongest in common"
         for name, values in record["agreement"].items()
     )
     harmful = record["same_class_and_harmful"]
-    share = f"{100 * harmful['']:.0f} % of the same class are harmful, without curvature {100 * harmful['curvature']:.0f} %"
-    return figure, f"Influence and influence without its parts, medians of {record['queries']} pictures: {told}. {share}."
+    share = (
+        f"{100 * harmful['']:.0f} % of the same class are harmful, without curvature {100 * harmful['curvature']:.0f} %"
+    )
+    return (
+        figure,
+        f"Influence and influence without its parts, medians of {record['queries']} pictures: {told}. {share}.",
+    )
 
 
 def label_fixing(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
@@ -79,8 +84,8 @@ def label_fixing(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     _lay_out(figure, tokens, "checked, % of the training set", "flipped labels found, %")
     at = checked.index(30)
     told = "; ".join(
-        f"{_NAMES[name]} {100 * record[name]['found'][at]:.0f} % and test accuracy {100 * record[name]['accuracy'][0]:.1f} → "
-        f"{100 * record[name]['accuracy'][at]:.1f} %"
+        f"{_NAMES[name]} {100 * record[name]['found'][at]:.0f} % and test accuracy "
+        f"{100 * record[name]['accuracy'][0]:.1f} → {100 * record[name]['accuracy'][at]:.1f} %"
         for name in ("influence", "loss", "random")
     )
     clean = f"With clean labels {100 * record['clean_accuracy']:.1f} %."
@@ -106,8 +111,8 @@ def first_order(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     figure.update_xaxes(type="log", exponentformat="power", dtick=1)
     figure.update_yaxes(type="log", exponentformat="power", dtick=2)
     return figure, (
-        f"The slope is {record['slope_of_median']:.2f} for the median error of {record['pairs']} pairs; of single pairs "
-        f"{record['slope_tenth']:.2f} to {record['slope_ninetieth']:.2f} from the tenth to the ninetieth percentile."
+        f"The slope is {record['slope_of_median']:.2f} for the median error of {record['pairs']} pairs; of single "
+        f"pairs {record['slope_tenth']:.2f} to {record['slope_ninetieth']:.2f} from the tenth to the ninetieth percentile."
     )
 
 
@@ -126,8 +131,8 @@ def hospital(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
         f"Of healthy children {100 * mean['children before']:.0f} % are taken for patients, after it "
         f"{100 * mean['children after']:.0f} %; of all others {100 * mean['others before']:.0f} and "
         f"{100 * mean['others after']:.0f} %. The three healthy children kept are the strongest opponents of "
-        f"{100 * mean['the kept are the strongest opponents']:.0f} % of these mistakes; the weakest of them is {gap:.0f} "
-        "times as strong as the next."
+        f"{100 * mean['the kept are the strongest opponents']:.0f} % of these mistakes; the weakest of them is "
+        f"{gap:.0f} times as strong as the next."
     )
 
 
@@ -140,7 +145,10 @@ def kernel_and_network(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     _lay_out(figure, tokens, "tenth of the training set, nearest first", "99th percentile of influence")
     figure.update_yaxes(range=[0, 1.05])
     near = "; ".join(f"{name} {both[name]['of_20_strongest_among_100_nearest']:.1f}" for name in ("kernel", "network"))
-    return figure, f"Of the 20 strongest, among the 100 nearest pictures: {near}, means over {both['queries']} questions."
+    return (
+        figure,
+        f"Of the 20 strongest, among the 100 nearest pictures: {near}, means over {both['queries']} questions.",
+    )
 
 
 FIGURES: Mapping[str, Callable[[Record, Tokens], tuple[go.Figure, str]]] = {
