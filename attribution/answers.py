@@ -164,11 +164,12 @@ class Suspect:
 class Copies:
     """Examples that look the same: training examples, and a test example among them or none.
 
-    ids, labels  of all of them, in the order of the data; is_exact: whether their content is equal to the byte.
+    ids, labels  of all of them, in the order of the data; where numbers are predicted, labels are those given;
+    is_exact: whether their content is equal to the byte.
     """
 
     ids: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[float, ...]
     is_exact: bool
 
     @property
@@ -235,6 +236,7 @@ class Lists:
     is_zero     the gradient vanishes, so there is nothing to rank and both lists are empty.
     recall      share of the exact top 100 of either end that the search finds; 1 where it compares every row.
     rescored    whether the listed scores are exact, from whole gradients; else they are the index's.
+    by_method   what the method says of its own scores, in sentences.
     """
 
     target: str
@@ -251,6 +253,7 @@ class Lists:
     sample: Sample | None = None
     recall: float = 1.0
     rescored: bool = False
+    by_method: tuple[str, ...] = ()
 
     @property
     def is_rough(self) -> bool:
@@ -260,7 +263,7 @@ class Lists:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences on how far the lists can be trusted."""
-        found = []
+        found = [*self.by_method]
         kept = f"The index keeps {100 * self.kept_share:.0f} % of this gradient's size"
         if self.rescored:
             found.append(
@@ -284,12 +287,20 @@ class Evidence(Lists):
 
     target_label  the class that is asked about.
     exact_copies  ids of training examples with the same content as the query.
+    outside       of something new: what of it lies beyond everything that was trained on, a sentence each.
     """
 
     query: Item
     target_label: int
     standout: Standout
     exact_copies: tuple[str, ...]
+    outside: tuple[str, ...] = ()
+
+    def aim(self, classes: Sequence[str]) -> str:
+        """What is supported or opposed, in words: “coat”; of a number a higher prediction, or the value given."""
+        if self.query.number is None:
+            return f"“{classes[self.target_label]}”"
+        return "a higher prediction" if self.target_label else f"the given value, {self.query.given_as(classes)}"
 
     @property
     def n_train(self) -> int:

@@ -26,7 +26,7 @@ from attribution.answers import Item, Number
 from attribution.distances import Distances, Place
 from attribution.errors import AttributionError, InvalidInput
 from attribution.examples import Preview
-from attribution.given import Column, Given, checked_row, checked_text, column_of
+from attribution.given import Column, Given, checked_row, checked_text, column_of, outside
 from attribution.loading import LoadedExamples, is_finite
 from attribution.modalities import preview_of, shown_of
 from attribution.modalities.image import as_picture
@@ -35,7 +35,7 @@ from attribution.project import Project
 from attribution.source import IndexedRun
 from attribution.task import Inputs, Task, as_array, input_hash
 
-_SAMPLED = 200  # rows that a column's kind is read from
+_MOST = 20_000  # training rows that columns are read from; of more, that many at even distances
 _ROUNDING = 0.02  # of row 0's range: what bytes in a preview lose
 _ADD = {
     "image": "read=… to the project file: a function of a PIL picture that does what the data set does, such as the "
@@ -55,6 +55,7 @@ class Asked:
     item     what the final model says, with split "new".
     places   where it lies, by kind of distance.
     copies   ids of training examples with exactly this input.
+    outside  a sentence for each column of a row that lies beyond everything that was trained on.
     """
 
     preview: Preview
@@ -62,6 +63,7 @@ class Asked:
     item: Item
     places: Mapping[str, Place]
     copies: tuple[str, ...]
+    outside: tuple[str, ...] = ()
 
 
 # --- what can be read -------------------------------------------------------------------------------------------------
@@ -181,13 +183,23 @@ class Reader:
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of a row, as the first training rows have them; none for texts and pictures."""
+        """The columns of a row, as the training rows have them; none for texts and pictures."""
         if self._project.modality != "tabular":
             return ()
-        n = min(_SAMPLED, len(self._project.train))
         with self._task.reading:
-            rows = [given_of(self._project, self._project.train, i) for i in range(n)]
+            rows = [given_of(self._project, self._project.train, i) for i in self._looked_at]
         return tuple(column_of(name, [row[name] for row in rows if name in row]) for name in rows[0])
+
+    @property
+    def _looked_at(self) -> range:
+        """The training rows that columns are read from."""
+        n = len(self._project.train)
+        return range(0, n, -(-n // _MOST))
+
+    def _outside(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        every = "all" if self._looked_at.step == 1 else "the"
+        looked = "" if self._looked_at.step == 1 else " that were looked at"
+        return outside(row, self.columns, f"{every} {len(self._looked_at):,} training rows{looked}")
 
     def given(self, split: str, i: int) -> Given:
         """What a person would have given for a row of "train" or "test": where an edit starts."""
@@ -212,7 +224,8 @@ class Reader:
         shown = self._shown(given)
         item, features = self._opinion(inputs, f"new:{hash_[:8]}")
         copies = tuple(self._loaded.train.ids[i] for i in self._loaded.train.rows_by_hash.get(hash_, ()))
-        return Asked(shown, inputs, item, self._distances.places_of(shown, features), copies)
+        beyond = self._outside(given) if self._project.modality == "tabular" else ()
+        return Asked(shown, inputs, item, self._distances.places_of(shown, features), copies, beyond)
 
     def _require_like(self, value: Any, first: Any) -> None:
         """What is stacked has to look like the rows; a collate of the project's own decides for itself."""

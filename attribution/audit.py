@@ -363,7 +363,7 @@ class Audit:
 def _group(members: Sequence[tuple[Examples, int]]) -> Copies:
     return Copies(
         tuple(examples.ids[i] for examples, i in members),
-        tuple(int(examples.labels[i]) for examples, i in members),
+        tuple(examples.wanted[i].item() for examples, i in members),
         len({examples.hashes[i] for examples, i in members}) == 1,
     )
 

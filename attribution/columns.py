@@ -72,16 +72,22 @@ class Columns:
         return dict(zip(self.names, ways.tolist(), strict=True))
 
     def influence(
-        self, evidence: Evidence, source: IndexedRun, weights: Sequence[float], counted: NDArray[np.bool_]
+        self,
+        evidence: Evidence,
+        source: IndexedRun,
+        weights: Sequence[float],
+        counted: NDArray[np.bool_],
+        new: Inputs | None = None,
     ) -> ColumnInfluence:
         """Which columns make the listed rows influential.
 
+        new  the query as the model is given it, a batch of one, where it is in neither data set.
         weights (C,), counted (layers,): the method's, of the checkpoints and the layers that it sums over.
         Raises `Unsuited` where the model has no second derivative.
         """
         item = evidence.query
         listed = sorted((*evidence.proponents, *evidence.opponents), key=lambda row: -abs(row.score))
-        inputs = self._splits[item.split].inputs([item.position])
+        inputs = self._splits[item.split].inputs([item.position]) if new is None else new
         query = inputs, item.wanted(evidence.target_label)
         rows = np.array([row.item.position for row in listed], np.int64)
         signs = np.sign([row.score for row in listed])

@@ -30,6 +30,7 @@ class Data:
     classes: Sequence[str]
     modality: str
     preview: Callable[[Any, int], Any] | None = None
+    read: Callable[[Any], Any] | None = None
     feature_names: Sequence[str] = ()
     target: str | None = None
     unit: str | None = None

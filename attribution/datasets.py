@@ -4,6 +4,8 @@ Fashion-MNIST comes as IDX files (a magic number whose last byte is the number o
 A fixed class-balanced subset of 12,000 + 2,000 pictures is shipped in `assets/` in the same format; the full 60,000 +
 10,000 are used where they are found or may be downloaded. An example's id is its position in the full set, so it is
 the same example in both.
+
+The table of California's districts is shipped whole.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -133,6 +136,14 @@ def _full_fashion(download: bool) -> Path:
         "Install Debian's dataset-fashion-mnist, or allow the download with --download; without --full the shipped "
         "subset is used.",
     )
+
+
+def california_housing() -> pd.DataFrame:
+    """20,640 districts of California with eight columns and the median `value` of their houses in $100,000.
+
+    What the columns hold is said in assets/california-housing.
+    """
+    return pd.read_csv(ASSETS / "california-housing" / "districts.csv.gz")
 
 
 _IDX_TYPES: dict[int, np.dtype[Any]] = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}

@@ -53,7 +53,7 @@ from attribution.evidence import describe_distance, effect_by_class, percentile,
 from attribution.examples import Examples, Preview, require_classes
 from attribution.given import Column, Given
 from attribution.index import open_index
-from attribution.methods import FORMS, METHODS, named, over_layers
+from attribution.methods import BASELINES, FORMS, METHODS, named, over_layers
 from attribution.methods.protocol import Queries, Scorer, VectorScorer
 from attribution.methods.tracin import TracIn
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
@@ -150,10 +150,17 @@ class Debugger:
 
     @cached_property
     def method_choices(self) -> Mapping[str, str]:
-        """What can be asked by, and what to call each: every method, other forms of it, then TracIn over layers."""
+        """What can be asked by, and what to call each: every method, other forms of it, TracIn over layers, then what
+        methods are held against."""
         found = {name: METHODS[name].title for name in self.method_names}
         found |= {name: f"{named(name).title}, {of}" for name, of in self.form_choices.items() if name not in found}
-        return found | {name: f"TracIn, {of}" for name, of in self.layer_choices.items() if name not in found}
+        found |= {name: f"TracIn, {of}" for name, of in self.layer_choices.items() if name not in found}
+        return found | {name: BASELINES[name].title for name in self.baseline_names}
+
+    @property
+    def baseline_names(self) -> tuple[str, ...]:
+        """What methods are held against, asked only where they are compared."""
+        return tuple(BASELINES)
 
     @cached_property
     def layer_choices(self) -> Mapping[str, str]:
@@ -170,10 +177,13 @@ class Debugger:
         single = {over_layers(each): "word embeddings" if each == words else each for each in layers}
         return {over_layers(): "all layers", **single}
 
-    @property
+    @cached_property
     def form_choices(self) -> Mapping[str, str]:
-        """Methods that have several forms by name, and what tells the forms apart."""
-        return {name: of for name, (method, of) in FORMS.items() if method.name in self.method_names}
+        """Methods that have several forms by name, and what tells the forms apart; those that fit this run."""
+        known = {name: made for name, made in FORMS.items() if made[0].name in self.method_names}
+        fitting = {name: made for name, made in known.items() if made[0].why_not(self._source) is None}
+        count = Counter(method.name for method, _ in fitting.values())
+        return {name: of for name, (method, of) in fitting.items() if count[method.name] > 1}
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:
@@ -388,6 +398,7 @@ class Debugger:
             target_label=label,
             standout=verdict(found.scores, self._reference(method), found.strongest),
             exact_copies=new.copies if new else self._exact_copies(item),
+            outside=new.outside if new else (),
             **shared,
         )
 
@@ -444,6 +455,7 @@ class Debugger:
             "sample": found.sample,
             "recall": found.recall,
             "rescored": found.rescored,
+            "by_method": found.remarks,
         }
         return shared, found
 
@@ -559,19 +571,20 @@ class Debugger:
         return effect_by_class(evidence, self.train)
 
     def breakdown(
-        self, train_id: str, query_id: str, *, target: str = "predicted", method: str = "tracin"
+        self, train_id: str, query: str | Asked, *, target: str | int = "predicted", method: str = "tracin"
     ) -> Breakdown:
         """The exact influence of one training example on one query, by layer, checkpoint and pixel.
 
-        Raises `Unsuited` for a method that `splits` not.
+        query: an id, or what was read of something new. Raises `Unsuited` for a method that `splits` not.
         """
         scorer = self._split_scorer(method)
-        train, query = self.item(train_id), self.item(query_id)
+        train, new = self.item(train_id), None if isinstance(query, str) else query
+        item = self.item(query) if isinstance(query, str) else query.item
         if train.split != "train":
             raise InvalidInput(f"{train_id} is a test example and taught the model nothing.", "Name a training id.")
         found = self._source.pair(
             (self._inputs(train), train.wanted(train.label)),
-            (self._inputs(query), query.wanted(self._asked(query, target))),
+            (new.inputs if new else self._inputs(item), item.wanted(self._asked(item, target))),
             "loss",
             scorer.weights.tolist(),
             [c.name for c in self.checkpoints],
@@ -584,8 +597,8 @@ class Debugger:
             found.by_layer,
             train_map,
             query_map,
-            self._pixels(train_id, train_map),
-            self._pixels(query_id, query_map),
+            _pixels(self.preview(train_id), train_map),
+            _pixels(new.preview if new else self.preview(item.id), query_map),
             found.why_no_maps,
         )
 
@@ -608,15 +621,17 @@ class Debugger:
         train, query, scorer = self.item(train_id), self.item(query_id), self._split_scorer(method)
         return self._readings.of_pair(train, query, self._asked(query, target), scorer.weights, scorer.counted)
 
-    def column_influence(self, evidence: Evidence) -> ColumnInfluence:
-        """Which columns of the listed rows make them influential.
+    def column_influence(self, evidence: Evidence, new: Asked | None = None) -> ColumnInfluence:
+        """Which columns of the listed rows make them influential; new: what was read, where it was asked about.
 
         Raises `Unsuited` where there are no columns, and for a method that `splits` not.
         """
         scorer = self._split_scorer(evidence.method)
         if self.columns is None:
             raise Unsuited("The examples are not rows of numbers, so there are no columns to compare.")
-        return self.columns.influence(evidence, self._source, scorer.weights.tolist(), scorer.counted)
+        return self.columns.influence(
+            evidence, self._source, scorer.weights.tolist(), scorer.counted, new and new.inputs
+        )
 
     def is_ready(self, method: str) -> bool:
         """Whether a method has what it needs of the whole training set: its first question computes that."""
@@ -758,13 +773,6 @@ class Debugger:
         rows = self.train.rows_by_hash.get(self._splits[item.split].examples.hashes[item.position], ())
         return tuple(self.train.ids[i] for i in rows if self.train.ids[i] != item.id)
 
-    def _pixels(self, id_: str, shape_of: NDArray[np.float32] | None) -> NDArray[np.uint8] | None:
-        """The preview at the size of a map, (H, W) or (H, W, 3)."""
-        shown = self.preview(id_)
-        if shape_of is None or shown.kind != "image":
-            return None
-        return np.asarray(Image.open(io.BytesIO(shown.image)).resize(shape_of.shape[::-1]), np.uint8)
-
 
 def _target_name(item: Item, target: str | int) -> str:
     """What a target is called: a class that is also the prediction is the prediction."""
@@ -779,6 +787,13 @@ def _train_rows(items: Sequence[Item]) -> list[int]:
 
 def _rows(listed: Sequence[Listed]) -> NDArray[np.int64]:
     return np.array([each.row for each in listed], np.int64)
+
+
+def _pixels(shown: Preview, shape_of: NDArray[np.float32] | None) -> NDArray[np.uint8] | None:
+    """A preview at the size of a map, (H, W) or (H, W, 3)."""
+    if shape_of is None or shown.kind != "image":
+        return None
+    return np.asarray(Image.open(io.BytesIO(shown.image)).resize(shape_of.shape[::-1]), np.uint8)
 
 
 def _as_map(gradient: NDArray[np.float32] | None) -> NDArray[np.float32] | None:

@@ -45,7 +45,7 @@ class Decision:
     """What one reviewer says of one example, not recorded yet. `decide` makes it from the data as they are.
 
     label, label_name  the new class, for `relabel` only: its row in the classes, and its name.
-    given              name of the class that the example was labelled when it was looked at; "" where unknown.
+    given              what the example was labelled when it was looked at, class or number; "" where unknown.
     content            content hash of the example when it was looked at; "" where unknown.
     why                what spoke for it: signals, method, run, index and data ids; whatever JSON holds.
     settles            whether it ends a disagreement, until somebody judges the example anew.
@@ -152,7 +152,7 @@ def decide(
     Raises `InvalidInput` for an example that is not in the data, a class that there is not, and the label it has.
     """
     part, i = _find(splits, example)
-    given, label_name = part.classes[part.labels[i]], ""
+    given, label_name = part.label_of(i), ""
     if part.targets is not None and (verdict == "relabel" or label is not None):
         raise InvalidInput("A number cannot be relabelled here.", "Decide keep, bad or skip, and mend it in the data.")
     if label is not None:
@@ -280,7 +280,7 @@ def _what_changed(event: Event, part: Examples, i: int) -> str | None:
         return "Its content has changed since."
     if event.label is not None and part.classes[event.label : event.label + 1] != (event.label_name,):
         return f"Class {event.label} was called “{event.label_name}” and is not any more."
-    now = part.classes[part.labels[i]]
+    now = part.label_of(i)
     if event.verdict in ("relabel", "keep") and event.given and now not in (event.given, event.label_name):
         return f"It was labelled “{event.given}” and is labelled “{now}” now."
     return None

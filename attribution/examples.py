@@ -82,6 +82,10 @@ class Examples:
         """What training fits, (N,): the labels, int64, or the numbers, float64."""
         return self.labels if self.targets is None else self.targets
 
+    def label_of(self, i: int) -> str:
+        """What row i is labelled, as a decision about it notes: the class's name, or the number in six digits."""
+        return self.classes[self.labels[i]] if self.targets is None else f"{self.targets[i]:.6g}"
+
     @cached_property
     def positions(self) -> Mapping[str, int]:
         """Row of each id."""

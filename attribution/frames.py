@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,7 @@ from attribution.project import beside
 Source = str | Path | pd.DataFrame
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)(\.0+)?")
 _MOST_CLASSES = 1000
+_LISTED = 20  # columns that a sentence names
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +47,21 @@ class Table:
         return len(self.columns)
 
     def column(self, name: str) -> list[Any]:
-        """The cells of a column; raises `InvalidInput` where there is none of that name."""
+        """The cells of a column; raises `InvalidInput` where there is none of that name, with those that there are."""
         if name not in self.columns:
-            there = ", ".join(map(str, self.columns.columns[:20]))
-            raise InvalidInput(f"There is no column “{name}” in {self.name}.", f"Its columns are {there}.")
+            raise InvalidInput(f"There is no column “{name}” in {self.name}.", _there(name, list(self.columns.columns)))
         return self.columns[name].tolist()
 
     def part(self, rows: NDArray[np.int64]) -> pd.DataFrame:
         """Some of the rows."""
         return self.columns.iloc[rows].reset_index(drop=True)
+
+
+def _there(name: str, names: Sequence[str]) -> str:
+    """Which columns there are, those that are spelt most like a name first."""
+    near = sorted(names, key=lambda each: -SequenceMatcher(None, name.casefold(), each.casefold()).ratio())
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"Its columns, the most alike first: {', '.join(near[:_LISTED])}{more}."
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -198,7 +206,7 @@ def _in_order(values: set[str], table: Table, column: str) -> tuple[str, ...]:
     if len(values) > _MOST_CLASSES:
         raise InvalidInput(
             f"The column “{column}” of {table.name} holds {len(values):,} different values, as no label does.",
-            "Name the column of the classes.",
+            "Name the column of the classes, or say that it holds numbers to predict: target=“number”.",
         )
     are_numbers = all(_WHOLE.fullmatch(value) for value in values)
     return tuple(sorted(values, key=int) if are_numbers else sorted(values))

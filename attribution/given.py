@@ -3,8 +3,9 @@
     checked_text(given) -> str                  not empty, not endless, whole characters
     checked_row(given, columns) -> dict         a value for each column, numbers finite
     read_row(text) -> dict                      a row written as JSON
+    outside(row, columns) -> sentences          what of a row lies beyond everything that was trained on
 
-All raise `InvalidInput` with the sentence to show.
+The others raise `InvalidInput` with the sentence to show.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from attribution.errors import InvalidInput
 from attribution.project import is_text
+from attribution.wording import number
 
 MOST_CHARACTERS = 20_000
 SHORT = 1_000  # characters of a text in a row
@@ -27,17 +31,25 @@ Given = Any  # a str, a PIL picture or a mapping of column to value
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. choices: the texts found in it, where they are few; of a number none."""
+    """A column of a table.
+
+    choices    the texts found in it, where they are few; of a number none.
+    low, high, deviation  of the numbers found in it; of a text 0.
+    """
 
     name: str
     is_number: bool
     choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    deviation: float = 0.0
 
 
 def column_of(name: str, values: Sequence[Any]) -> Column:
     """The column that holds some values."""
     if all(isinstance(value, bool | int | float) for value in values):
-        return Column(name, True)
+        found = np.array([value for value in values if math.isfinite(value)] or [0.0], float)
+        return Column(name, True, (), float(found.min()), float(found.max()), float(found.std()))
     texts = sorted({str(value) for value in values})
     return Column(name, False, tuple(texts) if len(texts) <= _CHOICES and max(map(len, texts)) <= SHORT else ())
 
@@ -83,6 +95,28 @@ def read_row(text: str) -> dict[str, Any]:
     return found
 
 
+def outside(row: Mapping[str, Any], columns: Sequence[Column], rows: str) -> tuple[str, ...]:
+    """A sentence for every value of a checked row that no training row comes near: a number beyond the smallest or the
+    largest, a text that none has. `rows` says which rows the columns are of: "all 351 training rows".
+    """
+    found = [_beyond(column, row[column.name], rows) for column in columns]
+    return tuple(sentence for sentence in found if sentence)
+
+
+def _beyond(column: Column, value: Any, rows: str) -> str:
+    if not column.is_number:
+        if not column.choices or value in column.choices:
+            return ""
+        return f"“{column.name}” is “{value[:80]}”, and none of {rows} has it."
+    if column.low <= value <= column.high:
+        return ""
+    if column.low == column.high:
+        return f"“{column.name}” is {number(value)}, and in {rows} it is {number(column.low)}."
+    way, end, what = ("above", column.high, "highest") if value > column.high else ("below", column.low, "lowest")
+    far = f"{number(abs(value - end) / column.deviation)} standard deviations"
+    return f"“{column.name}” is {number(value)}, {far} {way} the {what} of {rows}, {number(end)}."
+
+
 def _value(column: Column, value: Any) -> Any:
     if not column.is_number:
         if isinstance(value, str | int | float | bool) and len(str(value)) <= SHORT:
@@ -91,14 +125,14 @@ def _value(column: Column, value: Any) -> Any:
     if value is None or value == "":
         raise InvalidInput(f"“{column.name}” has no value.", "Give a number.")
     try:
-        number = float(value)
+        found = float(value)
     except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
+        found = math.nan
+    if not math.isfinite(found):
         raise InvalidInput(
             f"The value of “{column.name}” is {str(value)[:80]!r}, not a finite number.", "Give a number."
         )
-    return int(number) if number.is_integer() and not isinstance(value, float) else number
+    return int(found) if found.is_integer() and not isinstance(value, float) else found
 
 
 def _listed(names: list[str]) -> str:

@@ -43,7 +43,9 @@ def make(workspace: Workspace, *, progress: Progress = silent) -> str:
 
     def into(folder: Path) -> Mapping[str, Any]:
         workspace.verify("predictions", told)
-        said = {split: predictions.load(workspace.folder("predictions", told), split) for split in ("train", "test")}
+        splits = {"train": examples.train, "test": examples.test}
+        where = workspace.folder("predictions", told)
+        said = {name: predictions.load(where, name, split.targets) for name, split in splits.items()}
         labels = np.concatenate([examples.train.labels, examples.test.labels])
         is_test = np.arange(len(labels)) >= len(examples.train)
         wrong = np.zeros(len(labels), bool)
@@ -96,7 +98,8 @@ def lay_out(features: NDArray[np.float32]) -> NDArray[np.float32]:
 class Landscape:
     """A map that was laid out, opened beside its debugger.
 
-    ids (n,), positions (n, 2), is_test (n,), labels (n,), predicted (n,).
+    ids (n,), positions (n, 2), is_test (n,), labels (n,), predicted (n,). Of numbers, `labels` and `predicted` differ
+    for the worst tenth of a split by |residual|, and `numbers` has what is given and what is predicted, (n,) each.
     """
 
     @staticmethod
@@ -130,6 +133,10 @@ class Landscape:
         return self._debugger.classes
 
     @property
+    def is_number(self) -> bool:
+        return self._debugger.is_number
+
+    @property
     def sentence(self) -> str:
         """How many of the examples are on the map."""
         total = self._debugger.n_train + self._debugger.n_test
@@ -139,7 +146,16 @@ class Landscape:
         what = "every mistake on the test set, and a sample of the rest"
         if missed < self._debugger.n_mistakes:
             what = "a sample of the mistakes on the test set"
-        return f"{len(self):,} of {total:,} examples: {what} with each class in its proportion."
+        proportion = "" if self.is_number else " with each class in its proportion"
+        return f"{len(self):,} of {total:,} examples: {what}{proportion}."
+
+    @cached_property
+    def numbers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The numbers given and those predicted, (n,) each; raises `Unsuited` where the model predicts classes."""
+        train, test = (self._debugger.numbers(split) for split in ("train", "test"))
+        rows = self._rows + np.where(self.is_test, self._debugger.n_train, 0)
+        given, said = (np.concatenate(pair)[rows] for pair in zip(train, test, strict=True))
+        return given, said
 
     @cached_property
     def self_influence(self) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ from attribution.evidence import PLOTTED, NearIdentical, collapse, percentile
 from attribution.index import Index, sample_size
 from attribution.methods.protocol import Queries, QueryGradients, Scorer, VectorScorer
 from attribution.scan import Extremes, Scaled, ends, scan
+from attribution.scores import Scores
 from attribution.source import IndexedRun
 from attribution.store import GradientStore
 
@@ -56,6 +57,7 @@ class Ranking:
     scores     (N,), or of the sample's rows.
     strongest  the score of the largest |score| found.
     recall     share of the exact top `index.RECALL_AT` that such a search finds; 1 where every row was compared.
+    remarks    what the method says of its own scores.
     """
 
     proponents: tuple[Listed, ...]
@@ -67,6 +69,7 @@ class Ranking:
     is_zero: bool
     recall: float
     rescored: bool
+    remarks: tuple[str, ...] = ()
 
 
 class Ranker:
@@ -84,7 +87,7 @@ class Ranker:
         leave_out   training rows that are the query, or of it: never their own evidence.
         """
         if not isinstance(scorer, VectorScorer):
-            return self._compared(scorer.score(queries).values.sum(0), k, leave_out)
+            return self._compared(scorer.score(queries), k, leave_out)
         vector = scorer.query_vectors(gradients)[0]
         scores = self._scores(scorer, vector)
         share = kept_share(gradients, scorer)
@@ -101,12 +104,14 @@ class Ranker:
         strongest = found.strongest if self.sample else float(scores[np.abs(scores).argmax()])
         return Ranking(*_sides(listed, k), scores, self.sample, strongest, share, False, recall, rescored)
 
-    def _compared(self, scores: NDArray[np.float32], k: int, leave_out: Collection[int]) -> Ranking:
-        """Both lists of all N scores."""
+    def _compared(self, given: Scores, k: int, leave_out: Collection[int]) -> Ranking:
+        """Both lists of all N scores, summed over the queries."""
+        scores = given.values.sum(0)
         found = self._ends(lambda k: ends(scores, k), k, leave_out)
         strongest = float(scores[np.abs(scores).argmax()])
         listed = self._listed(found.groups, found.estimates, scores)
-        return Ranking(*_sides(listed, k), scores, None, strongest, 1.0, not strongest, 1.0, False)
+        lists = _sides(listed, k)
+        return Ranking(*lists, scores, None, strongest, 1.0, not strongest, 1.0, False, given.remarks)
 
     def gradient_distance(
         self, rows: NDArray[np.int64], gradients: QueryGradients, scorer: Scorer

@@ -5,8 +5,8 @@
 are training examples. Each method converts its own convention at its own border.
 
 A unit travels with the values, because methods measure different things: "loss" (loss units, up to the method's own
-scale), "margin", "logit", "cosine" (−1 to 1), "relative" (to the size of what the training example does at all). Two
-methods are compared by rank only.
+scale), "margin", "logit", "cosine" (−1 to 1), "relative" (to the size of what the training example does at all),
+"chance" (of random numbers). Two methods are compared by rank only.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput
 
-UNITS = ("loss", "margin", "logit", "cosine", "relative")
+UNITS = ("loss", "margin", "logit", "cosine", "relative", "chance")
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
     """Influence of every training example on every query.
 
-    values (Q, N) float32; `query_ids` name the rows, `train_ids` the columns.
+    values (Q, N) float32; `query_ids` name the rows, `train_ids` the columns. remarks: what the method says of how far
+    to trust them, in sentences.
     """
 
     values: NDArray[np.float32]
@@ -33,6 +34,7 @@ class Scores:
     train_ids: tuple[str, ...]
     method: str
     unit: str
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         expected = (len(self.query_ids), len(self.train_ids))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.methods.protocol import Queries, QueryGradients
+from attribution.objective import Objective, Part
 from attribution.source import IndexedRun, doubts
 
 
@@ -25,6 +26,7 @@ class RowsSource:
 
     rows          (n,) of the other's, labelled `train_labels` (n,).
     gradients     of these rows at every checkpoint, (n, C, D) and (n, C, layers).
+    losses        of these labels at every checkpoint, (n, C).
     doubts        1 − p of the label, (n, C); None where the loss does not say.
     """
 
@@ -32,6 +34,7 @@ class RowsSource:
     rows: NDArray[np.int64]
     train_labels: NDArray[np.int64]
     gradients: QueryGradients
+    losses: NDArray[np.float32]
     doubts: NDArray[np.float64] | None
 
     def __post_init__(self) -> None:
@@ -55,6 +58,9 @@ class RowsSource:
     def train_doubts(self, c: int) -> NDArray[np.float64] | None:
         return None if self.doubts is None else self.doubts[:, c]
 
+    def train_losses(self, c: int) -> NDArray[np.float32]:
+        return self.losses[:, c]
+
     def query_gradients(self, queries: Queries) -> QueryGradients:
         return self.whole.query_gradients(queries)
 
@@ -65,6 +71,10 @@ class RowsSource:
     def query_features(self, queries: Queries) -> NDArray[np.float32]:
         return self.whole.query_features(queries)
 
+    def objective(self, part: Part) -> Objective | None:
+        found = self.whole.objective(part)
+        return None if found is None else found.on(self.rows, self.train_labels)
+
 
 def drawn(source: IndexedRun, rows: NDArray[np.int64]) -> RowsSource:
     """Some rows as they are stored."""
@@ -73,13 +83,16 @@ def drawn(source: IndexedRun, rows: NDArray[np.int64]) -> RowsSource:
         np.stack([source.train_vectors(c)[rows] for c in C], 1),
         np.stack([source.train_squared_norms(c)[rows] for c in C], 1),
     )
-    known = [source.train_doubts(c) for c in C]
-    certain = [each[rows] for each in known if each is not None]
-    return RowsSource(source, rows, source.train_labels[rows], stored, np.stack(certain, 1) if certain else None)
+    losses = np.stack([source.train_losses(c)[rows] for c in C], 1)
+    return RowsSource(source, rows, source.train_labels[rows], stored, losses, _doubts(source, losses))
 
 
 def permuted(source: IndexedRun, rows: NDArray[np.int64], labels: NDArray[np.int64], *, seed: int) -> RowsSource:
     """The same rows with their labels (n,) permuted among them: one pass over them at every checkpoint."""
     others = np.random.default_rng(seed).permutation(labels)
     gradients, losses = source.relabelled(rows, others)
-    return RowsSource(source, rows, others, gradients, None if source.train_doubts(0) is None else doubts(losses))
+    return RowsSource(source, rows, others, gradients, losses, _doubts(source, losses))
+
+
+def _doubts(source: IndexedRun, losses: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    return None if source.train_doubts(0) is None else doubts(losses)

@@ -19,6 +19,7 @@ from scipy.stats import kendalltau, spearmanr
 from attribution.answers import Evidence
 from attribution.debugger import Debugger
 from attribution.errors import Unsuited
+from attribution.methods import BASELINES
 
 TOP = 10  # supporters that are compared
 FEW = 2  # of them in common, or fewer: a strong disagreement
@@ -48,9 +49,14 @@ class SideBySide:
     def lenses(self) -> tuple[str, ...]:
         return tuple(self.answers)
 
+    @property
+    def explaining(self) -> tuple[str, ...]:
+        """The lenses without the baselines, which explain nothing and agree with none."""
+        return tuple(lens for lens in self.answers if lens not in BASELINES)
+
     def listed_by(self, id_: str) -> int:
-        """How many lenses have a training example among their top ten."""
-        return sum(id_ in supporters(evidence) for evidence in self.answers.values())
+        """How many lenses, baselines apart, have a training example among their top ten."""
+        return sum(id_ in supporters(self.answers[lens]) for lens in self.explaining)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +70,10 @@ class Agreement:
 
 
 def ask(debugger: Debugger, id_: str, *, target: str = "predicted", lenses: Sequence[str] = ()) -> SideBySide:
-    """One query by several lenses, by all that there are unless told; raises what `Debugger.evidence` raises but
-    `Unsuited`, which is told in `refused`."""
+    """One query by several lenses, by all that there are and the baselines unless told; raises what `Debugger.evidence`
+    raises but `Unsuited`, which is told in `refused`."""
     answers, refused = {}, {}
-    for lens in lenses or debugger.method_names:
+    for lens in lenses or (*debugger.method_names, *debugger.baseline_names):
         try:
             answers[lens] = debugger.evidence(id_, target=target, k=TOP, method=lens)
         except Unsuited as error:
@@ -93,7 +99,7 @@ def over_many(
     debugger: Debugger, ids: Sequence[str], *, target: str = "predicted", lenses: Sequence[str] = ()
 ) -> Agreement:
     """The mean of overlaps and of rank agreements over several queries; those with nothing to rank are left out."""
-    lenses = lenses or debugger.method_names
+    lenses = lenses or (*debugger.method_names, *debugger.baseline_names)
     found = [ask(debugger, id_, target=target, lenses=lenses) for id_ in ids]
     kept = [each for each in found if not any(evidence.is_zero for evidence in each.answers.values())]
     names = kept[0].lenses if kept else ()

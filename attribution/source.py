@@ -7,6 +7,7 @@ run, so one lock covers every pass; readers of the store need none.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,11 +24,14 @@ from attribution.errors import InvalidInput, StoreError
 from attribution.explain import PairInfluence, Point, influence_gradients, input_gradient, pair_influence
 from attribution.gradients import Batch, GradientEngine
 from attribution.methods.protocol import Queries, QueryGradients
+from attribution.objective import Objective, Part, head
 from attribution.predictions import forward, predict
 from attribution.projection import Projection
 from attribution.store import EmbedRecipe, GradientStore, prepare, rows_of_a_pass
 from attribution.task import Inputs, Measure, Split, Task
 from attribution.tokens import saliency, token_values, word_pairs, word_table
+
+_FEW_ROWS = 64  # on which the last layer is compared with the model
 
 
 class IndexedRun:
@@ -52,6 +56,7 @@ class IndexedRun:
         self._weights = list(weights)
         self._lock = threading.Lock()
         self._features = features
+        self._objectives: dict[Part, Objective | None] = {}
         self.train_ids, self.train_labels = train.examples.ids, train.examples.labels
         self.n_classes = len(train.examples.classes)
         self.learning_rates = np.array([c.learning_rate for c in store.checkpoints])
@@ -65,6 +70,12 @@ class IndexedRun:
             prepare(self._task, weights, self._train, self._recipe, self._store.folder / f"checkpoint-{c}")
             for c, weights in enumerate(self._weights)
         ]
+
+    def anew(self) -> IndexedRun:
+        """The same run, of which no method has computed anything yet; models are shared, and so is their lock."""
+        with self._lock:
+            _ = self._opened  # opened once for both
+        return copy.copy(self)
 
     @contextmanager
     def engines(self) -> Iterator[list[GradientEngine]]:
@@ -89,7 +100,10 @@ class IndexedRun:
     def train_doubts(self, c: int) -> NDArray[np.float64] | None:
         if self._task.project.loss is not None or self._task.project.is_number:
             return None
-        return doubts(self._store.losses(c))
+        return doubts(self.train_losses(c))
+
+    def train_losses(self, c: int) -> NDArray[np.float32]:
+        return self._store.losses(c)
 
     def query_gradients(self, queries: Queries) -> QueryGradients:
         if len(queries) == 0:
@@ -119,6 +133,53 @@ class IndexedRun:
     def query_features(self, queries: Queries) -> NDArray[np.float32]:
         with self._lock, torch.no_grad():
             return forward(self._task, self._opened[-1][0].model, queries.inputs)[1].float().cpu().numpy()
+
+    def objective(self, part: Part) -> Objective | None:
+        if part not in self._objectives:
+            self._objectives[part] = self._of_all() if part == "all" else self._of_head()
+        return self._objectives[part]
+
+    def _of_all(self) -> Objective:
+        with self._lock:
+            engine = self._opened[-1][0]
+        names = [name for block in engine.blocks for name in block.parameters]
+        return Objective(
+            self._task, lambda: self._task.model(self._weights[-1]), names, engine.n_parameters, self._train.inputs,
+            self._train.examples.wanted, lambda queries: queries.inputs, penalty=self._penalty,
+        )  # fmt: skip
+
+    def _of_head(self) -> Objective | None:
+        """The last linear layer on what it reads; None where its outputs are not the model's, or it was not trained."""
+        features = self.train_features()
+        if features is None:
+            return None
+        few = slice(0, min(_FEW_ROWS, len(self._train)))
+        with self._lock, torch.no_grad():
+            engine = self._opened[-1][0]
+            outputs, inside = forward(self._task, engine.model, self._train.inputs(few))
+            found = head(engine.model, inside, outputs)
+            tracked = {name for block in engine.blocks for name in block.parameters}
+        if found is None:
+            return None
+        name, layer = found[0], copy.deepcopy(found[1])
+        names = [each for each, _ in layer.named_parameters() if f"{name}.{each}".removeprefix(".") in tracked]
+        if "weight" not in names:
+            return None
+        size = sum(each.numel() for part, each in layer.named_parameters() if part in names)
+
+        def read(values: NDArray[np.float32]) -> torch.Tensor:
+            return torch.from_numpy(np.array(values)).to(self._task.device)
+
+        return Objective(
+            self._task, lambda: layer, names, size, lambda rows: read(features[rows]), self._train.examples.wanted,
+            lambda queries: read(self.query_features(queries)), penalty=self._penalty,
+        )  # fmt: skip
+
+    @property
+    def _penalty(self) -> float:
+        """What training added to the loss, as ‖θ‖² / 2 times this."""
+        recipe = self._task.project.retrain
+        return recipe.weight_decay if recipe else 0.0
 
     def _at_checkpoint(
         self, engine: GradientEngine, projection: Projection, queries: Queries

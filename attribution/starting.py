@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attribution.errors import InvalidInput
-from attribution.project import MODALITIES
+from attribution.project import MODALITIES, TARGETS
 
 _CODE = re.compile(r"([A-Za-z_]\w*):([A-Za-z_]\w*)")  # module:function
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -29,6 +29,7 @@ class Answers:
     label, text    columns of the table.
     id             a column of ids, where there is one.
     classes        in the order of the model's outputs, where that is not the sorted one.
+    target, unit   “number” where the labels of a table are numbers to predict, and in what they are measured.
     model          “module:function” beside the file; or a network of torchvision (“resnet18”) for pictures, a folder of
                    transformers or “words” for texts, “mlp” or “linear” for tables.
     checkpoints    a folder or pattern; without, Whence trains.
@@ -43,6 +44,8 @@ class Answers:
     text: str = ""
     id: str = ""
     classes: Sequence[str] = ()
+    target: str = "class"
+    unit: str = ""
     model: str = ""
     checkpoints: str = ""
     learning_rate: float | None = None
@@ -50,6 +53,11 @@ class Answers:
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES:
             raise InvalidInput(f"The modality “{self.modality}” is not known.", f"Use {', '.join(MODALITIES)}.")
+        if self.target not in TARGETS:
+            raise InvalidInput(f"The target “{self.target}” is not known.", f"Use {' or '.join(TARGETS)}.")
+        if self.is_number and (self.modality == "image" or self.classes):
+            wrong = "pictures in folders" if self.modality == "image" else f"{len(self.classes)} named classes"
+            raise InvalidInput(f"The target is a number, and {wrong} are classes.", "Leave one of the two away.")
         for option in _needed(self.modality):
             if not getattr(self, option):
                 raise InvalidInput(
@@ -57,6 +65,15 @@ class Answers:
                     "given.",
                     "Give it, or run this in a terminal, where it is asked for.",
                 )
+
+    @property
+    def is_number(self) -> bool:
+        return self.target == "number"
+
+    @property
+    def outputs(self) -> str:
+        """How many outputs the model has, as the file says it."""
+        return "1" if self.is_number else "len(data.classes)"
 
 
 _OPTIONS = {"train": "data"}
@@ -112,6 +129,8 @@ def _data(answers: Answers, reader: str) -> str:
             arguments.append(f"{option}={_quoted(getattr(answers, option))}")
     if answers.classes:
         arguments.append(_listed("classes", answers.classes))
+    if answers.is_number:
+        arguments += ['target="number"', *([f"unit={_quoted(answers.unit)}"] if answers.unit else [])]
     held = "" if answers.test else " Without a second path a fifth is held out for testing: test_share=0.2."
     comments = [f"# Paths are relative to this file.{held}"]
     lines = []
@@ -127,7 +146,7 @@ def _data(answers: Answers, reader: str) -> str:
             "# Numbers are standardised and texts become 0/1 columns. Columns that the model must not see:",
             "# leave_out=[…]; numbers that are names: categorical=[…]; numbers as they stand: standardise=False.",
         ]
-    if not answers.classes:
+    if not answers.classes and not answers.is_number:
         comments.append("# Classes are sorted; where the model's outputs have another order: classes=[…].")
     return "\n".join([*lines, *comments, _call(f"data = {reader}", arguments)])
 
@@ -153,6 +172,7 @@ def _listed(option: str, names: Sequence[str]) -> str:
 
 
 def _project(answers: Answers, part: _Part) -> str:
+    usual = "the squared error" if answers.is_number else "cross-entropy"
     lines = [
         f"name={_quoted(answers.name)},",
         "# Builds the network anew at each call; its weights come from below.",
@@ -172,7 +192,7 @@ def _project(answers: Answers, part: _Part) -> str:
     if part.collate:
         lines.append(f"collate={part.collate},  # list of texts → what the model is called with")
     lines += [
-        "# Where the usual does not fit: loss=… if it was not cross-entropy, layers=[…] for some layers only,",
+        f"# Where the usual does not fit: loss=… if it was not {usual}, layers=[…] for some layers only,",
         "# preview=… for what a person sees, measurement=… for what is asked.",
         "**data,",
     ]
@@ -193,7 +213,7 @@ _WORDS_MODEL = '''class Words(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.vectors = nn.Embedding(10_000, 32, padding_idx=0)
-        self.output = nn.Linear(32, len(data.classes))
+        self.output = nn.Linear(32, OUTPUTS)
 
     def forward(self, words: torch.Tensor) -> torch.Tensor:
         n = (words > 0).sum(1, keepdim=True)
@@ -203,8 +223,11 @@ _MLP = """def build_model() -> nn.Module:
     width, n_classes = len(data.feature_names), len(data.classes)
     return nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, n_classes))"""
 
+_MLP_OF_NUMBERS = """def build_model() -> nn.Module:
+    return nn.Sequential(nn.Linear(len(data.feature_names), 32), nn.ReLU(), nn.Linear(32, 1))"""
+
 _LINEAR = """def build_model() -> nn.Module:
-    return nn.Linear(len(data.feature_names), len(data.classes))"""
+    return nn.Linear(len(data.feature_names), OUTPUTS)"""
 
 
 @dataclass(frozen=True)
@@ -230,12 +253,14 @@ def _model(answers: Answers) -> _Part:
         build = f"lambda: models.{model}(num_classes=len(data.classes))"
         return _Part(["from torchvision import models, transforms"], build)
     if answers.modality == "tabular" and model in ("mlp", "linear"):
-        return _Part(["from torch import nn"], "build_model", [_MLP if model == "mlp" else _LINEAR])
+        mlp = _MLP_OF_NUMBERS if answers.is_number else _MLP
+        network = mlp if model == "mlp" else _LINEAR.replace("OUTPUTS", answers.outputs)
+        return _Part(["from torch import nn"], "build_model", [network])
     if answers.modality == "text" and model == "words":
-        code = [_WORDS, _WORDS_MODEL]
+        code = [_WORDS, _WORDS_MODEL.replace("OUTPUTS", answers.outputs)]
         return _Part(["import torch", "from torch import nn"], "Words", code, "numbers_of", ["import zlib"])
     if answers.modality == "text" and ":" not in model:
-        return _transformers(model)
+        return _transformers(model, answers.is_number)
     raise InvalidInput(
         f"The model “{model}” cannot be written into a project of {_PLURALS[answers.modality]}.",
         f"Name {CHOICES[answers.modality]}, or your own as module:function.",
@@ -258,11 +283,13 @@ CHOICES = {
 }
 
 
-def _transformers(folder: str) -> _Part:
+def _transformers(folder: str, is_number: bool) -> _Part:
     loaded = f"""\
 # The folder holds config.json and the tokenizer's files; no weights are taken from it here.
 folder = Path(__file__).parent / {_quoted(folder)}
 config, tokenizer = (kind.from_pretrained(folder) for kind in (AutoConfig, AutoTokenizer))"""
+    if is_number:
+        loaded += "\nconfig.num_labels = 1"
     collate = """\
 def tokens_of(texts: list[str]) -> Mapping[str, Tensor]:
     return tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")"""

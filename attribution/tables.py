@@ -6,7 +6,7 @@ as one 0/1 column for each of its values. A person is shown the cells as they st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
@@ -87,17 +87,17 @@ def _targets(table: Table, column: str) -> NDArray[np.float64]:
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 
-class Texts(Dataset[tuple[str, int]]):
-    """Texts with their labels."""
+class Texts(Dataset[tuple[str, float]]):
+    """Texts with their labels, ints, or with the numbers to predict."""
 
-    def __init__(self, texts: Sequence[str], labels: NDArray[np.int64]) -> None:
+    def __init__(self, texts: Sequence[str], labels: NDArray[Any]) -> None:
         self.texts, self.labels = texts, labels
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __getitem__(self, i: int) -> tuple[str, int]:
-        return self.texts[i], int(self.labels[i])
+    def __getitem__(self, i: int) -> tuple[str, float]:
+        return self.texts[i], self.labels[i].item()
 
 
 def texts_in(
@@ -110,6 +110,8 @@ def texts_in(
     classes: Sequence[str] | None = None,
     test_share: float = 0.2,
     seed: int = 0,
+    target: str = "class",
+    unit: str = "",
 ) -> Data:
     """A column of texts and a column of labels.
 
@@ -117,12 +119,18 @@ def texts_in(
                  rows of `train` are held out, drawn by `seed`.
     id           a column of ids; “train:17” for row 17 where there is none.
     classes      names in the order of the model's outputs; sorted values of the label column where not given.
+    target       "number" where the label column holds numbers to predict, as they are; unit: theirs.
 
-    Raises `InvalidInput` for a row without text or label, two rows of one id, and a label that is no class.
+    Raises `InvalidInput` for a row without text or label, two rows of one id, and a label that is no class or number.
     """
-    names, first, second = _sides(train, test, label, id, classes, test_share, seed)
+    names, first, second = _sides(train, test, label, id, classes, test_share, seed, target)
     train_set, test_set = (Texts(_texts(side, text), side.labels) for side in (first, second))
-    return Data(train_set, test_set, first.ids, second.ids, names, "text")
+    return Data(train_set, test_set, first.ids, second.ids, names, "text", **_of_numbers(target, unit))
+
+
+def _of_numbers(target: str, unit: str) -> dict[str, Any]:
+    """What a project is told of numbers to predict; nothing of classes."""
+    return {"target": target, "unit": unit} if target == "number" else {}
 
 
 def _texts(side: _Side, column: str) -> list[str]:
@@ -198,11 +206,12 @@ def rows_in(
     target: str = "class",
     unit: str = "",
 ) -> Data:
-    """Columns of features and a column of labels; `train`, `test`, `id`, `classes` and `test_share` as in `texts_in`.
+    """Columns of features and a column of labels; the other options as in `texts_in`.
+
+    A row that somebody gives to ask about is encoded as those of the table are.
 
     features     columns to use, in this order; all but label, id and those to `leave_out` where not given.
     categorical  columns of numbers that are names, such as postal codes.
-    target       "number" where the label column holds numbers to predict, as they are; unit: theirs.
     standardise  numbers by the mean and deviation of the training rows; without, as they are.
 
     Raises `InvalidInput` for a cell that is missing, not finite, a text among numbers, or a category that the training
@@ -219,8 +228,10 @@ def rows_in(
         Rows(_encoded(side, encoding), side.labels, _cells(side, encoding)) for side in (first, second)
     )
     feature_names = tuple(name for column in encoding for name in column.feature_names)
-    numbers = {"target": target, "unit": unit} if target == "number" else {}
-    return Data(train_set, test_set, first.ids, second.ids, names, "tabular", Rows.row, feature_names, **numbers)
+    return Data(
+        train_set, test_set, first.ids, second.ids, names, "tabular", Rows.row, _reader(encoding), feature_names,
+        **_of_numbers(target, unit),
+    )  # fmt: skip
 
 
 def _others(table: Table, taken: set[str | None]) -> list[str]:
@@ -258,6 +269,29 @@ def _encoded(side: _Side, encoding: Sequence[Number | Category]) -> Tensor:
         else:
             parts.append(np.eye(len(column.values))[_categories(side, column)])
     return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
+
+
+def _reader(encoding: Sequence[Number | Category]) -> Callable[[Mapping[str, Any]], Tensor]:
+    """What encodes one row, column → cell, (F,) float32; raises `InvalidInput` for a cell that no row may have."""
+
+    def read(row: Mapping[str, Any]) -> Tensor:
+        features = [feature for column in encoding for feature in _features(column, row[column.name])]
+        return torch.tensor(features, dtype=torch.float32)
+
+    return read
+
+
+def _features(column: Number | Category, cell: Any) -> list[float]:
+    said = f"“{column.name}” is “{str(cell)[:40]}”"
+    if isinstance(column, Number):
+        number = _number(cell)
+        if number is None or not abs(number) <= _LARGEST:
+            raise InvalidInput(f"{said}, and it holds numbers.", "Give a finite number.")
+        return [(number - column.mean) / column.deviation]
+    if str(cell) not in column.values:
+        known = ", ".join(column.values[:10]) + (", …" if len(column.values) > 10 else "")
+        raise InvalidInput(f"{said}, which no training row has: the model has no feature for it.", f"Give {known}.")
+    return [float(str(cell) == value) for value in column.values]
 
 
 def _numbers(side: _Side, column: str) -> list[float]:

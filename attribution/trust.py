@@ -4,7 +4,8 @@
     trust.trust(workspace, "tracin").verdict       strong, weak, or not checked
 
 What is measured stands in `soundness`: it takes about as long as a pass over a sample of the data at each checkpoint.
-What retraining says is a step of its own (`removal`), and the verdict on both follows from rules (`verdicts`).
+What retraining says are steps of their own: `removal`, and a bank of retrained models (`evaluation`), by which a lens
+is marked in seconds where there is one. The verdict on all of it follows from rules (`verdicts`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from typing import Any
 from attribution import pipeline, removal, soundness
 from attribution.embedding import stored_recipe
 from attribution.errors import StoreError
+from attribution.evaluation import bank as banks
+from attribution.evaluation import marking
+from attribution.evaluation.marking import Marked
 from attribution.examples import require_classes
 from attribution.files import UNREADABLE, write_json
 from attribution.measurements import Measurement
@@ -55,6 +59,21 @@ def make(workspace: Workspace, method: str = "tracin", *, device: str = "cpu", p
     return pipeline.find_or_make(workspace, KIND, asked, parents, into, make_current=False)
 
 
+def mark(workspace: Workspace, method: str = "tracin", *, device: str = "cpu", progress: Progress = silent) -> bool:
+    """Mark a lens by the bank of the current run, unless it has been; False where there is no such bank."""
+    project = pipeline.recorded_project(workspace)
+    bank = banks.fitting(workspace, project)
+    if bank is None:
+        return False
+    index = pipeline.current(workspace, "indexes")
+    run, lens = str(workspace.manifest("indexes", index)["parents"]["runs"]), named(method)
+    if marking.marked(workspace, index, run, lens, bank=bank) is None:
+        marking.evaluate(
+            workspace, project, {method: lens}, bank=bank, device=device, progress=progress, make_current=False
+        )
+    return True
+
+
 def foreseen_seconds(workspace: Workspace) -> float:
     """How long measuring takes, by what embedding the training set took: most of it is passes over some of the rows."""
     manifest = workspace.manifest("gradients", pipeline.current(workspace, "gradients"))
@@ -75,7 +94,11 @@ def _parents(index: str, run: str) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Trust:
-    """What was measured of a lens, read-only; `removal` is None where nothing was retrained."""
+    """What was measured of a lens, read-only.
+
+    removal  None where nothing was retrained without its supporters.
+    marked   by a bank of models retrained on parts of the data; None where it was not.
+    """
 
     id: str
     method: str
@@ -84,6 +107,7 @@ class Trust:
     measurements: tuple[Measurement, ...]
     series: Mapping[str, list[float]]
     removal: Removal | None
+    marked: Marked | None
 
     @property
     def verdict(self) -> Verdict:
@@ -95,7 +119,9 @@ def trust(workspace: Workspace, method: str = "tracin") -> Trust:
 
     Raises `Missing` where nothing was, `StoreError` where it is damaged or of a newer format.
     """
-    ids = _ids(workspace, method)
+    index = pipeline.current(workspace, "indexes")
+    run = str(workspace.manifest("indexes", index)["parents"]["runs"])
+    ids = _ids_of(method, index, run)
     manifest = workspace.manifest(KIND, ids[KIND])
     workspace.verify(KIND, ids[KIND])
     try:
@@ -105,9 +131,11 @@ def trust(workspace: Workspace, method: str = "tracin") -> Trust:
     has_removal = workspace.has(removal.KIND, ids[removal.KIND])
     checked = removal.opened(workspace, ids[removal.KIND]) if has_removal else None
     found = tuple(map(Measurement.of, manifest["facts"]["measurements"]))
+    by_bank = marking.marked(workspace, index, run, named(method))
+    retrained = (*([marking.measurement(by_bank)] if by_bank else ()), *(checked.measurements if checked else ()))
     return Trust(
-        ids[KIND], method, str(manifest["created"]), float(manifest["seconds"]),
-        (*(checked.measurements if checked else ()), *found), series, checked,
+        ids[KIND], method, str(manifest["created"]), float(manifest["seconds"]), (*retrained, *found), series, checked,
+        by_bank,
     )  # fmt: skip
 
 
@@ -121,14 +149,11 @@ def level(workspace: Workspace, method: str, index: str, run: str) -> Verdict:
         for kind, id_ in _ids_of(method, index, run).items():
             if workspace.has(kind, id_):
                 found += map(Measurement.of, workspace.manifest(kind, id_)["facts"]["measurements"])
+        if by_bank := marking.marked(workspace, index, run, named(method)):
+            found.append(marking.measurement(by_bank))
     except StoreError:
         found = []
     return verdict(found)
-
-
-def _ids(workspace: Workspace, method: str) -> dict[str, str]:
-    index = pipeline.current(workspace, "indexes")
-    return _ids_of(method, index, str(workspace.manifest("indexes", index)["parents"]["runs"]))
 
 
 def _ids_of(method: str, index: str, run: str) -> dict[str, str]:

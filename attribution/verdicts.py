@@ -17,7 +17,7 @@ from typing import Literal
 from attribution.measurements import Measurement
 
 Level = Literal["strong", "weak", "not checked"]
-RETRAINED = ("prediction", "removal")  # measurements that compare a prediction with what retraining gave
+RETRAINED = ("prediction", "removal", "lds")  # measurements that compare a prediction with what retraining gave
 
 # Shares of the questions that stand out as far as the strongest twentieth of the null does: by chance, this many.
 NULL_TAIL = 0.05
@@ -45,6 +45,10 @@ def _at_least(limit: float) -> Callable[[Measurement], bool]:
     return lambda found: found.value is not None and found.value >= limit
 
 
+def _of_ceiling(share: float) -> Callable[[Measurement], bool]:
+    return lambda found: found.value is not None and found.value >= share * found.parts.get("ceiling", 1.0)
+
+
 RULES = (
     Rule(
         "prediction", _low(0),
@@ -60,6 +64,16 @@ RULES = (
         "removal", _low(0),
         "Removing the supporters it lists lowered the answer no more than removing random examples of the same labels.",
         "Any examples of a class support it; a lens has to find those that do so more than others.",
+    ),
+    Rule(
+        "lds", _low(0),
+        "What it foretells of models trained on parts of the data cannot be told from chance: the interval holds 0.",
+        "An interval of 95 % over models that holds 0 is what shuffled scores give nineteen times in twenty.",
+    ),
+    Rule(
+        "lds", _of_ceiling(0.3),
+        "It foretells models trained on parts of the data by less than 0.3 of what the noise of training leaves.",
+        "Below 0.3 of the ceiling less than a tenth of the differences that can be foretold at all is (0.3² = 0.09).",
     ),
     Rule(
         "null", _low(NULL_TAIL),
@@ -117,5 +131,7 @@ def verdict(found: Iterable[Measurement]) -> Verdict:
             "weak", "Read these scores as hints, not as proof: on this model a measurement speaks against them.", doubts
         )
     return Verdict(
-        "strong", "On this model, leaving out what these scores list changed the answers as they foretold.", doubts
+        "strong",
+        "On this model, training without some of the examples changed the answers as these scores foretold.",
+        doubts,
     )

@@ -18,17 +18,17 @@ from PIL import Image
 
 from attribution.errors import InvalidInput
 from pages.shared import asked as drawn
-from pages.shared import choices, chrome, elements, faces, giving, links, methods, score_charts, state
+from pages.shared import breakdowns, choices, chrome, elements, faces, giving, links, methods, score_charts, state
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import button, el, row
 from pages.shared.wording import escaped, noun
 
 if TYPE_CHECKING:
-    from attribution.answers import Evidence
+    from attribution.answers import Breakdown, Evidence
     from attribution.asking import Asked
     from attribution.debugger import Debugger
 
-TABS = ("Influence vs distance", "Score histogram")
+TABS = ("Influence vs distance", "Score histogram", "Feature breakdown")
 CHANGED = "What the edit changed"
 PROMPTS = {
     "image": "Upload a picture, or start from an example and edit it.",
@@ -178,7 +178,7 @@ def draw_answer(debugger: Debugger, at: Question, given: Any) -> None:
         key="asked",
     )
     if not evidence.is_zero:
-        draw_tabs(debugger, evidence, new, before)
+        draw_tabs(debugger, evidence, new, before, digest)
 
 
 def edited_from(debugger: Debugger, at: Question, evidence: Evidence, digest: str) -> Evidence | None:
@@ -198,16 +198,23 @@ def edited_from(debugger: Debugger, at: Question, evidence: Evidence, digest: st
     )
 
 
-def draw_tabs(debugger: Debugger, evidence: Evidence, new: Asked, before: Evidence | None) -> None:
+@st.cache_resource(scope="session", max_entries=16, show_spinner="Comparing the two examples layer by layer")
+def _breakdown(
+    _debugger: Debugger, _new: Asked, index_id: str, digest: str, train_id: str, about: int, method: str
+) -> Breakdown:
+    return _debugger.breakdown(train_id, _new, target=about, method=method)
+
+
+def draw_tabs(debugger: Debugger, evidence: Evidence, new: Asked, before: Evidence | None, digest: str) -> None:
     """Only the open tab is computed."""
     if before is not None:
-        changes, distance, histogram = st.tabs((CHANGED, *TABS), key="ask_changes", on_change="rerun")
+        changes, distance, histogram, parts = st.tabs((CHANGED, *TABS), key="ask_changes", on_change="rerun")
         if changes.open:
             with changes:
                 elements.draw(drawn.moved(debugger, before, evidence), key="moved")
     else:
         st.empty()  # in another place than those above: in the same one the browser may go on showing the tab it showed
-        distance, histogram = st.tabs(TABS, key="ask_tab", on_change="rerun")
+        distance, histogram, parts = st.tabs(TABS, key="ask_tab", on_change="rerun")
     if distance.open:
         with distance:
             kinds = [kind for kind in debugger.distance_kinds if kind == "gradient" or kind in new.places]
@@ -217,6 +224,14 @@ def draw_tabs(debugger: Debugger, evidence: Evidence, new: Asked, before: Eviden
     if histogram.open:
         with histogram:
             score_charts.draw_histogram(debugger, evidence, key="ask_histogram")
+    if parts.open:
+        method = methods.split_by(debugger, evidence.method)
+
+        def split(id: str) -> Breakdown:
+            return _breakdown(debugger, new, debugger.index_id, digest, id, evidence.target_label, method)
+
+        with parts:
+            breakdowns.draw(debugger, evidence, split, new=new)
 
 
 # ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────

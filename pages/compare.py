@@ -57,6 +57,8 @@ class Asked:
 def main() -> None:
     debugger = state.debugger()
     chrome.header(debugger, [("Retrain & compare", None)])
+    if debugger.is_number:
+        st.title("Retrain & compare", anchor=False)
     state.require_classes(debugger, "comparisons of retrained models")
     asked, notes = from_address(st.query_params.to_dict(), debugger)
     for words in notes:

@@ -21,6 +21,7 @@ import streamlit as st
 
 from attribution.errors import InvalidInput
 from pages.shared import (
+    breakdowns,
     choices,
     chrome,
     column_charts,
@@ -47,12 +48,11 @@ from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, el
 
 if TYPE_CHECKING:
-    from attribution.answers import Breakdown, Evidence, EvidenceRow, Item
+    from attribution.answers import Breakdown, Evidence, Item
     from attribution.debugger import Debugger
 
 TARGETS = ("predicted", "label")
 TABS = ("Influence vs distance", "Score histogram", "Feature breakdown", "Nearest", "Table")
-NOTHING_LISTED = "No training example supports or opposes this, so there is nothing to look into."
 DEFAULTS = (
     None,
     TABS[0],
@@ -193,7 +193,8 @@ def draw_walk(debugger: Debugger, at: Selection, steps: dict[str, str]) -> None:
     words = {"p": "Previous mistake", "n": "Next mistake"}
     found = [_walk_button(words[key], key, steps.get(key)) for key in words] if steps else []
     edit = [] if debugger.why_not_ask else [elements.button("Edit this example", links.ask(at.id))]
-    elements.draw(elements.row(*found, *edit, trusting.badge(debugger, at.method)), key="walk")
+    trust = [] if debugger.is_number else [trusting.badge(debugger, at.method)]  # its checks are for classes only
+    elements.draw(elements.row(*found, *edit, *trust), key="walk")
 
 
 def _walk_button(words: str, key: str, href: str | None) -> Element:
@@ -313,78 +314,15 @@ def _breakdown(_debugger: Debugger, index_id: str, train_id: str, query_id: str,
 
 
 def draw_breakdown(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
-    listed = _listed(evidence)
-    if not listed:
-        st.caption(NOTHING_LISTED)
-        return
-    if debugger.columns is not None:
-        column_charts.draw(debugger, evidence)
-    names = {row.item.id: _listed_name(debugger, side, rank, row) for side, rank, row in listed}
-    id = st.selectbox("Training example", list(names), format_func=names.__getitem__, key=f"of {evidence.query.id}")
-    with state.drawn_errors():
-        method = methods.split_by(debugger, at.method)
-        found = _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target, method)
-    st.text(_total_sentence(debugger, evidence, id, found))
-    st.html("<style>.st-key-breakdown .stColumn{min-width:min(100%,400px)}</style>")  # one column where it is narrow
-    if found.why_no_maps:
-        st.text(found.why_no_maps)
-    with st.container(key="breakdown"):
-        draw_maps(evidence, id, found)
+    method = methods.split_by(debugger, at.method)
+
+    def split(id: str) -> Breakdown:
+        return _breakdown(debugger, debugger.index_id, id, evidence.query.id, at.target, method)
+
+    def by_word(id: str, found: Breakdown) -> None:
         texts.draw_breakdown(debugger, id, evidence.query.id, at.target, method, found)
-        draw_shares(found)
 
-
-def _total_sentence(debugger: Debugger, evidence: Evidence, id: str, found: Breakdown) -> str:
-    verb = "supports" if found.total > 0 else "opposes"
-    if why := methods.why_split_by(debugger, evidence.method):
-        return (
-            f"{why} By {debugger.method_choices[methods.DEFAULT]}, {id} {verb} "
-            f"“{debugger.classes[evidence.target_label]}” with an influence of {figures.signed(found.total)}, computed "
-            "exactly for this pair. Where it comes from:"
-        )
-    indexed = figures.signed(_indexed(evidence, debugger.item(id).position))
-    return (
-        f"{id} {verb} “{debugger.classes[evidence.target_label]}” with an influence of {figures.signed(found.total)}, "
-        f"computed exactly for this pair (the index estimates {indexed}). Where it comes from:"
-    )
-
-
-def _listed(evidence: Evidence) -> list[tuple[str, int, EvidenceRow]]:
-    """Side, rank within the side, row; what supports first."""
-    sides = ((theme.SUPPORTS_GLYPH, evidence.proponents), (theme.OPPOSES_GLYPH, evidence.opponents))
-    return [(glyph, rank, row) for glyph, rows in sides for rank, row in enumerate(rows, 1)]
-
-
-def _listed_name(debugger: Debugger, side: str, rank: int, row: EvidenceRow) -> str:
-    return f"{side} {rank} · {row.item.id} · {columns.chip_words(row.item, debugger.classes)}"
-
-
-def draw_maps(evidence: Evidence, id: str, found: Breakdown) -> None:
-    maps = (
-        (id, found.train_pixels, found.train_map),
-        (evidence.query.id, found.query_pixels, found.query_map),
-    )
-    for place, (name, pixels, values) in zip(st.columns(2), maps, strict=True):
-        if pixels is None or values is None:
-            continue
-        figure = figures.pixel_maps(pixels, values, name, theme.tokens())
-        alt = figures.pixel_maps_alt(values, name)
-        place.plotly_chart(figure, key=f"map {name}", theme=None, config={"displayModeBar": False}, alt=alt)
-
-
-def draw_shares(found: Breakdown) -> None:
-    for place, shares, of in zip(
-        st.columns(2), (found.by_layer, found.by_checkpoint), ("layer", "checkpoint"), strict=True
-    ):
-        with place:
-            st.markdown(f"**Share by {of}**")
-            st.plotly_chart(
-                figures.share_bars(shares, theme.tokens()),
-                key=f"shares {of}",
-                theme=None,
-                config={"displayModeBar": False},
-                alt=figures.share_bars_alt(shares, of),
-            )
+    breakdowns.draw(debugger, evidence, split, between=by_word)
 
 
 def draw_nearest(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
@@ -394,7 +332,7 @@ def draw_nearest(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
 def draw_table(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
     frame = evidence_frame(evidence, debugger.classes)
     if frame.empty:
-        st.caption(NOTHING_LISTED)
+        st.caption(breakdowns.NOTHING_LISTED)
         return
     event = st.dataframe(
         frame,
@@ -414,13 +352,13 @@ def draw_table(debugger: Debugger, at: Selection, evidence: Evidence) -> None:
 def evidence_frame(evidence: Evidence, classes: Sequence[str]) -> pd.DataFrame:
     """The two columns as one table, a row a training example; near-identical ones are named in the last column."""
     rows = []
-    for side, rank, row in _listed(evidence):
+    for side, rank, row in breakdowns.listed(evidence):
         rows.append(
             {
                 "side": "supports" if side == theme.SUPPORTS_GLYPH else "opposes",
                 "rank": rank,
                 "id": row.item.id,
-                "label": row.item.given_as(classes),
+                "label" if row.item.number is None else "value": row.item.given_as(classes),
                 "really": "" if row.item.truth is None else classes[row.item.truth],
                 "predicted": row.item.predicted_as(classes),
                 **({} if row.item.number is None else {"residual": row.item.number.residual}),

@@ -107,6 +107,8 @@ def draw_question(debugger: Debugger, item: Item, asked: Asked, found: SideBySid
         chip(f"pred: {predicted}{sure} {mark}", kind="predicted"),
     ]
     words = {"predicted": f"Why “{predicted}”?", "label": f"What taught “{given}”?"}
+    if item.number is not None:
+        words = {"predicted": f"Why {predicted}?", "label": f"Why {item.number.residual_said} off?"}
     pills = [_pill(words[t], asked.href(target=t), t == asked.target) for t in (TARGETS if item.is_mistake else ())]
     refused = [el("p", f"{debugger.method_choices[lens]}: {why}") for lens, why in found.refused.items()]
     told = el("div", row(el("b", item.id), *chips), el("nav", *pills, cls="row", aria_label="What is asked"),
@@ -118,12 +120,13 @@ def draw_question(debugger: Debugger, item: Item, asked: Asked, found: SideBySid
 def sentence(debugger: Debugger, found: SideBySide) -> str:
     """Which two agree least, and what all have in common."""
     zero = any(evidence.is_zero for evidence in found.answers.values())
-    if len(found.answers) < 2 or zero:
+    if len(found.explaining) < 2 or zero:
         return "The loss gradient is zero, so there is nothing to rank." if zero else "One lens only can be asked here."
-    titles = [debugger.method_choices[lens] for lens in found.lenses]
-    apart = np.where(np.eye(len(titles), dtype=bool), TOP + 1, found.overlap)
+    titles = [debugger.method_choices[lens] for lens in found.explaining]
+    at = [found.lenses.index(lens) for lens in found.explaining]
+    apart = np.where(np.eye(len(titles), dtype=bool), TOP + 1, found.overlap[np.ix_(at, at)])
     i, j = np.unravel_index(int(apart.argmin()), apart.shape)
-    listed = {id_ for evidence in found.answers.values() for id_ in side_by_side.supporters(evidence)}
+    listed = {id_ for lens in found.explaining for id_ in side_by_side.supporters(found.answers[lens])}
     common = sum(found.listed_by(id_) == len(titles) for id_ in listed)
     return (
         f"All {len(titles)} lenses share {common} of their {TOP} strongest supporters; {titles[i]} and {titles[j]} "
@@ -141,7 +144,10 @@ def _pill(words: str, href: str, is_here: bool) -> Element:
 
 def draw_columns(debugger: Debugger, asked: Asked, found: SideBySide) -> None:
     st.header(f"The {TOP} strongest supporters by each", anchor=False)
-    st.caption("A double frame: every lens lists it. A title, and a number in a table above, leads to the evidence.")
+    st.caption(
+        "A double frame: every lens but the baselines lists it. A title, and a number in a table above, leads to the "
+        "evidence."
+    )
     titles = [debugger.method_choices[lens] for lens in found.lenses]
     sections = []
     for lens, title, evidence, made, took in zip(
@@ -160,7 +166,7 @@ def once(seconds: float) -> str:
 
 
 def _supporter(debugger: Debugger, asked: Asked, found: SideBySide, listed: EvidenceRow) -> Element:
-    item, lenses = listed.item, len(found.lenses)
+    item, lenses = listed.item, len(found.explaining)
     src, count = state.preview_src(debugger, item.id), found.listed_by(item.id)
     words = columns.chip_words(item, debugger.classes)
     face = thumb(src, f"{item.id}, {words}") if src else el("span", theme.SUPPORTS_GLYPH, cls="supports")

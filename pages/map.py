@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 STRIP = 60
 NAMED = 4  # classes that are counted by name
 COLOURS = ("mistakes", "label", "split", "self-influence")
+OF_NUMBERS = ("mistakes", *figures.OF_NUMBERS, "split", "self-influence")
 DOUBT = "doubt about the label"
 
 
@@ -45,16 +46,17 @@ def main() -> None:
         chrome.footer(debugger)
         return
     audit = audits.audit_or_none(debugger)
-    colours = (*COLOURS, DOUBT) if audit else COLOURS
+    colours = (*(OF_NUMBERS if debugger.is_number else COLOURS), *[DOUBT] * (audit is not None))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         by = st.segmented_control(
-            "Colour by", colours, default=colours[0], key="color", bind="query-params", required=True
-        )
+            "Colour by", colours, default=colours[0], key="color", bind="query-params", required=True,
+            format_func=lambda by: by.replace("the label", "the value") if debugger.is_number else by,
+        )  # fmt: skip
         mouse = st.segmented_control(
             "Mouse", list(figures.MOUSE), default="Lasso", key="mouse", bind="query-params", required=True
         )
     st.plotly_chart(
-        drawn(found, audit, found.id, audit.id if audit else "", by, mouse, theme.tokens().dark),
+        drawn(found, audit, found.id, audit.id if audit else "", by, mouse, theme.tokens().dark, debugger.unit),
         key="map",
         theme=None,
         on_select="rerun",
@@ -73,7 +75,7 @@ def main() -> None:
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def drawn(
-    _found: Landscape, _audit: Audit | None, map_id: str, audit_id: str, by: str, mouse: str, dark: bool
+    _found: Landscape, _audit: Audit | None, map_id: str, audit_id: str, by: str, mouse: str, dark: bool, unit: str
 ) -> Figure:
     """The map, made once for every way to look at it: of 20,000 points a new one takes as long as the rest."""
     values = None
@@ -82,6 +84,8 @@ def drawn(
     elif by == DOUBT and _audit is not None:
         values = _found.doubt(_audit.order())
     tokens = theme.DARK if dark else theme.LIGHT
+    if by in figures.OF_NUMBERS:
+        return figures.number_map(_found, by, *_found.numbers, unit, tokens, mouse=mouse)
     return figures.landscape_map(_found, by, _found.classes, tokens, values=values, mouse=mouse)
 
 
@@ -174,7 +178,7 @@ def tile(debugger: Debugger, found: Landscape, i: int) -> Element:
     id_, wrong = found.ids[i], bool(found.labels[i] != found.predicted[i])
     item = debugger.item(id_)
     label, predicted = item.given_as(debugger.classes), item.predicted_as(debugger.classes)
-    words = f"{id_}: labelled {label}, predicted {predicted}"
+    words = f"{id_}: {f'labelled {label}' if item.number is None else f'{label} given'}, predicted {predicted}"
     src, brief = state.thumb_src(debugger, id_), snippet(state.preview_words(debugger, id_), 60)
     face = el("img", src=src, alt=words, cls="thumb", loading="lazy") if src else el("span", brief)
     mark = [el("small", f"{theme.WRONG_GLYPH} {predicted}", cls="opposes" if found.is_test[i] else "flagged")] * wrong

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -225,7 +225,9 @@ def _page_link(filters: Filters, n: int, here: bool) -> Element:
 
 def tile(debugger: Debugger, item: Item, filters: Filters) -> Tile:
     given, predicted = item.given_as(debugger.classes), item.predicted_as(debugger.classes)
-    percent = share(item.probabilities[item.predicted]) if item.number is None else f"({item.number.residual_said})"
+    percent = share(item.probabilities[item.predicted])
+    if item.number is not None:  # without its unit, which stands beside it twice
+        percent = f"({replace(item.number, unit='').residual_said})"
     src = state.preview_src(debugger, item.id)
     return Tile(
         id=item.id,

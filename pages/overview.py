@@ -18,7 +18,7 @@ from pages.shared import chrome, links, residual_figure, state, theme
 from pages.shared.elements import Element, button, draw, el, row, thumb
 from pages.shared.matrix import confusion_matrix
 from pages.shared.pipeline_strip import pipeline_strip
-from pages.shared.wording import noun, size
+from pages.shared.wording import escaped, noun, size
 
 if TYPE_CHECKING:
     from attribution.answers import Cluster
@@ -46,8 +46,7 @@ def main() -> None:
     with right:
         (start_with_worst if debugger.is_number else start_here)(debugger)
         something_new(debugger)
-        if not debugger.is_number:
-            take_away(debugger)
+        take_away(debugger)
     chrome.footer(debugger)
 
 
@@ -83,8 +82,8 @@ def _error(debugger: Debugger) -> tuple[str, str, str]:
     given, said = debugger.numbers("test")
     error = float(np.sqrt(np.square(said - given).mean()))
     spread = float(np.sqrt(np.square(given - given.mean()).mean()))
-    unit = f" {debugger.unit}" if debugger.unit else ""
-    return "Typical error (RMS)", f"{error:.3g}{unit}", f"the values vary by {spread:.3g}"
+    unit = f" ({escaped(debugger.unit)})" if debugger.unit else ""  # it may be too long to stand behind the figure
+    return f"RMS error{unit}", f"{error:.3g}", f"the values vary by {spread:.3g}"
 
 
 def residuals(debugger: Debugger) -> None:
@@ -175,8 +174,20 @@ def take_away(debugger: Debugger) -> None:
             return refusal(error).encode()
 
     st.header("Take it away", anchor=False)
-    st.caption("Mistakes, evidence, suspects, decisions and their effect in one file that needs no network.")
-    st.download_button("Download the report", made, "report.html", "text/html", key="report", on_click="ignore")
+    if debugger.is_number:
+        told = "The report is for models of classes only. Tables of evidence and of suspects are on their pages."
+    else:
+        told = "Mistakes, evidence, suspects, decisions and their effect in one file that needs no network."
+    st.caption(told)
+    st.download_button(
+        "Download the report",
+        made,
+        "report.html",
+        "text/html",
+        key="report",
+        on_click="ignore",
+        disabled=debugger.is_number,
+    )
 
 
 main()

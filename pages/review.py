@@ -64,7 +64,9 @@ def main() -> None:
     except AttributionError as error:
         recorded.draw_unreadable(error)
         st.stop()
-    controls(asked, sentence)
+    if debugger.is_number:
+        asked = replace(asked, blind=False)  # there is no class to choose without having seen the number
+    controls(asked, sentence, can_be_blind=not debugger.is_number)
     for words in notes:
         st.info(escaped(words), icon=":material/link_off:")
     database = outbox.database_name(kept, debugger.data_hash)
@@ -79,7 +81,7 @@ def main() -> None:
             draw(nothing_flagged(), key="nothing")
     if debugger.is_number:
         st.caption("A number is not relabelled here: keep, bad item or skip. What is wrong is mended in the data.")
-    below(asked, len(ids))
+    below(asked, len(ids), "training value" if debugger.is_number else "training label")
     chrome.footer(debugger)
 
 
@@ -102,11 +104,13 @@ def read(address: Mapping[str, str], signals: Sequence[str], ids: Mapping[str, i
     return Asked(sort, n, address.get("by", ""), address.get("blind") == "1", item), notes
 
 
-def controls(asked: Asked, sentence: str) -> None:
+def controls(asked: Asked, sentence: str, *, can_be_blind: bool) -> None:
     """Who decides, and whether what others say is hidden."""
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         with st.container(width="content"):
             recorded.ask_reviewer(asked.who, sentence)
+        if not can_be_blind:
+            return
         st.session_state["blind"] = asked.blind
         st.toggle(
             "Blind second opinion", key="blind", on_change=_blind_to_address,
@@ -129,11 +133,11 @@ def nothing_flagged() -> Element:
     )  # fmt: skip
 
 
-def below(asked: Asked, n: int) -> None:
+def below(asked: Asked, n: int, labels: str) -> None:
     words = (
         f"The queue: {counted(n, 'training example')} that somebody has flagged, first flagged first."
         if asked.sort == FLAGGED
-        else f"The queue: the first {counted(asked.top, 'training label')} by {asked.sort.replace('_', ' ')}."
+        else f"The queue: the first {counted(asked.top, labels)} by {asked.sort.replace('_', ' ')}."
     )
     to_decisions = button("What was decided", links.decisions(by=asked.who))
     draw(row(el("span", words, cls="muted"), to_decisions, cls="between"), key="below")
@@ -166,7 +170,7 @@ def laid_out(
         database=database,
         who=asked.who,
         blind=asked.blind,
-        classes=debugger.classes[:1] if debugger.is_number else debugger.classes,
+        classes=() if debugger.is_number else debugger.classes,
         ahead=ahead,
         cards=cards,
         pictures={id_: src for id_, src in pictures.items() if src},
@@ -213,6 +217,8 @@ def card(debugger: Debugger, suspect: Suspect) -> Card:
         text=preview.text if preview else "",
         fields=tuple((preview.row or {}).items()) if preview else (),
         given=item.label,
+        label=item.given_as(classes),
+        seen=debugger.train.label_of(item.position),
         content=debugger.train.hashes[item.position],
         order=order,
         shares=tuple(share(item.probabilities[k]) for k in order),

@@ -51,9 +51,8 @@ class Asked:
 def main() -> None:
     debugger = state.debugger()
     chrome.header(debugger, [("Suspects", None)])
-    st.title("Suspects: which labels to check first", anchor=False)
-    question = QUESTIONS["wrong"]
-    draw(el("div", el("b", question.words), question_choice.told_of(debugger, question)), key="question_in_words")
+    st.title(f"Suspects: which {labels(debugger)} to check first", anchor=False)
+    draw(el("div", *answered(debugger)), key="question_in_words")
     audit = audits.audit(debugger)
     asked, wanted, notes = from_address(st.query_params.to_dict(), debugger.classes, tuple(audit.signals))
     chrome.planted_banner(debugger)
@@ -65,6 +64,21 @@ def main() -> None:
         rows = listed(debugger, audit, asked)
         draw_list(debugger, audit, asked, rows, wanted)
     chrome.footer(debugger)
+
+
+def labels(debugger: Debugger) -> str:
+    """What is suspected: labels, or values where numbers are predicted."""
+    return "values" if debugger.is_number else "labels"
+
+
+def answered(debugger: Debugger) -> list[Element]:
+    """The question in words, and what answers it."""
+    question = QUESTIONS["wrong"]
+    asked = el("b", question_choice.words_of(debugger, question))
+    if not debugger.is_number:
+        return [asked, question_choice.told_of(debugger, question)]
+    told = "Answered by doubt: how far a value stands out by all signals together. It has not been measured on numbers."
+    return [asked, el("p", told)]
 
 
 # --- what the address says ------------------------------------------------------------------------------------------
@@ -115,7 +129,12 @@ def how_far(debugger: Debugger, audit: Audit, asked: Asked) -> None:
             "Check the first … % of the training set", SHARES[0], SHARES[-1], key="suspects_check", on_change=to_address
         )
         seconds = st.number_input(
-            "Seconds a label takes you", 1, 120, SECONDS_EACH, key="seconds_each", persist_state="session"
+            f"Seconds a {labels(debugger)[:-1]} takes you",
+            1,
+            120,
+            SECONDS_EACH,
+            key="seconds_each",
+            persist_state="session",
         )
         draw(workload(debugger, audit, asked, n, seconds), key="workload")
     with right:
@@ -129,8 +148,8 @@ def how_far(debugger: Debugger, audit: Audit, asked: Asked) -> None:
                 alt="; ".join(f"{name} finds {100 * curve[n]:.0f} % by then" for name, curve in curves.items()),
             )
         else:
-            draw(el("p", "Which labels are wrong is not known here, so what checking finds cannot be foretold. " +
-                    "Review some, and stop where the last twenty were right.", cls="muted"), key="unknown")  # fmt: skip
+            told = f"Which {labels(debugger)} are wrong is not known here, so what checking finds cannot be foretold. "
+            draw(el("p", f"{told}Review some, and stop where the last twenty were right.", cls="muted"), key="unknown")
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -156,7 +175,7 @@ def found_in(audit: Audit, sort: str) -> dict[str, NDArray[Any]]:
 
 def workload(debugger: Debugger, audit: Audit, asked: Asked, n: int, seconds: int) -> Element:
     time = duration(n * seconds)
-    lines = [el("p", el("b", f"{n:,} labels"), f", about {time} at {seconds} s each.")]
+    lines = [el("p", el("b", f"{n:,} {labels(debugger)}"), f", about {time} at {seconds} s each.")]
     curve = audit.found_by(asked.sort)
     if curve is not None:
         found = f"{100 * curve[n]:.0f} % of the labels flipped on purpose are among them"
@@ -209,7 +228,7 @@ def draw_list(debugger: Debugger, audit: Audit, asked: Asked, rows: NDArray[np.i
         "Gallery": lambda: draw_gallery(debugger, audit, asked, rows, wanted),
         "Table": lambda: draw_table(debugger, audit, rows[:n]),
         "Copies": lambda: draw_copies(debugger, audit),
-        "What the signals mean": lambda: draw_meanings(audit, n),
+        "What the signals mean": lambda: draw_meanings(audit, n, is_number=debugger.is_number),
     }
     tabs = st.tabs(list(drawers), key="suspects_tab", on_change="rerun")
     for tab, drawer in zip(tabs, drawers.values(), strict=True):
@@ -231,7 +250,8 @@ def draw_gallery(debugger: Debugger, audit: Audit, asked: Asked, rows: NDArray[n
 
 def count_line(asked: Asked, n: int, page: int, shown: Sequence[Suspect], *, is_number: bool) -> Element:
     start = (page - 1) * PER_PAGE
-    words = f"{counted(n, 'label')} by {title_of(asked.sort).lower()}, {start + 1:,}–{start + len(shown):,} shown"
+    what = counted(n, "value" if is_number else "label")
+    words = f"{what} by {title_of(asked.sort).lower()}, {start + 1:,}–{start + len(shown):,} shown"
     legend = "Each: given label → suggested, and how many signals are among their highest 5 %"
     legend = legend.replace("given label → suggested", "given value → predicted") if is_number else legend
     return row(el("b", words), el("span", legend, cls="muted"), cls="between")
@@ -240,17 +260,17 @@ def count_line(asked: Asked, n: int, page: int, shown: Sequence[Suspect], *, is_
 def tile(debugger: Debugger, audit: Audit, suspect: Suspect) -> Tile:
     item, signals = suspect.item, len(audit.signals)
     given, suggested = item.given_as(debugger.classes), debugger.classes[suspect.suggested]
-    said = f"suggested {suggested}"
+    said, labelled = f"suggested {suggested}", f"labelled {given}"
     if item.number is not None:
         suggested = item.predicted_as(debugger.classes)
-        said = f"pred: {suggested}"
+        said, labelled = f"pred: {suggested}", f"{given} given"
     src = state.preview_src(debugger, item.id)
     percentiles = audit.percentiles(item.position)
     return Tile(
         id=item.id,
         href=links.evidence(item.id, target="label"),
         src=src,
-        alt=f"{item.id}: labelled {given}, {said}, {suspect.agreement} of {signals} signals",
+        alt=f"{item.id}: {labelled}, {said}, {suspect.agreement} of {signals} signals",
         text="" if src else state.preview_words(debugger, item.id, between="\n"),
         given=given,
         predicted=suggested,
@@ -288,7 +308,8 @@ def draw_table(debugger: Debugger, audit: Audit, rows: NDArray[np.int64]) -> Non
         "doubt": audit.doubts[rows],
         **{SIGNALS[name].title: values[rows] for name, values in audit.signals.items()},
     }
-    meanings = {"doubt": DOUBT, **{SIGNALS[name].title: SIGNALS[name].meaning for name in audit.signals}}
+    meanings = {title_of(name) if name != "doubt" else name: meaning(name, is_number=debugger.is_number)
+                for name in ("doubt", *audit.signals)}  # fmt: skip
     helps = {name: st.column_config.NumberColumn(help=words, format="%.3g") for name, words in meanings.items()}
     frame = pd.DataFrame(columns)
     st.dataframe(
@@ -310,7 +331,8 @@ def draw_copies(debugger: Debugger, audit: Audit) -> None:
         (audit.copies_of_tests, "of a test example among the training examples", "copies_test"),
     ):
         conflicts = sum(group.disagree for group in groups)
-        title = f"{counted(len(groups), 'group')} that look the same {words}, {conflicts:,} labelled differently"
+        how = "given different values" if debugger.is_number else "labelled differently"
+        title = f"{counted(len(groups), 'group')} that look the same {words}, {conflicts:,} {how}"
         shown = [copies_card(debugger, group) for group in groups[:COPIES_SHOWN]]
         more = [el("p", f"and {len(groups) - COPIES_SHOWN:,} more", cls="muted")] if len(groups) > COPIES_SHOWN else []
         draw(el("div", el("h3", title), *shown, *more, cls="stack"), key=key)
@@ -323,11 +345,12 @@ def copies_card(debugger: Debugger, group: Copies) -> Element:
         shown = thumb(src, f"{id_}: {name}") if src else el("p", state.preview_words(debugger, id_), cls="line")
         cells.append(el("a", shown, el("p", name), el("p", id_, cls="muted"), href=links.evidence(id_, target="label")))
     kind = "the same to the byte" if group.is_exact else "nearly the same"
-    told = f"{'labelled differently, ' if group.disagree else ''}{kind}"
+    how = "given different values" if debugger.is_number else "labelled differently"
+    told = f"{how}, {kind}" if group.disagree else kind
     return el("div", row(*cells), el("p", told, cls="flagged" if group.disagree else "muted"), cls="card")
 
 
-def draw_meanings(audit: Audit, n: int) -> None:
+def draw_meanings(audit: Audit, n: int, *, is_number: bool) -> None:
     """What each column says, its range, and what it alone finds by the cursor."""
     told = []
     for name in ("doubt", *audit.signals):
@@ -335,8 +358,8 @@ def draw_meanings(audit: Audit, n: int) -> None:
         found = (
             "" if curve is None else f" Its first {n:,} hold {100 * curve[n]:.0f} % of the labels flipped on purpose."
         )
-        meaning = DOUBT if name == "doubt" else SIGNALS[name].meaning
-        told.append(el("li", el("h3", title_of(name)), el("p", meaning), el("p", f"{span(name)}.{found}", cls="muted")))
+        means, ends = meaning(name, is_number=is_number), "0 to 1" if is_number and name == "doubt" else span(name)
+        told.append(el("li", el("h3", title_of(name)), el("p", means), el("p", f"{ends}.{found}", cls="muted")))
     draw(el("ul", *told, cls="stack"), key="meanings")
 
 
@@ -344,6 +367,22 @@ DOUBT = (
     "The log odds that the label is wrong: how much likelier another class is by what the checkpoints say of the "
     "example and of its nearest neighbours, weighed by how labels are seen to go wrong in this data."
 )
+
+
+# What is said otherwise where numbers are predicted.
+OF_NUMBERS = {
+    "doubt": "The mean over the signals of the share of training examples that stand out less. It ranks, and is no "
+    "probability that the value is wrong.",
+    "loss": "Squared residual at the last checkpoint.",
+    "mean_loss": "Squared residual, mean over the checkpoints.",
+}
+
+
+def meaning(name: str, *, is_number: bool) -> str:
+    """What a signal, or the doubt, says."""
+    if is_number and name in OF_NUMBERS:
+        return OF_NUMBERS[name]
+    return DOUBT if name == "doubt" else SIGNALS[name].meaning
 
 
 def span(name: str) -> str:

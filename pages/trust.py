@@ -1,7 +1,7 @@
 """Trust: how far to believe the scores of a method on this model, from what was measured on it.
 
-The address is the state: /trust?m=influence. What was measured is read; measuring, and the check by retraining, are
-jobs that start here with what they will take.
+The address is the state: /trust?m=influence. What was measured is read; measuring, the check by retraining, and the
+bank of retrained models are jobs that start here with what they will take.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from attribution.trust import Trust
 
 _UNBOUNDED = ("removal",)  # every other value is a share or a correlation
-_PUBLISHED = ("trusts", "removals", "indexes")
+_PUBLISHED = ("trusts", "removals", "evaluations", "indexes")
+_VERBS = ("trust", "bank")  # whose end is told here
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
     if found is not None:
         draw_measurements(found)
         draw_rules(found)
-    draw(row(button("Published results, made again", links.published("smooth_hinge"))), key="published")
+    draw(row(button("Published results, made again", links.published("leave_one_out"))), key="published")
     chrome.footer(debugger)
 
 
@@ -97,17 +98,20 @@ def draw_job_of_page() -> bool:
     """The job that runs, or how the last one of this page ended; whether one runs."""
     path = state.workspace_path()
     job = jobs.latest(path)
-    if job is not None and (job.state == "running" or job.verb == "trust"):
+    if job is not None and (job.state == "running" or job.verb in _VERBS):
         draw_job(path, job, beside=lambda: None)
     return job is not None and job.state == "running"
 
 
 def draw_next(debugger: Debugger, method: str, found: Trust | None) -> None:
-    """The one step that is left, if any."""
+    """The steps that are left, if any."""
     if found is None:
         draw_missing(debugger, method)
-    elif found.removal is None:
-        draw_unchecked(method)
+        return
+    if found.removal is None and not draw_unchecked(method):
+        return
+    if found.marked is None:
+        draw_unmarked(debugger, method)
 
 
 def draw_missing(debugger: Debugger, method: str) -> None:
@@ -127,8 +131,34 @@ def draw_missing(debugger: Debugger, method: str) -> None:
     draw_start(path, "Measure it", "trust", ("--method", method))
 
 
-def draw_unchecked(method: str) -> None:
-    """The check by retraining, with its cost; or why it cannot be made."""
+def draw_unmarked(debugger: Debugger, method: str) -> None:
+    """Marking by the bank, where there is one, or making one, with its cost."""
+    from attribution.evaluation import bank
+    from attribution.pipeline import recorded_project
+
+    path = state.workspace_path()
+    workspace = Workspace(path)
+    head = el("h3", "Mark it by models retrained on parts of the data")
+    told = [
+        "The linear datamodeling score (LDS): how well sums of scores foretell what models say that were trained on "
+        "random parts of the training set. One bank of such models marks every method."
+    ]
+    if bank.fitting(workspace, recorded_project(workspace)) is not None:
+        title = debugger.method_choices[method]
+        told += [f"There is a bank. {title} is marked by it in seconds to minutes; nothing is trained."]
+        draw(el("div", head, *[el("p", *prose(each)) for each in told], cls="card stack"), key="unmarked")
+        draw_start(path, "Mark it by the bank", "trust", ("--method", method), key="mark", main=False)
+        return
+    told += [
+        f"There is no bank of this run yet. {bank.foreseen(workspace, bank.BankRecipe())}",
+        "`python -m attribution bank` does the same; `--models`, `--fraction` and `--seeds` make it larger or smaller.",
+    ]
+    draw(el("div", head, *[el("p", *prose(each)) for each in told], cls="card stack"), key="no_bank")
+    draw_start(path, "Make the bank", "bank", (), key="bank", main=False)
+
+
+def draw_unchecked(method: str) -> bool:
+    """The check by retraining, with its cost; or why nothing can be retrained: then False."""
     from attribution import removal
 
     path = state.workspace_path()
@@ -136,7 +166,7 @@ def draw_unchecked(method: str) -> None:
         cost = removal.cost(Workspace(path))
     except InvalidInput as error:
         draw(el("p", str(error), cls="card", role="status"), key="no_retrain")
-        return
+        return False
     words = (
         "For some mistakes the strongest supporters are left out of the training set, and as many random examples with "
         "the same labels; what retraining changes is compared with what the scores foretold.",
@@ -146,6 +176,7 @@ def draw_unchecked(method: str) -> None:
         el("div", el("h3", "Check it by retraining"), *[el("p", each) for each in words], cls="card stack"), key="cost"
     )
     draw_start(path, "Check by retraining", "trust", ("--method", method, "--retrain"))
+    return True
 
 
 # ── what was measured ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,9 +245,14 @@ def _value(each: Measurement) -> Element:
     def at(value: float) -> str:
         return f"{100 * (value - low) / (1 - low):.2f}%"
 
+    ceiling = each.parts.get("ceiling")
+    limit = [] if ceiling is None else [el("small", style={"--at": at(ceiling)})]
+    if ceiling is not None:
+        words += f"; at most {number(ceiling)}"
     meter = el(
-        "div", el("span", style={"--from": at(ends[0]), "--to": at(ends[1])}), el("b", style={"--at": at(each.value)}),
-        cls="meter", role="img", aria_label=f"{words}, on a scale from {low:.0f} to 1",
+        "div", *limit, el("span", style={"--from": at(ends[0]), "--to": at(ends[1])}),
+        el("b", style={"--at": at(each.value)}), cls="meter", role="img",
+        aria_label=f"{words}, on a scale from {low:.0f} to 1",
     )  # fmt: skip
     return el("div", el("p", words), meter, cls="stack")
 

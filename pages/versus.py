@@ -62,6 +62,10 @@ def from_address() -> Asked:
 def main() -> None:
     debugger = state.debugger()
     asked = from_address()
+    if debugger.is_number:
+        chrome.header(debugger, [("Two models", None)])
+        st.title("Two models, asked the same", anchor=False)
+        state.require_classes(debugger, "comparisons of two models")
     here = Workspace(state.workspace_path())
     names = here.neighbours()
     if not asked.other and len(names) == 1:

@@ -49,6 +49,14 @@ def _must_not_skip(report: Any) -> bool:
     return required and report.skipped and not hasattr(report, "wasxfail")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a busy machine drew too late is tried once more, and the run says so; a claim that is false is not."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["TimeoutError", "ERR_CONNECTION_REFUSED"]))
+
+
 def _fail_instead(report: Any) -> None:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
     report.outcome = "failed"

@@ -16,7 +16,7 @@ from attribution import asking
 from attribution.answers import Evidence
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput
-from attribution.given import MOST_CHARACTERS, Column, checked_row, checked_text, read_row
+from attribution.given import MOST_CHARACTERS, Column, checked_row, checked_text, outside, read_row
 from attribution.project import Project
 from tests import disk
 from tests.askable import CODED, PICTURES, ROWS, TEXTS
@@ -239,8 +239,62 @@ def test_the_longest_text_is_read() -> None:
 
 
 def test_columns_are_numbers_or_one_of_a_few_texts(coded: tuple[Path, Debugger]) -> None:
-    assert coded[1].fields == (Column("age", True), Column("from", False, ("clinic", "home", "ward")),
-                                Column("stay", True))  # fmt: skip
+    found = coded[1].fields
+    assert [(each.name, each.is_number) for each in found] == [("age", True), ("from", False), ("stay", True)]
+    assert [each.choices for each in found] == [(), ("clinic", "home", "ward"), ()]
+
+
+_SEEN = (
+    Column("age", True, (), 0.0, 50.0, 10.0),
+    Column("from", False, ("home", "ward")),
+    Column("note", False),
+    Column("always", True, (), 3.0, 3.0, 0.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, []),
+        ({"age": 0}, []),
+        ({"age": 50.0}, []),
+        ({"age": 75}, ["“age” is 75, 2.5 standard deviations above the highest of all 9 rows, 50."]),
+        ({"age": -1}, ["“age” is −1, 0.1 standard deviations below the lowest of all 9 rows, 0."]),
+        ({"from": "moon"}, ["“from” is “moon”, and none of all 9 rows has it."]),
+        ({"note": "anything"}, []),  # texts too many to be kept
+        ({"always": 4}, ["“always” is 4, and in all 9 rows it is 3."]),
+    ],
+    ids=str,
+)
+def test_what_lies_beyond_every_training_row_is_said_by_how_far(change: dict[str, Any], said: list[str]) -> None:
+    assert list(outside({"age": 20, "from": "home", "note": "", "always": 3, **change}, _SEEN, "all 9 rows")) == said
+
+
+def test_no_row_of_the_training_set_lies_beyond_it(rows: tuple[Path, Debugger]) -> None:
+    debugger = rows[1]
+    for id_ in debugger.train.ids[:20]:
+        assert debugger.read(debugger.given(id_)).outside == ()
+    far = {**debugger.given(debugger.train.ids[0]), "age": 10_000}
+    (sentence,) = debugger.ask(far).outside
+    assert sentence.startswith("“age” is 1e+04, ")
+    assert f"all {debugger.n_train:,} training rows" in sentence
+
+
+@pytest.mark.parametrize("target", ["predicted", 0, 1])
+def test_an_influence_on_something_new_splits_as_that_on_the_same_test_row(
+    rows: tuple[Path, Debugger], target: str | int
+) -> None:
+    debugger = rows[1]
+    id_ = debugger.test.ids[0]
+    new = debugger.read(debugger.given(id_))
+    evidence = debugger.ask(new, target=target)
+    best = evidence.proponents[0].item.id
+    found, wanted = debugger.breakdown(best, new, target=target), debugger.breakdown(best, id_, target=target)
+    assert found.total == pytest.approx(wanted.total, rel=1e-6)
+    assert [part.value for part in found.by_layer] == pytest.approx([part.value for part in wanted.by_layer], rel=1e-6)
+    columns = debugger.column_influence(evidence, new), debugger.column_influence(debugger.evidence(id_, target=target))
+    assert columns[0].ids == columns[1].ids
+    assert np.allclose(columns[0].gradient, columns[1].gradient, rtol=1e-5)
 
 
 def test_what_a_column_is_called_decides_and_not_its_place(rows: tuple[Path, Debugger]) -> None:

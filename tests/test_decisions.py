@@ -224,3 +224,15 @@ def test_a_reviewer_has_a_name_that_can_be_read(name: str, says: str) -> None:
 def test_a_name_is_one_however_it_is_typed_and_markup_is_a_name() -> None:
     assert reviewer("  Zoe\u0308 \n B ") == reviewer("Zo\u00eb B") == "Zo\u00eb B"
     assert reviewer(MARKUP) == MARKUP
+
+
+@pytest.mark.parametrize(
+    ("now", "says"),
+    [(302.0, None), (150.0, "It was labelled “302” and is labelled “150” now.")],
+    ids=["as it was", "mended"],
+)
+def test_a_number_that_was_mended_overtakes_the_decision_to_keep_it(now: float, says: str | None) -> None:
+    kept = decide([examples(targets=np.array([302.0, 1.0, 2.0]))], "train:0", "keep", who="Ada")
+    assert kept.given == "302"
+    after = examples(targets=np.array([now, 1.0, 2.0]))
+    assert why_stale(event(1, given=kept.given, content=kept.content), [after]) == says

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from attribution import jobs, pipeline, predictions
+from attribution import jobs, pipeline, predictions, trust
 from attribution.debugger import Debugger
 from attribution.errors import Cancelled, InvalidInput, Missing, StoreError
 from attribution.evaluation import bank as banks
 from attribution.evaluation import lds, marking
 from attribution.evaluation.bank import BankRecipe
+from attribution.methods import curvature
 from attribution.methods.cosine import Cosine
 from attribution.methods.influence import Influence
 from attribution.methods.protocol import Attributor
@@ -427,6 +428,58 @@ def test_a_method_fitted_to_the_bank_is_not_marked_by_it(digits: Workspace, tmp_
     with pytest.raises(InvalidInput, match="fitted to 3 of the 8 models"):
         marking.evaluate(workspace, project, {"fitted": Fitted(seen)}, queries=5)
     assert marking.evaluate(workspace, project, {"fitted": Fitted(("another:0",))}, queries=5)
+
+
+def test_the_mark_of_a_method_is_found_by_its_options_whatever_it_was_called(digits: Workspace) -> None:
+    index, run, found = str(digits.current("indexes")), str(digits.current("runs")), marking.open_evaluation(digits)
+    for mark, method in zip(found.marks, CHOSEN.values(), strict=True):  # the names are not in the order of the marks
+        said = marking.marked(digits, index, run, method)
+        assert said is not None
+        assert (said.mark.name, said.bank, said.queries) == (mark.name, found.bank, 20)
+        measured = marking.measurement(said)
+        assert (measured.value is None) == bool(mark.why_not)
+        assert measured.value in (None, mark.value)
+    assert marking.marked(digits, index, run, Influence(damping=7.0)) is None
+    assert marking.marked(digits, "0" * 12, run, TracIn()) is None
+    assert marking.marked(digits, index, run, TracIn(), bank="0" * 12) is None
+
+
+def test_methods_are_timed_by_themselves(digits: Workspace) -> None:
+    """What one has computed of the training set is not there for the next."""
+    source = pipeline.open_index(digits).gradients.source
+    Influence().fit(source)
+    again = source.anew()
+    assert curvature._spectra.get(source)
+    assert not curvature._spectra.get(again)
+    assert np.array_equal(again.train_vectors(0), source.train_vectors(0))
+
+
+def test_trust_shows_the_score_and_its_ceiling_where_there_is_a_bank(digits: Workspace, tmp_path: Path) -> None:
+    workspace = Workspace(shutil.copytree(digits.path, tmp_path / "work"))
+    index, run = str(workspace.current("indexes")), str(workspace.current("runs"))
+    assert trust.level(workspace, "tracin", index, run).level in ("strong", "weak")
+    assert trust.level(workspace, "datainf", index, run).level == "not checked"
+    assert trust.mark(workspace, "datainf")
+    assert trust.mark(workspace, "datainf", progress=refuse), "it is not marked twice"
+    assert trust.level(workspace, "datainf", index, run).level in ("strong", "weak")
+    assert marking.open_evaluation(workspace).id == marking.open_evaluation(digits).id, "the table stays what it is"
+    told = disk.whence("trust", "--workspace", workspace.path, "--method", "datainf", "--json").json()
+    (score,) = [each for each in told["measurements"] if each["name"] == "lds"]
+    assert score["parts"]["ceiling"] ** 2 == pytest.approx(score["parts"]["split-half reliability"])
+    assert score["interval"]["low"] <= score["value"] <= score["interval"]["high"]
+    assert told["verdict"]["level"] == trust.level(workspace, "datainf", index, run).level
+
+
+def test_a_bank_of_another_training_is_no_bank_of_this_run(trained: Workspace) -> None:
+    project = pipeline.recorded_project(trained)
+    assert banks.fitting(trained, project) is None
+    id_ = make(trained)
+    assert banks.fitting(trained, project) == id_
+    assert project.retrain is not None
+    assert banks.fitting(trained, replace(project, retrain=replace(project.retrain, learning_rate=0.2))) is None
+    assert banks.fitting(trained, replace(project, retrain=None)) is None
+    trained.set_current("runs", "0" * 12)
+    assert banks.fitting(trained, project) is None
 
 
 def test_an_evaluation_of_another_index_is_not_shown(digits: Workspace, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -191,3 +192,13 @@ def test_a_frozen_network_with_a_trained_head(tmp_path: Path) -> None:
     )
     assert all(torch.equal(first[name], last[name]) for name in first if not name.startswith("head"))
     assert debugger.accuracy > 0.5  # of a dozen pictures of three classes
+
+
+@pytest.mark.slow
+def test_what_houses_cost_in_california(tmp_path: Path) -> None:
+    debugger = to_evidence(copied(tmp_path, "housing"))
+    given, said = debugger.numbers("test")
+    assert (debugger.n_train + debugger.n_test, debugger.unit) == (20_640, "× $100k")
+    assert np.corrcoef(given, said)[0, 1] > 0.8
+    worst = [item.number.given for item in debugger.mistakes() if item.number is not None]
+    assert np.mean(np.array(worst) > 5) > 3 * np.mean(given > 5)  # values above $500,000 were all written as one

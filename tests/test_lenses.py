@@ -636,7 +636,7 @@ def test_representer_points_sum_to_the_logits_of_the_layer_that_was_fitted(penal
     weights = representer.fitted(features, np.eye(3)[source.train_labels], penalty)
     asked = representer.with_one(source.query_features_of)
     for label in range(3):
-        found = Representer(penalty).fit(source).compare(queries(4, np.full(4, label))).sum(1)
+        found = Representer(penalty).fit(source).compare(queries(4, np.full(4, label)))[0].sum(1)
         assert_close(found, asked @ weights[:, label], 1e-6)
     parts = representer.coefficients(features, np.eye(3)[source.train_labels], penalty)
     assert_close(features @ (features.T @ parts), features @ weights, 1e-6)
@@ -808,12 +808,16 @@ def test_the_methods_have_names_for_people(debugger: Debugger) -> None:
     assert debugger.method_choices == {
         "tracin": "TracIn", "influence": "influence", "relatif": "RelatIF", "cosine": "cosine (GAS)",
         "trak": "TRAK", "datainf": "DataInf", "arnoldi": "Arnoldi", "representer": "representer points",
+        "hessian": "influence (Hessian)", "hessian:all": "influence (Hessian), all parameters, exact",
+        "hessian:cg": "influence (Hessian), all parameters, conjugate gradients",
+        "hessian:lissa": "influence (Hessian), all parameters, LiSSA",
+        "loss": "training loss (baseline)", "random": "random (baseline)",
         "influence:diagonal": "influence, its diagonal (as EK-FAC)",
         "relatif:parameters": "RelatIF, by the parameters (θ)", "cosine:ones": "cosine (GAS), plain mean (CosIn)",
         "tracin:conv1": "TracIn, conv1", "tracin:conv2": "TracIn, conv2", "tracin:hidden": "TracIn, hidden",
         "tracin:output": "TracIn, output",
     }  # fmt: skip
-    for method in debugger.method_choices:
+    for method in set(debugger.method_choices) - {"hessian:all", "hessian:cg", "hessian:lissa"}:  # half a minute each
         assert not debugger.evidence("test:0", method=method).is_zero
 
 

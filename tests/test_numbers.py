@@ -21,12 +21,16 @@ from streamlit.testing.v1 import AppTest
 from torch import nn
 
 from attribution import Project, rows_in
+from attribution.audit import Audit
 from attribution.debugger import Debugger
 from attribution.errors import AttributionError, InvalidInput, Unsuited
 from attribution.estimators import module_of
 from attribution.gradients import GradientEngine
+from attribution.landscape import Landscape
 from attribution.loading import read_split
 from attribution.task import Split, Task
+from pages.shared import landscape_figures
+from pages.shared.theme import LIGHT
 from tests import disk, worlds
 
 
@@ -204,9 +208,7 @@ def test_something_new_is_asked_about_by_its_value(tmp_path: Path) -> None:
     table = load_diabetes(as_frame=True, scaled=False).frame.rename(columns={"target": "progression"})
     table.to_csv(tmp_path / "diabetes.csv", index=False)
     text = (disk.ROOT / "examples" / "regression.py").read_text()
-    text = text.replace("target=", "standardise=False, target=", 1)
-    text = text.replace("**data)", "read=lambda row: torch.tensor([float(cell) for cell in row.values()]), **data)")
-    project = disk.write_text(tmp_path / "regression.py", f"import torch\n{text}")
+    project = disk.write_text(tmp_path / "regression.py", text)
     assert disk.whence("build", project, "--workspace", tmp_path / "work").code == 0
     opened = Debugger.open(tmp_path / "work")
     id_ = opened.test.ids[0]
@@ -250,3 +252,66 @@ def test_classes_beside_numbers_an_unknown_target_and_other_outputs_are_refused(
 def test_refusals_are_the_library_s_own(debugger: Debugger) -> None:
     with pytest.raises(AttributionError):
         debugger.confusion()
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def said_by(app: AppTest) -> str:
+    """Everything that a page draws, in components and beside them."""
+    protos = [str(each.proto) for kind in ("bidi_component", "plotly_chart") for each in app.get(kind)]
+    return "\n".join([*protos, *(each.value for kind in (app.markdown, app.caption, app.text) for each in kind)])
+
+
+@pytest.mark.parametrize("target", ["predicted", "label"])
+@pytest.mark.parametrize("page", ["overview", "mistakes", "evidence", "suspects", "review", "map", "lenses"])
+def test_no_page_speaks_of_classes(workspace: Path, monkeypatch: pytest.MonkeyPatch, page: str, target: str) -> None:
+    monkeypatch.setenv("WHENCE_WORKSPACE", str(workspace))
+    st.cache_resource.clear()
+    app = AppTest.from_file(str(disk.ROOT / "app.py"), default_timeout=120)
+    app.query_params["target"] = target
+    app = app.run() if page == "overview" else app.switch_page(f"pages/{page}.py").run()
+    said = said_by(app)
+    wrong = ("a higher value", "the true value", "as labelled", "other labels", "log-odds", "training labels")
+    assert [words for words in wrong if words in said] == []
+    if page == "evidence":
+        wanted = ("pushed the prediction up", "supports a higher prediction")
+        if target == "label":
+            wanted = ("brought the prediction nearer to", "supports the given value")
+        assert [words for words in wanted if words not in said] == []
+
+
+def test_the_landscape_is_coloured_by_the_numbers_themselves(workspace: Path, debugger: Debugger) -> None:
+    found = Landscape.open(debugger, workspace)
+    given, said = found.numbers
+    for i in range(0, len(found), 40):
+        number = debugger.item(found.ids[i]).number
+        assert number is not None
+        assert number.given == given[i]
+        assert number.predicted == pytest.approx(said[i])
+    for by, values in (("value", given), ("residual", said - given)):
+        train, test = landscape_figures.number_map(found, by, given, said, "points", LIGHT).data
+        np.testing.assert_array_equal(np.concatenate([train.marker.color, test.marker.color]),
+                                      np.concatenate([values[~found.is_test], values[found.is_test]]))  # fmt: skip
+        if by == "residual":
+            assert train.marker.cmin == -train.marker.cmax  # nothing is white but no residual
+
+
+def test_copies_that_are_given_different_values_disagree(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": [*range(38), 1, 2], "y": [float(i) for i in range(38)] + [90.0, 2.0]})
+    table.to_csv(tmp_path / "twice.csv", index=False)
+    project = disk.write_text(
+        tmp_path / "twice.py",
+        "from torch import nn\nfrom attribution import Project, TrainingRecipe, rows_in\n"
+        "data = rows_in('twice.csv', 'twice.csv', label='y', target='number')\n"
+        "def project():\n"
+        "    return Project(name='twice', model=lambda: nn.Linear(1, 1), "
+        "retrain=TrainingRecipe(epochs=5, learning_rate=0.01), **data)\n",
+    )
+    for verb in ("build", "suspects"):
+        assert disk.whence(verb, *[project] * (verb == "build"), "--workspace", tmp_path / "work").code == 0
+    audit = Audit.open(Debugger.open(tmp_path / "work"), tmp_path / "work")
+    assert [(group.ids, group.disagree) for group in audit.copies_in_training] == [
+        (("train:1", "train:38"), True),
+        (("train:2", "train:39"), False),
+    ]

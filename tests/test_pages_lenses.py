@@ -50,7 +50,7 @@ def test_all_lenses_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tiny_wor
     worst = debugger.mistakes()[0].id
     app = page(monkeypatch, tiny_workspace, "lenses", q=worst, many="1")
     said, found = words(app), side_by_side.ask(debugger, worst)
-    for lens in debugger.method_names:
+    for lens in found.lenses:
         assert debugger.method_choices[lens] in said
         for id_ in side_by_side.supporters(found.answers[lens]):
             assert json.dumps(f"lenses?q={id_}")[1:-1] in said

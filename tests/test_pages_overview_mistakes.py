@@ -392,7 +392,7 @@ def address() -> Iterator[str]:
         [sys.executable, "-m", "tests.fakes", str(port)], cwd=Path(APP).parent, stdout=subprocess.DEVNULL
     )
     try:
-        for _ in range(300):
+        for _ in range(900):
             time.sleep(0.1)
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break

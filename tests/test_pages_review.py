@@ -593,7 +593,7 @@ class Server:
             [sys.executable, "-m", "tests.fakes", str(self._port)], cwd=Path(APP).parent, env=self._environment,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        for _ in range(300):
+        for _ in range(900):
             time.sleep(0.1)
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1):
                 return

@@ -49,7 +49,8 @@ def test_what_does_not_vary_has_no_ranks() -> None:
 def test_every_lens_is_asked_the_same(debugger: Debugger) -> None:
     worst = debugger.mistakes()[0].id
     found = side_by_side.ask(debugger, worst)
-    assert (*found.lenses, *found.refused) == debugger.method_names
+    assert found.lenses == (*debugger.method_names, *debugger.baseline_names)
+    assert found.explaining == debugger.method_names
     for i, lens in enumerate(found.lenses):
         alone = debugger.evidence(worst, k=TOP, method=lens)
         assert supporters(alone) == supporters(found.answers[lens])
@@ -82,7 +83,7 @@ def test_a_lens_that_does_not_fit_is_told_and_the_others_are_asked(
     found = side_by_side.ask(debugger, "test:3")
     assert set(found.refused) == {"relatif"}
     assert "relatif" not in found.answers
-    assert found.overlap.shape == (len(debugger.method_names) - 1,) * 2
+    assert found.overlap.shape == (len(debugger.method_names) + len(debugger.baseline_names) - 1,) * 2
 
 
 def test_over_many_is_the_mean_of_single_questions(debugger: Debugger) -> None:

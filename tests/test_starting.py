@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,7 @@ def collate(texts):
 _IMAGE = ("--modality", "image", "--data", "pictures")
 _TEXT = ("--modality", "text", "--data", "table.csv", "--text", "words", "--label", "kind")
 _TABULAR = ("--modality", "tabular", "--data", "rows.csv", "--label", "kind", "--id", "id")
+_NUMBERS = ("--modality", "tabular", "--data", "sizes.csv", "--label", "size", "--target", "number")
 STARTS = {
     "image": _IMAGE,
     "image with a test folder": (*_IMAGE, "--test", "pictures", "--model", "squeezenet1_1"),
@@ -50,6 +52,10 @@ STARTS = {
     "text of transformers": (*_TEXT, "--model", "bert"),
     "tabular": _TABULAR,
     "tabular, linear": (*_TABULAR, "--model", "linear"),
+    "tabular of numbers": (*_NUMBERS, "--unit", "metres"),
+    "tabular of numbers, linear": (*_NUMBERS, "--model", "linear"),
+    "text of numbers": (*_TEXT[:-1], "size", "--target", "number"),
+    "text of numbers, of transformers": (*_TEXT[:-1], "size", "--target", "number", "--model", "bert"),
     "tabular with checkpoints": (*_TABULAR, "--model", "mine:build", "--checkpoints", "runs", "--learning-rate", "0.1"),
 }
 
@@ -69,9 +75,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i in range(12):
             Image.fromarray(random.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / f"pictures/{name}/{i}.png")
     rows = {"words": [f"the sentence number {i}" for i in range(40)], "x": random.random(40), "y": random.random(40),
-            "kind": ["even", "odd"] * 20, "id": [f"s{i}" for i in range(40)]}  # fmt: skip
+            "kind": ["even", "odd"] * 20, "id": [f"s{i}" for i in range(40)], "size": random.random(40)}  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)
-    pd.DataFrame(rows).drop(columns="words").to_csv(tmp_path / "rows.csv", index=False)
+    pd.DataFrame(rows).drop(columns=["words", "size"]).to_csv(tmp_path / "rows.csv", index=False)
+    pd.DataFrame(rows).drop(columns=["words", "id"]).to_csv(tmp_path / "sizes.csv", index=False)
     (tmp_path / "runs").mkdir()
     save_file(nn.Sequential(nn.Flatten(), nn.Linear(42, 2)).state_dict(), tmp_path / "runs" / "1.safetensors")
     monkeypatch.chdir(tmp_path)
@@ -103,7 +110,7 @@ def test_what_init_writes_is_well_formed_and_check_passes_on_it(place: Path, sta
     if start == "tabular with checkpoints":
         network = nn.Sequential(nn.Flatten(), nn.Linear(size, 2))
         save_file(network.state_dict(), place / "runs" / "1.safetensors")
-    if start == "text of transformers":
+    if start.endswith("of transformers"):
         save_a_classifier(place / "bert")
     written = disk.whence("init", "first.py", *STARTS[start])
     assert (written.code, written.err) == (0, "")
@@ -175,6 +182,18 @@ def test_a_file_that_is_there_is_replaced_only_with_force(place: Path) -> None:
             "asked for.\n",
         ),
         (
+            ["first.py", *_TABULAR, "--target", "rank"],
+            "The target “rank” is not known. Use class or number.\n",
+        ),
+        (
+            ["first.py", *_NUMBERS, "--classes", "a,b"],
+            "The target is a number, and 2 named classes are classes. Leave one of the two away.\n",
+        ),
+        (
+            ["first.py", *_IMAGE, "--target", "number"],
+            "The target is a number, and pictures in folders are classes. Leave one of the two away.\n",
+        ),
+        (
             ["first.py", *_TABULAR, "--model", "resnet18"],
             "The model “resnet18” cannot be written into a project of table rows. Name mlp or linear, or your own as "
             "module:function.\n",
@@ -191,15 +210,22 @@ def test_what_init_cannot_write_is_said_in_one_line_and_nothing_is_written(
     assert not list(place.glob("first*"))
 
 
-def test_on_a_terminal_it_asks_for_what_it_was_not_told(place: Path) -> None:
+@pytest.mark.parametrize(
+    ("label", "answers", "found"),
+    [("kind", "\n", {}), ("size", "number\nmetres", {"target": "number", "unit": "metres"})],  # numbers have no classes
+    ids=["class", "number"],
+)
+def test_on_a_terminal_it_asks_for_what_it_was_not_told(
+    place: Path, label: str, answers: str, found: dict[str, Any]
+) -> None:
     terminal, stdin = os.openpty()
-    os.write(terminal, b"text\ntable.csv\n\nwords\nkind\nid\n\n\n\n")
+    os.write(terminal, f"text\ntable.csv\n\nwords\n{label}\nid\n{answers}\n\n\n".encode())
     command = [sys.executable, "-m", "attribution", "init", "asked.py"]
     environment = {**os.environ, "PYTHONPATH": str(disk.ROOT)}
     done = subprocess.run(command, stdin=stdin, capture_output=True, text=True, cwd=place, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "asked.py is written. Next: python -m attribution check asked.py\n"
-    expected = Answers("asked", "text", "table.csv", text="words", label="kind", id="id")
+    expected = Answers("asked", "text", "table.csv", text="words", label=label, id="id", **found)
     assert (place / "asked.py").read_text() == starting_file(expected)
     for question in ("What is the data?", "File of the table", "Column of the texts", "Column of the labels", "Model:"):
         assert question in done.stderr

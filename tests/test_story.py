@@ -138,7 +138,7 @@ def test_a_person_walks_to_the_end_and_back_and_leaves(prepared: Path) -> None:
             settled(tab)
             path = tour.address(told, at).split("?")[0].removeprefix("./")
             assert tab.url.split("?")[0] == f"{address}/{path}"
-            assert tab.locator('ol a[aria-current="step"]').inner_text() == str(at + 1)
+            tab.locator('ol a[aria-current="step"]', has_text=str(at + 1)).wait_for()
             if at + 1 < len(told.steps):
                 tab.get_by_role("link", name=f"{told.steps[at + 1].title} ›").click()
         there = tab.url

@@ -246,7 +246,11 @@ def test_a_text_that_is_empty_is_named(tmp_path: Path) -> None:
         ("a.csv", b"x,y\n1,\xff\xfe\n", r"^a\.csv cannot be read: 'utf-8' codec can't decode byte 0xff"),
         ("a.csv", b"x,y\n1,2,\n3,4,\n", r"^a\.csv cannot be read: .*Expected 2 fields in line 2, saw 3"),
         ("a.csv", b"y,x,x\n1,2,3\n", r"^There are two columns “x” in a\.csv\."),
-        ("a.csv", b"x,income\n1,2\n", r"^There is no column “y” in a\.csv\. Its columns are x, income\."),
+        (
+            "a.csv",
+            b"x,income\n1,2\n",
+            r"^There is no column “y” in a\.csv\. Its columns, the most alike first: x, income\.",
+        ),
         ("a.parquet", b"PAR1 nothing", r"^a\.parquet cannot be read: "),
     ],
 )
@@ -272,7 +276,7 @@ def test_a_folder_that_is_no_data_set_and_one_with_selected_rows(tmp_path: Path)
 
 def test_columns_that_cannot_be_used(people: tuple[Path, Path]) -> None:
     with pytest.raises(
-        InvalidInput, match=r"^There is no column “agee” in people\.csv\. Its columns are person, age, job"
+        InvalidInput, match=r"^There is no column “agee” in people\.csv\. Its columns, the most alike first: age, "
     ):
         rows_in(*people, label="income", features=["agee"])
     names = pd.DataFrame({"name": [f"name {i}" for i in range(200)], "y": [i % 2 for i in range(200)]})
@@ -344,3 +348,44 @@ def test_a_data_set_with_a_column_of_lists_and_one_whose_description_is_cut(tmp_
     (folder / "state.json").write_text("{}")
     with pytest.raises(InvalidInput, match=r"^a cannot be read: '_data_files'\."):
         rows_in(folder, label="y")
+
+
+def test_a_column_that_is_misspelt_is_told_those_that_are_spelt_most_like_it_first() -> None:
+    table = pd.DataFrame({"x": [1.0], "in come": ["a"], "outcome": ["b"], "Income": ["c"]})
+    with pytest.raises(InvalidInput, match=r"the most alike first: Income, in come, outcome, x\.$"):
+        rows_in(table, table, label="incom")
+    wide = pd.DataFrame({f"c{i}": [1.0] for i in range(30)})
+    with pytest.raises(InvalidInput, match=r"alike first: c\d+,.* and 10 more\.$"):
+        rows_in(wide, wide, label="c")
+
+
+def test_a_row_that_is_given_is_encoded_as_the_row_of_the_table_that_it_is(people: tuple[Path, Path]) -> None:
+    data = rows_in(*people, label="income", id="person")
+    assert data.read is not None
+    for split in (data.train, data.test):
+        for i in range(len(split)):
+            assert torch.equal(data.read(split.row(i)), split[i][0])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"job": "astronaut"}, r"^“job” is “astronaut”, which no training row has: the model has no feature for it\."),
+        ({"age": "old"}, r"^“age” is “old”, and it holds numbers\."),
+        ({"age": 1e300}, r"^“age” is “1e\+300”, and it holds numbers\."),
+    ],
+)
+def test_a_cell_that_no_row_may_have_is_refused(people: tuple[Path, Path], change: dict[str, Any], said: str) -> None:
+    data = rows_in(*people, label="income", id="person")
+    assert data.read is not None
+    with pytest.raises(InvalidInput, match=said):
+        data.read({**data.train.row(0), **change})
+
+
+def test_texts_whose_label_is_a_number() -> None:
+    table = pd.DataFrame({"words": ["good", "bad"], "stars": ["4.5", "1"]})
+    data = texts_in(table, table, text="words", label="stars", target="number", unit="stars")
+    assert [data.train[i] for i in range(2)] == [("good", 4.5), ("bad", 1.0)]
+    assert (data.target, data.unit, data.classes) == ("number", "stars", ())
+    with pytest.raises(InvalidInput, match="Row 0"):
+        texts_in(table, table, text="stars", label="words", target="number")

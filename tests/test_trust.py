@@ -240,7 +240,7 @@ def test_the_page_draws_the_verdict_and_every_measurement(
     assert found.verdict.sentence in shown
     for each in found.measurements:
         assert json.dumps(each.title)[1:-1] in shown
-    assert not page(monkeypatch, measured.path).button
+    assert [each.label for each in page(monkeypatch, measured.path).button] == ["Make the bank"]
 
 
 def test_a_lens_not_checked_offers_the_check_with_its_cost(
@@ -258,6 +258,22 @@ def test_a_lens_not_checked_offers_the_check_with_its_cost(
     assert f"{removal.DESIGN.trainings} trainings from scratch" in drawn(app)
     app.button(key="start").click().run()
     assert started[0][1:] == ("trust", ("--method", "cosine", "--retrain"))
+
+
+def test_without_a_bank_the_page_says_what_one_takes_and_makes_it(
+    monkeypatch: pytest.MonkeyPatch, measured: Workspace
+) -> None:
+    started: list[tuple[Any, ...]] = []
+
+    def start(*asked: Any) -> Job:
+        started.append(asked)
+        return Job("1", "bank", "running")
+
+    monkeypatch.setattr(jobs, "start", start)
+    app = page(monkeypatch, measured.path)
+    assert "There is no bank of this run yet. 100 trainings on 50% of the training set take about" in drawn(app)
+    app.button(key="bank").click().run()
+    assert started[0][1:] == ("bank", ())
 
 
 def test_a_lens_not_measured_offers_to_measure_it(monkeypatch: pytest.MonkeyPatch, measured: Workspace) -> None:

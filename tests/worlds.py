@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from attribution.datasets import LabelNoise
 from attribution.gradients import GradientEngine
 from attribution.methods.protocol import Queries, QueryGradients
+from attribution.objective import Objective, Part
 from attribution.predictions import forward
 from attribution.project import Project
 from attribution.task import Functional, Inputs, Task
@@ -146,7 +147,8 @@ def flat(gradients: Mapping[str, Tensor]) -> Tensor:
 class ArraySource:
     """A `GradientSource` from arrays. train (C, N, D); query (Q, C, D); coordinate_of (D,) the layer of each number.
 
-    doubts (C, N); features (N, F), query_features_of (Q, F); train_labels (N,).
+    doubts (C, N); features (N, F), query_features_of (Q, F); train_labels (N,). last: the layer that makes outputs of
+    features.
     """
 
     train: NDArray[Any]
@@ -160,8 +162,10 @@ class ArraySource:
     query_features_of: Any = None
     train_labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     n_classes: int = 3
+    last: nn.Linear | None = None
 
     def __post_init__(self) -> None:
+        self._objective: Objective | None = None
         self.train_ids = tuple(f"train:{i}" for i in range(self.train.shape[1]))
 
     def train_doubts(self, c: int) -> NDArray[np.float64] | None:
@@ -172,6 +176,18 @@ class ArraySource:
 
     def query_features(self, queries: Queries) -> Any:
         return self.query_features_of[_rows(queries)]
+
+    def train_losses(self, c: int) -> Any:
+        return -np.log1p(-self.doubts[c]).astype(np.float32)
+
+    def objective(self, part: Part) -> Objective | None:
+        """Of the last layer, whichever is asked for."""
+        if self._objective is None and self.last is not None:
+            self._objective = objective_of(
+                self.last, torch.as_tensor(self.features), torch.from_numpy(self.train_labels),
+                lambda queries: torch.as_tensor(self.query_features(queries)), n_classes=self.n_classes,
+            )  # fmt: skip
+        return self._objective
 
     def train_vectors(self, c: int) -> NDArray[Any]:
         return self.train[c]
@@ -187,6 +203,21 @@ class ArraySource:
         vectors = self.query[_rows(queries)]
         inside = [np.square(vectors[:, :, self.coordinate_of == b]).sum(2) for b in range(len(self.layers))]
         return QueryGradients(vectors, np.stack(inside, 2))
+
+
+def objective_of(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    asked: Callable[[Queries], Inputs] = lambda queries: queries.inputs,
+    *,
+    penalty: float = 0.0,
+    **options: Any,
+) -> Objective:
+    """The objective of all parameters of a model on these rows."""
+    names, size = [name for name, _ in model.named_parameters()], sum(p.numel() for p in model.parameters())
+    task, own = task_of(model, **options), copy.deepcopy(model)
+    return Objective(task, lambda: own, names, size, lambda rows: inputs[rows], labels.numpy(), asked, penalty=penalty)
 
 
 def _rows(queries: Queries) -> list[int]:
@@ -214,6 +245,7 @@ def random_source(*, C: int = 3, N: int = 40, Q: int = 4, layers: Mapping[str, i
         generator.standard_normal((N, 6), np.float32),
         generator.standard_normal((Q, 6), np.float32),
         np.arange(N) % 3,
+        last=shuffled_weights(nn.Linear(6, 3)),  # type: ignore[arg-type]
     )
 
 
@@ -253,6 +285,7 @@ class Checkpoints:
             self.features(self.query_inputs),
             self.labels.numpy(),
             self.n_classes,
+            [module for module in self.models[-1].modules() if isinstance(module, nn.Linear)][-1],
         )
 
     @property

@@ -187,23 +187,23 @@ def _print_evidence(debugger: Debugger, evidence: Evidence, as_json: bool) -> No
     predicted = evidence.query.predicted_as(debugger.classes)
     typer.echo(
         f"{evidence.query.id}: {labelled}predicted {predicted}{likely}; asking about "
-        f"“{asked}” by {evidence.method}. {sentence}"
+        f"{evidence.aim(debugger.classes)} by {evidence.method}. {sentence}"
     )
     if evidence.exact_copies:
         typer.echo(f"The training set holds exactly this: {', '.join(evidence.exact_copies[:12])}.")
+    for sentence in evidence.outside:
+        typer.echo(sentence)
     _print_lists(debugger, evidence)
 
 
 def _of_something_new(debugger: Debugger, evidence: Evidence) -> dict[str, Any]:
     """What the mistakes and the data would tell of a test example."""
+    found = {"exact_copies": list(evidence.exact_copies), "outside": list(evidence.outside)}
     if debugger.is_number:
-        return {"exact_copies": list(evidence.exact_copies)}
+        return found
     likely = evidence.query.probabilities
     named = zip(debugger.classes, likely.tolist(), strict=True)
-    return {
-        "probabilities": dict(sorted(named, key=lambda pair: -pair[1])),
-        "exact_copies": list(evidence.exact_copies),
-    }
+    return {"probabilities": dict(sorted(named, key=lambda pair: -pair[1])), **found}
 
 
 def _print_group(debugger: Debugger, evidence: GroupEvidence, as_json: bool) -> None:

@@ -91,11 +91,12 @@ def evaluate(
 
 def _methods(asked: list[str]) -> dict[str, Attributor]:
     """Methods by name. What follows a comma and is no method is one more layer of the method before it."""
-    from attribution.methods import METHODS, named
+    from attribution.methods import BASELINES, METHODS, named
 
     names: list[str] = []
-    for part in ",".join(asked or METHODS).split(","):
-        if names and ":" in names[-1] and part.partition(":")[0] not in METHODS:
+    known = METHODS | BASELINES
+    for part in ",".join(asked or known).split(","):
+        if names and ":" in names[-1] and part.partition(":")[0] not in known:
             names[-1] += f",{part}"
         else:
             names.append(part)

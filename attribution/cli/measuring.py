@@ -101,8 +101,8 @@ def trust(
 ) -> None:
     """How far to believe the scores of a method on this model: strong, weak, or not checked.
 
-    Measured once and kept. Without --retrain nothing is checked against retraining; what that takes is said before it
-    starts.
+    Measured once and kept. With a bank of retrained models (`bank`) the method is marked by it. --retrain checks the
+    method by retraining of its own; what that takes is said before it starts.
     """
     from attribution import removal
     from attribution import trust as trusting
@@ -115,9 +115,12 @@ def trust(
         if retrain:
             say(removal.cost(target))  # refuses a project that cannot be trained before anything is measured
         trusting.make(target, method, device=device, progress=progress)
+        has_bank = trusting.mark(target, method, device=device, progress=progress)
         if retrain:
             removal.make(target, method, device=device, progress=progress)
     _print_trust(trusting.trust(target, method), as_json)
+    if not has_bank:
+        say("No bank of retrained models was made for this run; `bank` makes one and says what it takes.")
 
 
 def _print_trust(found: Trust, as_json: bool) -> None:

@@ -61,8 +61,9 @@ DtypeOption = Annotated[str | None, typer.Option(help="float32 (unless told), or
 MethodOption = Annotated[
     str,
     typer.Option(
-        help="tracin, influence, relatif, cosine, trak, datainf, arnoldi or representer; tracin:LAYER sums over that "
-        "layer only; influence:diagonal, relatif:parameters and cosine:ones are second forms."
+        help="tracin, influence, relatif, cosine, trak, datainf, arnoldi, hessian or representer; tracin:LAYER sums "
+        "over that layer only; influence:diagonal, relatif:parameters, cosine:ones, hessian:all, hessian:cg and "
+        "hessian:lissa are other forms; loss and random are baselines."
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,10 @@ def init(
     label: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
     id_column: Annotated[str | None, typer.Option("--id", help="Column of ids, where there is one.")] = None,
     classes: Annotated[str | None, typer.Option(help="Classes in the order of the model's outputs: a,b,c.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="What the labels of a table are: class (unless told) or number.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Of numbers: what they are measured in.")] = None,
     model: Annotated[
         str | None,
         typer.Option(help="module:function; a torchvision name; a transformers folder or words; mlp or linear."),
@@ -49,11 +54,12 @@ def init(
     kind = modality or (_asked("What is the data? image, text or tabular", "image") if ask else "")
     if kind not in MODALITIES:
         raise InvalidInput(f"The modality is “{kind}”.", f"Give --modality {', '.join(MODALITIES)}.")
-    given = {"train": data, "test": test, "text": text, "label": label, "id": id_column, "classes": classes,
-             "model": model, "checkpoints": checkpoints}  # fmt: skip
+    given = {"train": data, "test": test, "text": text, "label": label, "id": id_column, "target": target,
+             "unit": unit, "classes": classes, "model": model, "checkpoints": checkpoints}  # fmt: skip
     if ask:
-        given = {name: _asked(*_questions(kind)[name]) if value is None and name in _questions(kind) else value
-                 for name, value in given.items()}  # fmt: skip
+        for name, question in _questions(kind).items():
+            if given[name] is None and not _is_needless(name, given):
+                given[name] = _asked(*question)
     told = {name: value.strip() for name, value in given.items() if value is not None}
     names = [name.strip() for name in told.pop("classes", "").split(",") if name.strip()]
     answers = Answers(file.stem, kind, told.pop("train", ""), classes=names, learning_rate=learning_rate, **told)
@@ -76,6 +82,11 @@ def _require_place(file: Path, force: bool) -> None:
         raise InvalidInput(f"{file} is there already.", "Name another file, or replace it with --force.")
 
 
+def _is_needless(name: str, given: Mapping[str, str | None]) -> bool:
+    """Whether a question answers itself: classes have no unit, and numbers no classes."""
+    return name == ("classes" if given["target"] == "number" else "unit")
+
+
 def _questions(modality: str) -> dict[str, tuple[str, str | None]]:
     """What is asked of whom, by the answer it gives, with what stands for an empty answer; None where one is needed."""
     is_image = modality == "image"
@@ -88,6 +99,8 @@ def _questions(modality: str) -> dict[str, tuple[str, str | None]]:
     if not is_image:
         asked["label"] = ("Column of the labels", None)
         asked["id"] = ("Column of ids (empty: the rows' numbers)", "")
+        asked["target"] = ("What the labels are: class or number", "class")
+        asked["unit"] = ("What the numbers are measured in (empty: nothing)", "")
     asked["classes"] = ("Classes in the order of the model's outputs, as in a,b,c (empty: sorted)", "")
     asked["model"] = (f"Model: module:function, or {CHOICES[modality]}", MODELS[modality])
     asked["checkpoints"] = ("Checkpoints, as in runs/*.pt (empty: Whence trains)", "")

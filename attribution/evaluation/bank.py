@@ -210,6 +210,16 @@ def foreseen(workspace: Workspace, recipe: BankRecipe) -> str:
     return f"{what} take about {duration(seconds)}, by what the run's own training took."
 
 
+def fitting(workspace: Workspace, project: Project) -> str | None:
+    """The bank made last, if it is of the current run and of the training that the project names; else None."""
+    id_ = workspace.current(KIND)
+    if id_ is None or project.retrain is None:
+        return None
+    manifest = workspace.manifest(KIND, id_)
+    same_run = manifest["parents"]["runs"] == workspace.current("runs")
+    return id_ if same_run and manifest["recipe"]["training"] == _without_checkpoints(project.retrain) else None
+
+
 def open_bank(workspace: Workspace, project: Project, id_: str | None = None) -> Bank:
     """A bank by its id, or the one made last.
 

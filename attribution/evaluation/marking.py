@@ -9,6 +9,9 @@ Methods are asked about the margin (`Task.measure`), as the log-odds are what re
 near 0 says little more. They are those of the current index, which has the bank's run; no method here is fitted to
 retrained models, and one that is names them as its scorer's `fitted_on`.
 
+Each method is fitted on a source of its own, so that its seconds are what it takes by itself, and not what is left
+when another has computed the curvature.
+
 Where the truth of the labels is known, each method is also marked by the average precision with which its
 self-influence finds those that are wrong, beside the loss of the last checkpoint.
 """
@@ -16,7 +19,7 @@ self-influence finds those that are wrong, beside the loss of the last checkpoin
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,11 +35,13 @@ from attribution.evaluation import bank as banks
 from attribution.evaluation import lds
 from attribution.evaluation.bank import Bank
 from attribution.files import UNREADABLE, write_array
+from attribution.measurements import Measurement, unmeasured
 from attribution.methods.protocol import Attributor, Queries, Scorer
 from attribution.pipeline import OpenGradients
 from attribution.progress import Progress, silent
 from attribution.project import Project
-from attribution.workspace import Workspace, missing
+from attribution.wording import number, signed
+from attribution.workspace import Workspace, canonical, missing
 
 KIND = "evaluations"
 QUERIES = 100
@@ -97,6 +102,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress = silent,
+    make_current: bool = True,
 ) -> str:
     """Mark methods, by the names they are to have, against a bank (the one made last); returns the evaluation's id.
 
@@ -108,15 +114,20 @@ def evaluate(
         raise InvalidInput(f"{queries} queries were asked for.", "Use 1 or more, usually 100.")
     index = pipeline.current(workspace, "indexes")
     opened = banks.open_bank(workspace, project, bank)
-    chosen = {name: {"is": type(method).__name__, **asdict(method)} for name, method in methods.items()}  # type: ignore[call-overload]
+    chosen = {name: described(method) for name, method in methods.items()}
 
     def make(folder: Path) -> Mapping[str, Any]:
         gradients = pipeline.open_index(workspace, device=device).gradients
         return _mark_all(gradients, opened, methods, queries, seed, folder, progress)
 
-    recipe = {"version": 1, "methods": chosen, "queries": queries, "seed": seed}
+    recipe = {"version": 2, "methods": chosen, "queries": queries, "seed": seed}
     parents = {"banks": opened.id, "indexes": index, "runs": pipeline.current(workspace, "runs")}
-    return pipeline.find_or_make(workspace, KIND, recipe, parents, make)
+    return pipeline.find_or_make(workspace, KIND, recipe, parents, make, make_current=make_current)
+
+
+def described(method: Attributor) -> dict[str, Any]:
+    """A method with all its options, for recipes."""
+    return {"is": type(method).__name__, **asdict(method)}  # type: ignore[call-overload]
 
 
 def _mark_all(
@@ -133,8 +144,8 @@ def _mark_all(
     repeated = bank.log_odds[:, :, rows].astype(np.float64)
     measured = repeated.mean(1)
     marks, predicted, by_query = [], [], []
-    for number, (name, method) in enumerate(methods.items()):
-        progress(number, len(methods), "marking methods")
+    for done, (name, method) in enumerate(methods.items()):
+        progress(done, len(methods), "marking methods")
         mark, sums, correlations = _mark(name, method, gradients, bank, rows, measured)
         marks.append(mark)
         predicted.append(sums)
@@ -157,9 +168,10 @@ def _mark(
 ) -> tuple[Mark, NDArray[np.float64], NDArray[np.float64]]:
     """The mark of one method, what it foretells (m, Q), and its rank correlations (Q,)."""
     nowhere, nothing = Interval(np.nan, np.nan, ""), np.full(measured.shape, np.nan)
+    source = gradients.source.anew()
     start = time.perf_counter()
     try:
-        scorer = method.fit(gradients.source)
+        scorer = method.fit(source)
         fitted = time.perf_counter()
         scores = _scores(scorer, gradients, rows)
     except Unsuited as error:
@@ -234,6 +246,75 @@ def open_evaluation(workspace: Workspace, id_: str | None = None) -> Evaluation:
     return Evaluation(
         id_, manifest["parents"]["banks"], facts["bank"], tuple(_read(each) for each in facts["methods"]),
         facts["ceiling"], facts["loss_label_precision"], *arrays,
+    )  # fmt: skip
+
+
+# --- marks, read from manifests alone ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Marked:
+    """The mark of one method, with what it was marked by; `created` is UTC, as ISO 8601."""
+
+    mark: Mark
+    evaluation: str
+    created: str
+    bank: str
+    bank_sentence: str
+    queries: int
+    ceiling: float | None
+
+
+def marked(workspace: Workspace, index: str, run: str, method: Attributor, *, bank: str | None = None) -> Marked | None:
+    """The last mark of a method with these options on an index, by a bank if one is named; None where it has none."""
+    wanted = canonical(described(method))
+    for manifest in _newest_first(workspace, index, run):
+        for name, options in manifest["recipe"]["methods"].items():
+            if canonical(options) == wanted and bank in (None, manifest["parents"]["banks"]):
+                return _marked(manifest, name)
+    return None
+
+
+def last_bank(workspace: Workspace, index: str, run: str) -> str | None:
+    """The bank that methods were marked by last on an index; None where none was."""
+    return next((str(manifest["parents"]["banks"]) for manifest in _newest_first(workspace, index, run)), None)
+
+
+def _newest_first(workspace: Workspace, index: str, run: str) -> Iterator[Mapping[str, Any]]:
+    manifests = [workspace.manifest(KIND, id_) for id_ in workspace.ids(KIND)]
+    of_index = [m for m in manifests if (m["parents"]["indexes"], m["parents"]["runs"]) == (index, run)]
+    yield from sorted(of_index, key=lambda manifest: str(manifest["created"]), reverse=True)
+
+
+def _marked(manifest: Mapping[str, Any], name: str) -> Marked:
+    facts = manifest["facts"]
+    mark = next(each for each in facts["methods"] if each["name"] == name)  # the recipe's are in another order
+    return Marked(
+        _read(mark), str(manifest["id"]), str(manifest["created"]),
+        str(manifest["parents"]["banks"]), facts["bank"], int(manifest["recipe"]["queries"]), facts["ceiling"],
+    )  # fmt: skip
+
+
+def measurement(found: Marked) -> Measurement:
+    """A mark as what is measured of a method for trust."""
+    mark, ceiling, title = found.mark, found.ceiling, "Foretold training on parts of the data (LDS)"
+    if np.isnan(mark.value):
+        return unmeasured("lds", title, mark.why_not or "Nothing varies of what was asked.")
+    says = "goes with what came" if mark.over_models.low > 0 else "cannot be told from chance"
+    most = (
+        " No part was trained on twice, so how much the noise of training leaves to any method is not known."
+        if ceiling is None
+        else f" The noise of training leaves no more than {ceiling:.2f} to any method."
+    )
+    parts = {"over queries, low": mark.over_queries.low, "over queries, high": mark.over_queries.high}
+    if ceiling is not None:
+        parts |= {"ceiling": ceiling, "split-half reliability": ceiling**2}
+    return Measurement(
+        "lds", title, mark.value, mark.over_models,
+        f"{found.queries:,} test examples and {found.bank_sentence.rstrip('.')}",
+        f"What its sums of scores foretell {says}: mean rank correlation {signed(mark.value, 2)}, and over other test "
+        f"examples 95 % between {number(mark.over_queries.low)} and {number(mark.over_queries.high)}.{most}",
+        parts,
     )  # fmt: skip
 
 

@@ -13,14 +13,18 @@ from attribution.errors import InvalidInput
 from attribution.methods.arnoldi import Arnoldi
 from attribution.methods.cosine import Cosine
 from attribution.methods.datainf import DataInf
+from attribution.methods.hessian import Hessian
 from attribution.methods.influence import Influence
+from attribution.methods.loss import TrainingLoss
 from attribution.methods.protocol import Attributor
+from attribution.methods.random import Random
 from attribution.methods.relatif import RelatIF
 from attribution.methods.representer import Representer
 from attribution.methods.tracin import TracIn
 from attribution.methods.trak import TRAK
+from attribution.solving import ConjugateGradients, LiSSA
 
-METHODS: Mapping[str, type[Attributor]] = {
+METHODS: dict[str, type[Attributor]] = {
     TracIn.name: TracIn,
     Influence.name: Influence,
     RelatIF.name: RelatIF,
@@ -28,8 +32,12 @@ METHODS: Mapping[str, type[Attributor]] = {
     TRAK.name: TRAK,
     DataInf.name: DataInf,
     Arnoldi.name: Arnoldi,
+    Hessian.name: Hessian,
     Representer.name: Representer,
 }
+
+# What a method is held against: no answer to any question, and asked only where methods are compared.
+BASELINES: dict[str, type[Attributor]] = {TrainingLoss.name: TrainingLoss, Random.name: Random}
 
 FORMS: Mapping[str, tuple[Attributor, str]] = {
     "influence": (Influence(), "whole curvature"),
@@ -38,6 +46,10 @@ FORMS: Mapping[str, tuple[Attributor, str]] = {
     "relatif:parameters": (RelatIF(relative_to="parameters"), "by the parameters (θ)"),
     "cosine": (Cosine(), "by learning rate (GAS)"),
     "cosine:ones": (Cosine(weighting="ones"), "plain mean (CosIn)"),
+    "hessian": (Hessian(), "last layer, exact"),
+    "hessian:all": (Hessian("all"), "all parameters, exact"),
+    "hessian:cg": (Hessian("all", ConjugateGradients()), "all parameters, conjugate gradients"),
+    "hessian:lissa": (Hessian("all", LiSSA()), "all parameters, LiSSA"),
 }
 
 
@@ -51,13 +63,14 @@ def named(name: str) -> Attributor:
     if name in FORMS:
         return FORMS[name][0]
     method, _, layers = name.partition(":")
-    if method not in METHODS:
+    known = METHODS | BASELINES
+    if method not in known:
         raise InvalidInput(f"The method “{method}” is not known.", f"Use {', '.join(METHODS)}.")
     if not layers:
-        return METHODS[method]()
+        return known[method]()
     if method != TracIn.name:
         raise InvalidInput(
-            f"By {METHODS[method].title} all layers count together; only {TracIn.title} is a sum over layers.",
+            f"By {known[method].title} all layers count together; only {TracIn.title} is a sum over layers.",
             f"Use {method}, or {TracIn.name}:{layers}.",
         )
     return TracIn(layers=tuple(layers.split(",")))

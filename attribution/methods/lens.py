@@ -89,13 +89,13 @@ class Lens:
 class Comparison:
     """A `Scorer` by something else than stored gradients, which then count alike at every checkpoint in distances.
 
-    compare  queries → their scores (Q, N).
+    compare  queries → their scores (Q, N), and sentences on how far to trust them.
     own      computes the influence of every training example on itself, (N,).
     """
 
     source: GradientSource
     method: str
-    compare: Callable[[Queries], NDArray[Any]]
+    compare: Callable[[Queries], tuple[NDArray[Any], tuple[str, ...]]]
     own: Callable[[], NDArray[Any]]
     unit: str
     is_gradient_product: bool = False
@@ -117,9 +117,10 @@ class Comparison:
 
     def score(self, queries: Queries, *, progress: Progress = silent) -> Scores:
         progress(0, 1, "scores")
-        values = self.compare(queries).astype(np.float32)
+        values, remarks = self.compare(queries)
         progress(1, 1, "scores")
-        return Scores(values, queries.ids, self.source.train_ids, self.method, self.unit)
+        unit = queries.measure if self.unit == "loss" else self.unit
+        return Scores(values.astype(np.float32), queries.ids, self.source.train_ids, self.method, unit, remarks)
 
     def self_scores(self) -> NDArray[np.float32]:
         return self._self_scores

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from attribution.objective import Objective, Part
 from attribution.progress import Progress, silent
 from attribution.scores import Scores
 from attribution.task import Measure
@@ -79,6 +80,9 @@ class GradientSource(Protocol):
     def coordinate_layers(self, c: int) -> NDArray[np.int64]:
         """The layer each of the D numbers belongs to, (D,); −1 where a number mixes all layers."""
 
+    def train_losses(self, c: int) -> NDArray[np.float32]:
+        """Training loss of each example at checkpoint c, (N,)."""
+
     def query_gradients(self, queries: Queries) -> QueryGradients:
         """Gradients of the queries at all checkpoints."""
 
@@ -87,6 +91,10 @@ class GradientSource(Protocol):
 
     def query_features(self, queries: Queries) -> NDArray[np.float32]:
         """(Q, F)."""
+
+    def objective(self, part: Part) -> Objective | None:
+        """What training lowered, as a function of the real parameters of the final model: of its last linear layer, or
+        of all that are tracked. None where the model's outputs are not those of a linear layer that was trained."""
 
 
 class Scorer(Protocol):

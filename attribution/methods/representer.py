@@ -59,8 +59,8 @@ class Representer:
         features, labels = with_one(found), source.train_labels
         parts = coefficients(features, np.eye(source.n_classes)[labels], self.penalty)  # (N, K)
 
-        def compare(queries: Queries) -> NDArray[np.float64]:
-            return parts[:, queries.labels].T * (with_one(source.query_features(queries)) @ features.T)
+        def compare(queries: Queries) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+            return parts[:, queries.labels].T * (with_one(source.query_features(queries)) @ features.T), ()
 
         def own() -> NDArray[np.float64]:
             return parts[np.arange(len(labels)), labels] * np.square(features).sum(1)

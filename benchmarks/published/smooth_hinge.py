@@ -1,9 +1,9 @@
 """Influence through a hinge: three smoothings of the loss, against what leaving out one example does to the true hinge.
 
-Koh & Liang 2017, section 4.2: a linear support vector machine is trained with the hinge; its influence is taken
-at those weights with the hinge smoothed by t, for the hinge has no second derivative. Here two classes of Fashion-MNIST, no
-bias, penalty 0.01; eight test pictures by seed of those inside the margin, each with the 100 training pictures of the
-largest influence at t = 0, left out one by one. Objectives keep the weight 1/N of every example that is left.
+Koh & Liang 2017, section 4.2: a linear support vector machine is trained with the hinge; its influence is taken at
+those weights with the hinge smoothed by t, for the hinge has no second derivative. Here two classes of Fashion-MNIST,
+no bias, penalty 0.01; eight test pictures by seed of those inside the margin, each with the 100 training pictures of
+the largest influence at t = 0, left out one by one. Objectives keep the weight 1/N of every example that is left.
 
     python -m benchmarks smooth_hinge        some minutes: 800 machines are fitted
 """

@@ -37,7 +37,7 @@ def view(
     pills: Pills,
 ) -> dict[str, Any]:
     """What the component of the Evidence page draws, for a question about something new; nothing can be left out."""
-    item, target = evidence.query, classes[evidence.target_label]
+    item = evidence.query
     data = columns.view(
         evidence,
         classes,
@@ -49,11 +49,11 @@ def view(
     )
     data["page"] = " ".join([data["page"], str(evidence.target_label)])
     data["query"] = query_card(item, classes, face)
-    data["sentence"] = sentence(evidence, target)
+    data["sentence"] = sentence(evidence, classes)
     data["notes"] = notes(evidence, data["notes"], link)
     for column in data["columns"]:
         side = "Supports" if column["kind"] == "supports" else "Opposes"
-        column["title"] = f"{side} “{target}”"
+        column["title"] = f"{side} {evidence.aim(classes)}"
         for card in column["cards"]:
             card["token"] = ""
     return data
@@ -66,12 +66,13 @@ def query_card(item: Item, classes: Sequence[str], face: Face) -> dict[str, Any]
         "face": face,
         "alt": f"what was asked about, predicted {predicted}",
         "chips": [{"kind": "predicted", "text": f"pred: {predicted}"}],
-        "facts": "in neither data set, so without a label",
+        "facts": f"in neither data set, so without a {columns.label_word(item)}",
         "bars": columns.probability_rows(item, classes),
     }
 
 
-def sentence(evidence: Evidence, target: str) -> str:
+def sentence(evidence: Evidence, classes: Sequence[str]) -> str:
+    target = classes[evidence.target_label]
     if evidence.target == "predicted":
         if evidence.query.number is not None:
             said = evidence.query.predicted_as(())
@@ -84,12 +85,14 @@ def sentence(evidence: Evidence, target: str) -> str:
 
 
 def notes(evidence: Evidence, found: list[dict[str, Any]], link: Link) -> list[dict[str, Any]]:
-    """What a reader needs before any list: first of all that the training set holds exactly this."""
+    """What a reader needs before any list: first of all what lies beyond the training set, or that it holds exactly
+    this.
+    """
     if evidence.exact_copies:
         ids = evidence.exact_copies[: columns.SHOWN_COPIES]
         text = "This is in the training set, exactly as it was given:"
         found = [{"kind": "caution", "text": text, "links": [{"text": id, "href": link(id)} for id in ids]}, *found[1:]]
-    return found
+    return [*({"kind": "caution", "text": sentence} for sentence in evidence.outside), *found]
 
 
 # ── what an edit changed ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -104,12 +107,12 @@ def change(before: Item, after: Item, classes: Sequence[str], faces: Sequence[Fa
 
 def moved(debugger: Debugger, before: Evidence, after: Evidence) -> Element:
     """The training examples whose influence the edit raised and lowered most."""
-    target = debugger.classes[after.target_label]
-    titles = f"{SUPPORTS_GLYPH} Rose most for “{target}”", f"{OPPOSES_GLYPH} Fell most for “{target}”"
+    aim = after.aim(debugger.classes)
+    titles = f"{SUPPORTS_GLYPH} Rose most for {aim}", f"{OPPOSES_GLYPH} Fell most for {aim}"
     sides = [_moved(debugger, *each) for each in zip(titles, largest_changes(before, after, MOVED), strict=True)]
     sampled = "" if after.sample is None else f" Looked for in a fixed sample of {len(after.sample.positions):,}."
     told = (
-        f"Influence on “{target}”, {before.query.id} as it is → as it was edited, in units of the typical influence of "
+        f"Influence on {aim}, {before.query.id} as it is → as it was edited, in units of the typical influence of "
         f"either, as the index gives it.{sampled}"
     )
     return el("div", el("p", told, cls="muted"), el("div", *sides, cls="sides"), cls="stack")

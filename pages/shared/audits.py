@@ -37,7 +37,7 @@ def audit(debugger: Debugger) -> Audit:  # noqa: RET503 (st.stop does not return
     try:
         return _opened(debugger, str(workspace), state.fingerprint(workspace))
     except Missing as missing:
-        _draw_missing(workspace, missing)
+        _draw_missing(workspace, missing, is_number=debugger.is_number)
     except AttributionError as error:
         state.draw_not_ready(error)
     st.stop()
@@ -66,7 +66,7 @@ def why_of(debugger: Debugger, audit: Audit | None, *, sort: str, page: str = "r
             "rank": suspect.rank,
             "agreement": suspect.agreement,
             "signals": {name: _kept(value) for name, value in suspect.signals.items()},
-            "suggested": debugger.classes[suspect.suggested],
+            **({} if debugger.is_number else {"suggested": debugger.classes[suspect.suggested]}),
         }
 
     return why
@@ -77,7 +77,7 @@ def _kept(value: float) -> float | None:
     return float(f"{value:.6g}") if isfinite(value) else None
 
 
-def _draw_missing(workspace: Path, missing: Missing) -> None:
+def _draw_missing(workspace: Path, missing: Missing, *, is_number: bool) -> None:
     job = jobs.latest(workspace)
     if job is not None and job.verb == "suspects":
         draw_job(workspace, job, beside=lambda: None)
@@ -85,11 +85,16 @@ def _draw_missing(workspace: Path, missing: Missing) -> None:
         if job.verb != "suspects":
             draw_job(workspace, job, beside=lambda: None)
         return
-    head = el("h2", "The training labels have not been ranked yet")
+    head = el("h2", f"The training {'values' if is_number else 'labels'} have not been ranked yet")
     words = (
         "Every training label is compared with what the checkpoints think, with its neighbours, and with the right "
         "answers it opposes. It takes less than a training pass for each checkpoint."
     )
+    if is_number:
+        words = (
+            "Every training value is compared with what the model says of it, and by how far the example influences "
+            "itself. It takes seconds."
+        )
     told = [el("p", words), row(el("span", *prose(missing.hint), cls="muted"))]
     draw(el("div", head, *told, cls="card state", role="status"), key="no_audit")
-    draw_start(workspace, _START, "suspects", ())
+    draw_start(workspace, _START.replace("labels", "values") if is_number else _START, "suspects", ())

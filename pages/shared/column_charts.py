@@ -18,6 +18,7 @@ from pages.shared.wording import escaped
 
 if TYPE_CHECKING:
     from attribution.answers import ColumnInfluence, Evidence
+    from attribution.asking import Asked
     from attribution.debugger import Debugger
 
 STRONGEST = 6
@@ -31,11 +32,21 @@ READ = {
 }
 
 
-def draw(debugger: Debugger, evidence: Evidence) -> None:
-    """The charts, and a choice of rows and of measure above them."""
+def draw(debugger: Debugger, evidence: Evidence, new: Asked | None = None) -> None:
+    """The charts, and a choice of rows and of measure above them; new: what was read, of something new."""
     try:
         n = len(evidence.proponents) + len(evidence.opponents)
-        found = _found(debugger, debugger.index_id, evidence.query.id, evidence.target, n, evidence.method, evidence)
+        found = _found(
+            debugger,
+            debugger.index_id,
+            evidence.query.id,
+            evidence.target,
+            n,
+            evidence.method,
+            evidence.target_label,
+            evidence,
+            new,
+        )
     except Unsuited as error:
         st.text(error.message)
         return
@@ -49,7 +60,6 @@ def draw(debugger: Debugger, evidence: Evidence) -> None:
     chosen = _choices(found)[rows]
     values = found.higher(chosen) if measure == HIGHER else found.as_it_is(chosen)
     order = np.argsort(-np.abs(values), kind="stable")[:SHOWN]
-    asked = debugger.classes[evidence.target_label]
     st.text(f"{rows}: {found.sentence(values)}")
     st.html("<style>.st-key-columns .stColumn{min-width:min(100%,400px)}</style>")  # one under the other where narrow
     with st.container(key="columns"):
@@ -60,20 +70,36 @@ def draw(debugger: Debugger, evidence: Evidence) -> None:
             st.caption(READ[measure])
         with right:
             st.markdown("**In the row asked about: what the model answers**")
-            _bars(found, found.log_odds, order, "away from · log-odds · toward", "log-odds")
-            st.caption(
-                f"How much the log-odds of “{escaped(asked)}” would grow, were the column of this one row one standard "
-                "deviation higher. Of a linear model and two classes these are its coefficients."
-            )
+            axis = "away from · log-odds · toward" if evidence.query.number is None else "lower · prediction · higher"
+            _bars(found, found.log_odds, order, axis, "log-odds")
+            st.caption(_read_beside(debugger, evidence))
     if len(found.names) > SHOWN:
         st.caption(f"The first {SHOWN} of {len(found.names):,} columns are drawn.")
 
 
+def _read_beside(debugger: Debugger, evidence: Evidence) -> str:
+    """How the chart of the row asked about is read."""
+    higher = "would grow, were the column of this one row one standard deviation higher."
+    if evidence.query.number is not None:
+        unit = f" ({escaped(debugger.unit)})" if debugger.unit else ""
+        return f"How much the prediction{unit} {higher} Of a linear model these are its coefficients."
+    aim = escaped(debugger.classes[evidence.target_label])
+    return f"How much the log-odds of “{aim}” {higher} Of a linear model and two classes these are its coefficients."
+
+
 @st.cache_resource(max_entries=64, show_spinner="Reading the columns")
 def _found(
-    _debugger: Debugger, index_id: str, id: str, target: str, n: int, method: str, _evidence: Evidence
+    _debugger: Debugger,
+    index_id: str,
+    id: str,
+    target: str,
+    n: int,
+    method: str,
+    asked: int,
+    _evidence: Evidence,
+    _new: Asked | None,
 ) -> ColumnInfluence:
-    return _debugger.column_influence(_evidence)
+    return _debugger.column_influence(_evidence, _new)
 
 
 def _choices(found: ColumnInfluence) -> dict[str, slice]:

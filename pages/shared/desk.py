@@ -27,7 +27,8 @@ from pages.shared.outbox import OUTBOX_JS
 class Card:
     """One example on the desk. `src` is a data URL; where it is "", `text` or `fields` are shown.
 
-    given       row of the class it is labelled; content: its hash. Both go with a decision, as what was seen.
+    given       row of the class it is labelled, and label what that is in words.
+    seen        its label as a decision notes it; content: its hash. Both go with a decision, as what was seen.
     order       rows of the classes that have keys, the likeliest first; shares: the model's for each, in words.
     why         why it is here; agreement: "4 of 6 signals"; both "" where nothing is known.
     neighbours  (id, name of its label).
@@ -38,6 +39,8 @@ class Card:
     text: str
     fields: tuple[tuple[str, str], ...]
     given: int
+    label: str
+    seen: str
     content: str
     order: tuple[int, ...]
     shares: tuple[str, ...]
@@ -233,9 +236,9 @@ export default function({ parentElement, data, setStateValue }) {
     const bar = el('span', 'bar', el('i'));
     bar.style.setProperty('--share', 100 * decided / data.ids.length + '%'); bar.setAttribute('aria-hidden', 'true');
     const at = i < 0 ? 'not in this queue' : `${i + 1} of ${data.ids.length}`;
-    const given = card && !hidden(card.id) ? [el('span', 'chip given', 'given ' + data.classes[card.given])] : [];
+    const given = card && !hidden(card.id) ? [el('span', 'chip given', 'given ' + card.label)] : [];
     const own = desk.own.get(desk.here);
-    const mine = own && card ? [el('span', 'chip decided', 'you: ' + inWords(own, data.classes[card.given]))] : [];
+    const mine = own && card ? [el('span', 'chip decided', 'you: ' + inWords(own, card.label))] : [];
     part('head').replaceChildren(el('span', 'id', desk.here || ''), el('span', 'muted', at), ...given, ...mine, bar,
       el('b', 'progress', `${decided} of ${data.ids.length} decided`));
   }
@@ -295,8 +298,7 @@ export default function({ parentElement, data, setStateValue }) {
     } else {
       if (card.why) block('Why it is here', el('p', '', card.why));
       parts.push(el('p', 'muted', `Agreement ${card.agreement}; rank ${card.rank.toLocaleString('en')}.`));
-      const given = data.classes[card.given];
-      const others = (data.others[card.id] || []).map(o => el('span', 'chip', `${o.who}: ${inWords(o, given)}`));
+      const others = (data.others[card.id] || []).map(o => el('span', 'chip', `${o.who}: ${inWords(o, card.label)}`));
       if (others.length) block('Other reviewers', el('div', 'row', ...others));
     }
     const near = card.neighbours.map(each => neighbour(each, hidden(card.id)));
@@ -369,9 +371,8 @@ export default function({ parentElement, data, setStateValue }) {
     if (!card) return say('This one is still loading; nothing was decided.');
     if (verdict === 'keep' && hidden(card.id)) return say('Blind: the given label is hidden; choose a class.');
     if (verdict === 'relabel' && label === card.given) { verdict = 'keep'; label = null; }
-    const given = data.classes[card.given];
     const act = { key: newKey(), example: card.id, verdict, who: data.who, label,
-                  label_name: label === null ? '' : data.classes[label], given, content: card.content,
+                  label_name: label === null ? '' : data.classes[label], given: card.seen, content: card.content,
                   at: new Date().toISOString(), blind: hidden(card.id) };
     done(act);
     desk.own.set(card.id, act);
@@ -379,7 +380,7 @@ export default function({ parentElement, data, setStateValue }) {
     go(after ?? card.id);
     const last = after ? '' : ' This was the last one.';
     const end = data.ids.every(isDecided) ? ' Everything in this queue is decided.' : last;
-    say(`${card.id}: ${inWords(act, given)}.${end}`);
+    say(`${card.id}: ${inWords(act, card.label)}.${end}`);
   }
   function undo() {
     const last = desk.list.at(-1);
@@ -422,9 +423,19 @@ export default function({ parentElement, data, setStateValue }) {
     const card = desk.cards.get(desk.here), k = card && keyed(card)[n];
     if (card && k === undefined) say(`There is no class with the number ${n + 1}.`); else judge('relabel', k ?? null);
   };
+  // The field may still be on its way, or be drawn anew and lose the focus: it is led there until the next key.
   const name = () => {
-    const field = document.querySelector('.st-key-reviewer input');
-    if (field) { field.focus(); field.select(); }
+    const until = Date.now() + 3000;
+    const lead = () => {
+      const field = document.querySelector('.st-key-reviewer input'), there = document.activeElement;
+      if (field && field !== there && !/^(INPUT|TEXTAREA|SELECT|BUTTON|A)$/.test(there?.tagName || '')) {
+        field.focus(); field.select();
+      }
+      if (Date.now() < until) timer = setTimeout(lead, 50);
+    };
+    let timer = 0;
+    lead();
+    window.addEventListener('keydown', () => clearTimeout(timer), { capture: true, once: true });
   };
   const bareNoMore = () => root.classList.remove('bare');
   root.onclick = e => {

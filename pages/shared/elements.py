@@ -120,6 +120,7 @@ h2,h3,p{overflow-wrap:anywhere}
             border-radius:3px;background:var(--muted)}
 .meter>b{position:absolute;top:-4px;bottom:-4px;left:calc(var(--at) - 2px);width:4px;border-radius:2px;
          background:var(--text)}
+.meter>small{position:absolute;top:-4px;bottom:-4px;left:calc(var(--at) - 1px);border-left:2px dashed var(--text)}
 .level{font-size:1.375rem;font-weight:600}
 .level.weak,.level.unchecked{border-bottom:3px dashed var(--text)}.level.strong{border-bottom:3px solid var(--text)}
 p,h2,h3,ul,ol,figure{margin:0;padding:0}

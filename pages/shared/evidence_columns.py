@@ -377,9 +377,10 @@ def probability_rows(item: Item, classes: Sequence[str]) -> list[dict[str, Any]]
     ]
 
 
-def label_word(item: Item) -> str:
+def label_word(item: Item, true: str = "true ") -> str:
+    """What the label of an example is called; `true` stands before that of a test example."""
     word = "label" if item.number is None else "value"
-    return f"true {word}" if item.split == "test" else word
+    return f"{true}{word}" if item.split == "test" else word
 
 
 # ── what is said above the columns ───────────────────────────────────────────────────────────────────────────────────
@@ -420,6 +421,9 @@ def notes(evidence: Evidence, link: Link) -> list[dict[str, Any]]:
 
 
 def zero_sentence(evidence: Evidence) -> str:
+    if evidence.query.number is not None:
+        text = "The model is exact here and the gradient is ~0, so there is nothing to rank."
+        return f"{text} Try the other question: the value predicted." if evidence.target == "label" else text
     text = "The model is certain and the loss gradient is ~0, so there is nothing to rank."
     other = "true label" if evidence.target == "predicted" else "predicted label"
     return f"{text} Try the other question: {other}." if evidence.query.is_mistake else text
@@ -458,17 +462,26 @@ def column(
     link: Link,
 ) -> dict[str, Any]:
     cards = [card(kind, row, evidence, classes, largest=largest, show=show, link=link) for row in rows]
-    what = "prediction" if evidence.target == "predicted" else "label"
-    away = "toward" if kind == "supports" else "away from"
+    what = "prediction" if evidence.target == "predicted" else label_word(evidence.query, "")
     return {
         "kind": kind,
         "glyph": SUPPORTS_GLYPH if kind == "supports" else OPPOSES_GLYPH,
         "title": f"{kind.capitalize()} this {what}",
-        "sentence": f"pushed the model {away} “{classes[evidence.target_label]}”" if rows else f"Nothing {kind} it.",
+        "sentence": pushed(kind, evidence, classes) if rows else f"Nothing {kind} it.",
         "planted": planted_sentence(rows),
         "wide": any("src" not in each["face"] for each in cards),
         "cards": cards,
     }
+
+
+def pushed(kind: str, evidence: Evidence, classes: Sequence[str]) -> str:
+    """What training on the rows of a column did."""
+    query, supports = evidence.query, kind == "supports"
+    if query.number is None:
+        return f"pushed the model {'toward' if supports else 'away from'} “{classes[evidence.target_label]}”"
+    if evidence.target == "predicted":
+        return f"pushed the prediction {'up' if supports else 'down'}"
+    return f"brought the prediction {'nearer to' if supports else 'farther from'} {query.given_as(classes)}"
 
 
 def planted_sentence(rows: Sequence[EvidenceRow]) -> str:
@@ -533,7 +546,9 @@ def label_chips(item: Item, classes: Sequence[str]) -> list[dict[str, str]]:
 
 
 def chip_words(item: Item, classes: Sequence[str]) -> str:
-    if item.number is not None or not item.is_planted or item.truth is None:
+    if item.number is not None:
+        return f"{item.given_as(classes)} given"
+    if not item.is_planted or item.truth is None:
         return f"label: {item.given_as(classes)}"
     return f"label: {classes[item.label]}, really: {classes[item.truth]}"
 

@@ -74,11 +74,10 @@ def influence_distance(
 ) -> go.Figure:
     """Influence (up) against distance to the query (right); `ids` name the points of `plot`, in its order."""
     limit = symmetric_limit(plot.score, room=1.22)  # the words of the axis stand beyond the last point
-    target = _words(classes[evidence.target_label])
+    aim = _words(evidence.aim(classes))
     figure = go.Figure()
-    same = np.asarray(plot.label) == evidence.target_label
-    figure.add_trace(_cloud(plot, ids, ~same, "diamond", "other labels", tokens))
-    figure.add_trace(_cloud(plot, ids, same, "circle", f"labelled {target}", tokens))
+    for mask, symbol, name in _clouds(plot, evidence, classes):
+        figure.add_trace(_cloud(plot, ids, mask, symbol, name, tokens))
     _add_listed(figure, plot, ids, evidence.proponents, tokens.supports, "triangle-up", "supports", tokens)
     _add_listed(figure, plot, ids, evidence.opponents, tokens.opposes, "triangle-down", "opposes", tokens)
     figure.update_layout(
@@ -97,18 +96,26 @@ def influence_distance(
         range=[-limit, limit],
         tickformat="~g",
     )
-    _axis_word(figure, f"{SUPPORTS_GLYPH} supports “{target}”", tokens, x=0.005, y=0.99, xanchor="left", yanchor="top")
-    _axis_word(figure, f"{OPPOSES_GLYPH} opposes “{target}”", tokens, x=0.005, y=0.01, xanchor="left", yanchor="bottom")
+    _axis_word(figure, f"{SUPPORTS_GLYPH} supports {aim}", tokens, x=0.005, y=0.99, xanchor="left", yanchor="top")
+    _axis_word(figure, f"{OPPOSES_GLYPH} opposes {aim}", tokens, x=0.005, y=0.01, xanchor="left", yanchor="bottom")
     figure.add_hline(y=0, line={"color": tokens.text, "width": 1.5})
     return figure
 
 
 def influence_distance_alt(plot: DistancePlot, evidence: Evidence, classes: Sequence[str]) -> str:
     return (
-        f"Influence on “{classes[evidence.target_label]}” of {len(plot.positions):,} training examples, against their "
+        f"Influence on {evidence.aim(classes)} of {len(plot.positions):,} training examples, against their "
         f"{DISTANCE_NAMES.get(plot.kind, plot.kind)} from {evidence.query.id}. Above zero supports, below opposes. "
         f"{plot.caption}"
     )
+
+
+def _clouds(plot: DistancePlot, evidence: Evidence, classes: Sequence[str]) -> list[tuple[NDArray[np.bool_], str, str]]:
+    """Which points are drawn alike, their symbol and their name: by label, or all together where labels are numbers."""
+    if evidence.query.number is not None:
+        return [(np.ones(len(plot.positions), bool), "circle", "training examples")]
+    same = np.asarray(plot.label) == evidence.target_label
+    return [(~same, "diamond", "other labels"), (same, "circle", f"labelled {_words(classes[evidence.target_label])}")]
 
 
 def carried(ids: Iterable[str]) -> NDArray[np.object_]:
@@ -198,7 +205,7 @@ def score_histogram(evidence: Evidence, classes: Sequence[str], tokens: Tokens) 
     _add_marks(figure, evidence.proponents, tokens.supports, "triangle-up", "supports")
     _add_marks(figure, evidence.opponents, tokens.opposes, "triangle-down", "opposes")
     figure.add_vline(x=0, line={"color": tokens.text, "width": 1.5})
-    target = _words(classes[evidence.target_label])
+    aim = _words(evidence.aim(classes))
     top = np.log10(max(int(counts.max(initial=1)), 2)) + 0.15
     figure.update_layout(
         **_layout(
@@ -210,7 +217,7 @@ def score_histogram(evidence: Evidence, classes: Sequence[str], tokens: Tokens) 
         )
     )
     figure.update_xaxes(
-        title_text=f"{OPPOSES_GLYPH} opposes “{target}”   ·   influence   ·   supports “{target}” {SUPPORTS_GLYPH}",
+        title_text=f"{OPPOSES_GLYPH} opposes {aim}   ·   influence   ·   supports {aim} {SUPPORTS_GLYPH}",
         range=[-limit, limit],
         tickformat="~g",
     )

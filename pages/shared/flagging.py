@@ -120,7 +120,7 @@ class Flagging:
                 "seen": {id_: self._seen(self.train.positions[id_]) for id_ in ids}}  # fmt: skip
 
     def _seen(self, row: int) -> dict[str, str]:
-        return {"given": self.train.classes[self.train.labels[row]], "content": self.train.hashes[row]}
+        return {"given": self.train.label_of(row), "content": self.train.hashes[row]}
 
 
 def flags_on(

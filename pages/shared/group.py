@@ -234,6 +234,8 @@ def _questions(group: Group, items: Sequence[Item]) -> list[dict[str, Any]]:
     if not any(item.is_mistake or item.number is not None for item in items):
         return []
     words = {"predicted": "what each is predicted as", "label": "the label of each"}
+    if items[0].number is not None:
+        words = {"predicted": "the values predicted", "label": "their errors"}
     return [choices.choice(words[target], group.link(target=target), target == group.target) for target in TARGETS]
 
 
@@ -257,7 +259,8 @@ def question_sentence(evidence: GroupEvidence, classes: Sequence[str]) -> str:
 
 def notes(evidence: GroupEvidence) -> list[dict[str, Any]]:
     if evidence.is_zero:
-        text = "The model is certain of all of them and the gradients are ~0, so there is nothing to rank."
+        sure = "certain of all of them" if evidence.items[0].number is None else "exact on all of them"
+        text = f"The model is {sure} and the gradients are ~0, so there is nothing to rank."
         return [{"kind": "caution", "text": text}]
     kind = "caution" if evidence.is_rough else "info"
     return [{"kind": kind, "text": remark} for remark in evidence.remarks]
@@ -274,17 +277,26 @@ def _column(
         | {"token": ""}
         for row in rows
     ]
-    what = "predictions" if evidence.target == "predicted" else "labels"
-    away = "toward" if kind == "supports" else "away from"
+    labels = "labels" if evidence.items[0].number is None else "values"
+    what = "predictions" if evidence.target == "predicted" else labels
     return {
         "kind": kind,
         "glyph": theme.SUPPORTS_GLYPH if kind == "supports" else theme.OPPOSES_GLYPH,
         "title": f"{kind.capitalize()} these {what}",
-        "sentence": f"pushed the model {away} them, all together" if rows else f"Nothing {kind} them.",
+        "sentence": _pushed(kind, evidence) if rows else f"Nothing {kind} them.",
         "planted": columns.planted_sentence(rows),
         "wide": any("src" not in each["face"] for each in cards),
         "cards": cards,
     }
+
+
+def _pushed(kind: str, evidence: GroupEvidence) -> str:
+    supports = kind == "supports"
+    if evidence.items[0].number is None:
+        return f"pushed the model {'toward' if supports else 'away from'} them, all together"
+    if evidence.target == "predicted":
+        return f"pushed the predictions {'up' if supports else 'down'}, all together"
+    return f"brought the predictions {'nearer to' if supports else 'farther from'} what is given, all together"
 
 
 def _took(evidence: GroupEvidence, n_train: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
@@ -37,14 +37,22 @@ def draw_job(workspace: Path, job: Job, *, beside: Draw) -> None:
 
 
 def draw_start(
-    workspace: Path, words: str, verb: str, arguments: Sequence[str] | Arguments, *, then: Draw = lambda: None
+    workspace: Path,
+    words: str,
+    verb: str,
+    arguments: Sequence[str] | Arguments,
+    *,
+    then: Draw = lambda: None,
+    key: str = "start",
+    main: bool = True,
 ) -> None:
-    """The button that starts a job, and why it would not start.
+    """The button that starts a job, and why it would not start; `main`: of several on a page, the one to press.
 
     Arguments that cost something to prepare come from a function, which is called at the click; `then` once it started.
     """
-    st.button(words, key="start", type="primary", on_click=_start, args=(workspace, verb, arguments, then))
-    refused = st.session_state.pop("start_refused", None)
+    kind: Literal["primary", "secondary"] = "primary" if main else "secondary"
+    st.button(words, key=key, type=kind, on_click=_start, args=(workspace, verb, arguments, then, key))
+    refused = st.session_state.pop(f"{key}_refused", None)
     if refused:
         _draw_ended("The job was not started", [refused], role="alert")
 
@@ -82,11 +90,11 @@ def _watch(workspace: Path, beside: Draw) -> None:
     beside()
 
 
-def _start(workspace: Path, verb: str, arguments: Sequence[str] | Arguments, then: Draw) -> None:
+def _start(workspace: Path, verb: str, arguments: Sequence[str] | Arguments, then: Draw, key: str) -> None:
     try:
         jobs.start(workspace, verb, tuple(arguments() if callable(arguments) else arguments))
     except AttributionError as error:
-        st.session_state["start_refused"] = str(error)
+        st.session_state[f"{key}_refused"] = str(error)
     else:
         then()
 

@@ -7,14 +7,14 @@ by ids and never by positions within a trace.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from pages.shared.figures import carried
+from pages.shared.figures import carried, symmetric_limit
 from pages.shared.theme import WRONG_GLYPH, Tokens
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOUSE = {"Lasso": "lasso", "Box": "select", "Pan": "pan"}
 MODE_BAR = {"displayModeBar": False, "scrollZoom": True}  # the page has buttons of its own, with words
 HEIGHT = 620
+FEW = 3_000
+OF_NUMBERS = {"value": "given", "residual": "predicted − given"}  # what a colour may say of numbers, and its scale
 # Okabe and Ito's colours, which eyes of any kind tell apart; beyond eight classes they come again in another shape.
 _HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A900", "#7F7F7F")
 _SHAPES = ("circle", "diamond", "square", "cross", "triangle-up")
@@ -40,8 +42,41 @@ def landscape_map(
     mouse: str = "Lasso",
 ) -> go.Figure:
     """by: "mistakes", "split" or "label"; or, with `values` (n,) in per cent, what these are. NaN is drawn grey."""
-    figure = go.Figure()
     groups = _shaded(values, by, tokens) if values is not None else _GROUPS[by](found, classes, tokens)
+    return _map(found, groups, tokens, mouse)
+
+
+def number_map(
+    found: Landscape,
+    by: str,
+    given: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    unit: str,
+    tokens: Tokens,
+    *,
+    mouse: str = "Lasso",
+) -> go.Figure:
+    """Coloured by the numbers themselves, (n,) each: by "value" what is given, by "residual" how far off it is."""
+    values = given if by == "value" else predicted - given
+    limit = symmetric_limit(values, room=1.0)
+    ends = (float(values.min()), float(values.max())) if by == "value" else (-limit, limit)
+    below = [] if by == "value" else [tokens.opposes]  # zero is the grid's grey, which both themes let be seen
+    colours = [*below, tokens.grid, tokens.supports]
+    scale = [[i / (len(colours) - 1), colour] for i, colour in enumerate(colours)]
+    title = html.escape(f"{OF_NUMBERS[by]}, {unit}" if unit else OF_NUMBERS[by], quote=False)
+    bar = {"title": {"text": title, "side": "top"}, "thickness": 12, "outlinewidth": 0, "orientation": "h", "x": 0,
+           "xanchor": "left", "y": 0, "yanchor": "top", "len": 0.6}  # fmt: skip
+    size = 7 if len(found) < FEW else 5
+    mark = {"cmin": ends[0], "cmax": ends[1], "colorscale": scale, "size": size}
+    train = {**mark, "color": values[~found.is_test], "colorbar": bar}
+    test = {**mark, "color": values[found.is_test], "symbol": "triangle-up"}
+    figure = _map(found, [("training", ~found.is_test, train), ("test", found.is_test, test)], tokens, mouse)
+    figure.update_layout(margin={"b": 72})  # the scale lies below, where it takes no width from the map
+    return figure
+
+
+def _map(found: Landscape, groups: Iterable[Group], tokens: Tokens, mouse: str) -> go.Figure:
+    figure = go.Figure()
     for name, mask, marker in groups:
         if mask.any():
             figure.add_trace(_points(found, name, mask, marker))
@@ -76,11 +111,14 @@ def _points(found: Landscape, name: str, mask: NDArray[np.bool_], marker: dict[s
 
 def _by_mistakes(found: Landscape, classes: Sequence[str], tokens: Tokens) -> Iterator[Group]:
     wrong = found.predicted != found.labels
-    yield "as labelled", ~wrong, {"color": tokens.muted, "size": 4, "opacity": 0.35}
+    right, otherwise, missed = "as labelled", "training, the model says otherwise", "mistakes on the test set"
+    if found.is_number:
+        right, otherwise, missed = "others", "training, worst tenth by |residual|", "test, worst tenth by |residual|"
+    yield right, ~wrong, {"color": tokens.muted, "size": 4, "opacity": 0.35}
     mark = {"color": tokens.flag, "size": 7, "symbol": "diamond-open", "opacity": 0.9}
-    yield "training, the model says otherwise", wrong & ~found.is_test, mark
+    yield otherwise, wrong & ~found.is_test, mark
     mark = {"color": tokens.opposes, "size": 9, "symbol": "x", "opacity": 1.0}
-    yield f"{WRONG_GLYPH} mistakes on the test set", wrong & found.is_test, mark
+    yield f"{WRONG_GLYPH} {missed}", wrong & found.is_test, mark
 
 
 def _by_split(found: Landscape, classes: Sequence[str], tokens: Tokens) -> Iterator[Group]:
@@ -99,7 +137,9 @@ def _shaded(values: NDArray[np.float32], by: str, tokens: Tokens) -> Iterator[Gr
     known = ~np.isnan(values)
     yield "test", ~known, {"color": tokens.muted, "size": 4, "symbol": "triangle-up-open", "opacity": 0.25}
     bar = {"title": {"text": f"{by}, percentile"}, "thickness": 12, "outlinewidth": 0}
-    scale = [[0.0, tokens.grid], [0.8, tokens.muted], [1.0, tokens.flag]]
+    below = [] if by == "value" else [tokens.opposes]  # zero is the grid's grey, which both themes let be seen
+    colours = [*below, tokens.grid, tokens.supports]
+    scale = [[i / (len(colours) - 1), colour] for i, colour in enumerate(colours)]
     yield "training", known, {"color": values[known], "cmin": 0, "cmax": 100, "colorscale": scale, "size": 5,
                               "opacity": 0.85, "colorbar": bar}  # fmt: skip
 

@@ -57,6 +57,22 @@ CARDS = {
         "What lies outside these directions does not count at all, and that is where rare examples lie. Otherwise it "
         "fails where influence does.",
     ),
+    "hessian": Card(
+        "Influence as it was defined: the inner product of two gradients in the inverse of the Hessian of the training "
+        "loss over real parameters, by the final model. Over the last layer, or all of a small model, it is solved "
+        "exactly and answers at once.",
+        "Over the last layer the rest of the network counts as given. Over all parameters the loss is not convex and "
+        "training has not come to rest, so that curvature is added, which the answer tells; by conjugate gradients or "
+        "LiSSA each question is solved anew, which takes seconds to minutes.",
+    ),
+    "loss": Card(
+        "A baseline: the training loss of each example by the final model, whatever is asked.",
+        "It says nothing of any question. A lens that finds no more wrong labels than this adds nothing there.",
+    ),
+    "random": Card(
+        "A baseline: numbers drawn by chance from the names of the examples.",
+        "It means nothing. What a lens reaches is read against what this reaches.",
+    ),
     "representer": Card(
         "The last layer is fitted again to the end; each class score of that layer is then a sum over the training "
         "examples, and this is the part of each.",

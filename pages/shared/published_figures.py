@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from pages.shared.figures import symmetric_limit
 from pages.shared.theme import Tokens
 
 Record = Mapping[str, Any]
@@ -24,6 +25,21 @@ _HINGE_THERE = {"0.0": 0.632, "0.001": 0.950, "0.1": 0.914}
 _NAMES = {"tracin": "TracIn", "influence": "influence", "relatif": "RelatIF", "representer": "representer points",
           "loss": "training loss", "random": "at random"}  # fmt: skip
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def leave_one_out(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
+    found, figure = record["logistic"], go.Figure()
+    limit = symmetric_limit([*found["predicted"], *found["measured"]])
+    line = {"color": tokens.muted, "dash": "dash", "width": 1.5}
+    figure.add_trace(go.Scatter(x=[-limit, limit], y=[-limit, limit], mode="lines", name="identity", line=line))
+    figure.add_trace(_dots(found["predicted"], found["measured"], "left out", "circle", tokens))
+    _lay_out(figure, tokens, "predicted change of the loss", "measured change")
+    figure.update_xaxes(range=[-limit, limit])
+    figure.update_yaxes(range=[-limit, limit])
+    return figure, (
+        f"Predicted and measured change of the loss of one test picture by each of {len(found['measured'])} training "
+        f"pictures left out: correlation {found['pearson']:.4f}, slope {found['slope']:.2f}."
+    )
 
 
 def smooth_hinge(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
@@ -112,7 +128,7 @@ def first_order(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     figure.update_yaxes(type="log", exponentformat="power", dtick=2)
     return figure, (
         f"The slope is {record['slope_of_median']:.2f} for the median error of {record['pairs']} pairs; of single "
-        f"pairs {record['slope_tenth']:.2f} to {record['slope_ninetieth']:.2f} from the tenth to the ninetieth percentile."
+        f"pairs {record['slope_tenth']:.2f} to {record['slope_ninetieth']:.2f} for four in five."
     )
 
 
@@ -152,6 +168,7 @@ def kernel_and_network(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
 
 
 FIGURES: Mapping[str, Callable[[Record, Tokens], tuple[go.Figure, str]]] = {
+    "leave_one_out": leave_one_out,
     "smooth_hinge": smooth_hinge,
     "components": components,
     "label_fixing": label_fixing,

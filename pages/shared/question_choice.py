@@ -28,6 +28,11 @@ def lens_of(debugger: Debugger, name: str) -> str:
     return QUESTIONS[name].lens(debugger.modality)
 
 
+def words_of(debugger: Debugger, question: Question) -> str:
+    """The question; of a model that predicts numbers it is a value that may be wrong."""
+    return question.words.replace("label", "value") if debugger.is_number else question.words
+
+
 def draw_choice(debugger: Debugger, chosen: str, link: Callable[[str], str]) -> None:
     """The questions; of the chosen one the lens that it picked, why, and what to look at. `link`: its address."""
     pills = [_pill(debugger, question, chosen, link) for question in QUESTIONS.values()]
@@ -40,13 +45,16 @@ def told_of(debugger: Debugger, question: Question) -> Element:
     """Which lens a question picked and what its answer is; the figures behind it in small."""
     lens = question.lens(debugger.modality)
     picked = el("p", "Answered by ", el("b", debugger.method_choices.get(lens, lens)), f". {question.answer}")
-    return el("div", picked, el("p", question.reason(debugger.modality, debugger.method_choices), cls="muted"))
+    reason = question.reason(debugger.modality, debugger.method_choices)
+    limit = " All of it with classes; it has not been measured on numbers." if debugger.is_number else ""
+    return el("div", picked, el("p", reason + limit, cls="muted"))
 
 
 def _pill(debugger: Debugger, question: Question, chosen: str, link: Callable[[str], str]) -> Element:
     if question.asked_of == "labels":
-        sort = question.lens(debugger.modality)
-        return el("a", question.words, href=links.suspects(sort=sort), cls="pill", title="All training labels, ranked")
+        sort, ranked = question.lens(debugger.modality), "values" if debugger.is_number else "labels"
+        words, href = words_of(debugger, question), links.suspects(sort=sort)
+        return el("a", words, href=href, cls="pill", title=f"All training {ranked}, ranked")
     is_here = question.name == chosen
     here: dict[str, Any] = {"aria_current": "true"} if is_here else {}
     return el("a", question.words, href=link(question.name), cls="pill here" if is_here else "pill", **here)

@@ -19,6 +19,7 @@ from attribution.errors import AttributionError
 from attribution.workspace import Workspace
 from pages.shared import compare_figures, elements, links, state, theme
 from pages.shared.elements import Element, button, el, row
+from pages.shared.evidence_columns import label_word
 from pages.shared.figures import signed
 from pages.shared.wording import counted, number
 
@@ -48,7 +49,8 @@ def draw(debugger: Debugger, evidence: Evidence, without: Sequence[str], link: L
             _draw_measured(debugger, comparison, measured, of_label)
         elif refused:
             elements.draw(el("p", refused, cls="muted"), key="not_measured")
-        elements.draw(_next(evidence, without, comparison), key="what_if_next")
+        if not debugger.is_number:  # whose retrained models are not compared
+            elements.draw(_next(evidence, without, comparison), key="what_if_next")
 
 
 def in_short(debugger: Debugger, evidence: Evidence, without: Sequence[str]) -> str:
@@ -106,9 +108,10 @@ def _words(
     lines = [loss_sentence(debugger, of_label, is_label=True)]
     if asked.label != of_label.label:
         lines.insert(0, loss_sentence(debugger, asked, is_label=False))
-    sides = sides_sentence(evidence, without, debugger.classes[evidence.target_label])
+    sides = sides_sentence(evidence, without, evidence.aim(debugger.classes))
     limits = (
-        "Predicted to first order. Leaving out what supports a label raises its loss, leaving out what opposes it "
+        f"Predicted to first order. Leaving out what supports a {label_word(evidence.query, '')} raises its loss, "
+        "leaving out what opposes it "
         "lowers it. Sizes are overstated many times: trust direction and order."
         if of_label.in_loss
         else "Predicted to first order, and in no unit, since the steps of training are not known: only direction and "
@@ -126,21 +129,24 @@ def _words(
 
 def loss_sentence(debugger: Debugger, change: PredictedChange, *, is_label: bool) -> str:
     """What is predicted of the loss of one label."""
-    kind = ("true label" if change.query.split == "test" else "label") if is_label else "predicted label"
-    name = f"The loss of the {kind} “{debugger.classes[change.label]}”, {number(change.loss)} now,"
+    query, known = change.query, debugger.classes
+    kind = ("true label" if query.split == "test" else "label") if is_label else "predicted label"
+    of = f"the {kind} “{known[change.label]}”" if query.number is None else "the prediction"
+    name = f"The loss of {of}, {number(change.loss)} now,"
     if not change.value:
         return f"{name} is predicted to stay."
-    way, where = ("rise", "away from") if change.value > 0 else ("fall", "toward")
     by = f" by {number(abs(change.value))}" if change.in_loss else ""
-    return f"{name} is predicted to {way}{by}: the model would move {where} “{debugger.classes[change.label]}”."
+    way, where = ("rise", "away from") if change.value > 0 else ("fall", "toward")
+    to = f"“{known[change.label]}”" if query.number is None else query.given_as(known)
+    return f"{name} is predicted to {way}{by}: the model would move {where} {to}."
 
 
-def sides_sentence(evidence: Evidence, without: Sequence[str], target: str) -> str:
-    """How many of those that are listed support and oppose the label asked about."""
+def sides_sentence(evidence: Evidence, without: Sequence[str], aim: str) -> str:
+    """How many of those that are listed support and oppose what is asked about, `aim` in words."""
     support = {row.item.id for row in evidence.proponents}.intersection(without)
     oppose = {row.item.id for row in evidence.opponents}.intersection(without)
     parts = [
-        f"{len(ids)} {one if len(ids) == 1 else many} “{target}”"
+        f"{len(ids)} {one if len(ids) == 1 else many} {aim}"
         for ids, one, many in ((support, "supports", "support"), (oppose, "opposes", "oppose"))
         if ids
     ]
