@@ -117,8 +117,8 @@ def recovery(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     better = np.mean(record["tracin"]["average_precision"]) - np.mean(record["representer"]["average_precision"])
     order = "holds" if better > 0 else "does not hold"
     return figure, (
-        f"Average precision, means over {record['seeds']} seeds: {told}. That TracIn finds more than representer points "
-        f"{order} here."
+        f"Average precision, means over {record['seeds']} seeds: {told}. That TracIn finds more than "
+        f"representer points {order} here."
     )
 
 
