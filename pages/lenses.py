@@ -267,7 +267,8 @@ def draw_marks(debugger: Debugger, asked: Asked) -> None:
         for lens, each in found.items()
     ]  # fmt: skip
     told = [
-        f"{marks.sentence(points)} Where intervals overlap much, the order may be chance.",
+        f"{marks.sentence(points)} Where intervals overlap much, the order may be chance; seconds "
+        "are those when each was marked.",
         "The linear datamodeling score (LDS) is how well sums of scores foretell what models say that were trained on "
         f"random parts of the training set: 1 is perfect, 0 is chance. {by.bank_sentence}",
     ]

@@ -96,7 +96,7 @@ img.thumb.big{width:160px;height:160px}
 .row.top>.stack{flex:1 1 auto;min-width:0}
 .sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:12px}
 .stack{display:grid;gap:12px;grid-template-columns:minmax(0,1fr)}
-.card h3{font-size:1rem;font-weight:600;margin-bottom:8px}
+.card h3{font-size:1rem;font-weight:600;margin-bottom:8px}.card.stack>h3{margin-bottom:0}
 h2,h3,p{overflow-wrap:anywhere}
 .state{display:grid;gap:12px;max-width:46rem;padding:24px}
 .state h2{font-size:1.375rem}
