@@ -1,4 +1,4 @@
-"""Verbs of ground truth: bank (retrain on parts of the data), evaluate (mark the methods by it)."""
+"""Verbs of ground truth: bank (retrain on parts of the data), evaluate (mark the methods by it, or draw a curve)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import typer
 from attribution.cli.opening import project_and_workspace, workspace_of
 from attribution.cli.options import DeviceOption, JobOption, JsonOption, ProjectFile, WorkspaceOption
 from attribution.cli.printing import print_json, print_rows, reported, say
+from attribution.errors import InvalidInput
 
 if TYPE_CHECKING:
     from attribution.comparing import Interval
     from attribution.evaluation.marking import Evaluation, Mark
+    from attribution.evaluation.mislabel import Curve
     from attribution.methods.protocol import Attributor
+    from attribution.progress import Progress
+    from attribution.workspace import Workspace
 
 verbs = typer.Typer()
 
@@ -66,6 +70,10 @@ def evaluate(
     bank: Annotated[str | None, typer.Option(help="Id of a bank.  [default: the one made last]")] = None,
     queries: Annotated[int, typer.Option(help="Test examples that are asked about, drawn by seed.")] = 100,
     seed: Annotated[int, typer.Option(help="Which test examples are drawn.")] = 0,
+    curve: Annotated[
+        str | None,
+        typer.Option(help="mislabel: how soon each method finds the labels that are known to be wrong; needs no bank."),
+    ] = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     job: JobOption = None,
@@ -79,6 +87,9 @@ def evaluate(
         require_device(device)
         chosen = _methods(method or [])
         opened, target = project_and_workspace(None, folder)
+        if curve is not None:
+            _CURVES[_known(curve)](target, chosen, device, as_json, progress)
+            return
         id_ = marking.evaluate(
             target, opened, chosen, bank=bank, queries=queries, seed=seed, device=device, progress=progress
         )
@@ -101,6 +112,42 @@ def _methods(asked: list[str]) -> dict[str, Attributor]:
         else:
             names.append(part)
     return {name: named(name) for name in names}
+
+
+def _known(curve: str) -> str:
+    if curve not in _CURVES:
+        raise InvalidInput(f"There is no curve “{curve}”.", f"Use --curve {' or '.join(_CURVES)}.")
+    return curve
+
+
+def _mislabel(
+    workspace: Workspace, methods: dict[str, Attributor], device: str, as_json: bool, progress: Progress
+) -> None:
+    from attribution import pipeline
+    from attribution.evaluation import mislabel
+
+    gradients = pipeline.open_index(workspace, device=device).gradients
+    found, wrong = mislabel.recover(gradients, methods, progress=progress), mislabel.known_wrong(gradients)
+    if as_json:
+        print_json(mislabel.summary(found, wrong))
+        return
+    typer.echo(
+        f"{wrong.sum():,} of {len(wrong):,} training labels are known to be wrong: by chance the average precision is "
+        f"{wrong.mean():.3f}. What checking the highest self-influence first finds of them:"
+    )
+    print_rows([_recovered(each.name, each.curve) for each in found if each.curve is not None], False)
+    for each in found:
+        if each.curve is None:
+            typer.echo(f"{each.name}: {each.why_not}")
+
+
+def _recovered(name: str, curve: Curve) -> dict[str, Any]:
+    shares = {f"found in {share:.0%}": f"{curve.at(share):.1%}" for share in _SHARES}
+    return {"method": name, "average precision": curve.average_precision} | shares
+
+
+_SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # of the training set, checked
+_CURVES = {"mislabel": _mislabel}
 
 
 def _print(found: Evaluation) -> None:
