@@ -10,11 +10,13 @@ from attribution.cli.opening import project_and_workspace, workspace_of
 from attribution.cli.options import DeviceOption, JobOption, JsonOption, ProjectFile, WorkspaceOption
 from attribution.cli.printing import print_json, print_rows, reported, say
 from attribution.errors import InvalidInput
+from attribution.wording import counted
 
 if TYPE_CHECKING:
     from attribution.comparing import Interval
     from attribution.evaluation.marking import Evaluation, Mark
     from attribution.evaluation.mislabel import Curve
+    from attribution.evaluation.removing import Estimate, Plan, Point
     from attribution.methods.protocol import Attributor
     from attribution.progress import Progress
     from attribution.workspace import Workspace
@@ -65,33 +67,66 @@ def evaluate(
     workspace: WorkspaceOption = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="Methods with commas between them, or the option again for each.  [default: all]"),
+        typer.Option(
+            help="Methods with commas between them, or the option again for each.  [default: all; tracin with --curve "
+            "removal]"
+        ),
     ] = None,
     bank: Annotated[str | None, typer.Option(help="Id of a bank.  [default: the one made last]")] = None,
-    queries: Annotated[int, typer.Option(help="Test examples that are asked about, drawn by seed.")] = 100,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            help="Test examples that are asked about, drawn by seed.  [default: 100; 10 with --curve removal]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which test examples are drawn.")] = 0,
     curve: Annotated[
         str | None,
-        typer.Option(help="mislabel: how soon each method finds the labels that are known to be wrong; needs no bank."),
+        typer.Option(
+            help="Without a bank. mislabel: how soon each method finds the labels that are known to be wrong; removal: "
+            "what predictions lose when their strongest supporters are left out of training, beside random examples."
+        ),
     ] = None,
+    top: Annotated[
+        str | None, typer.Option(help="How many supporters --curve removal leaves out.  [default: 10,20,50]")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of --curve removal on each set.  [default: 2]")] = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     job: JobOption = None,
 ) -> None:
-    """Mark methods by a bank of retrained models: which one foretells what retraining does, and what it costs."""
-    from attribution.evaluation import marking
+    """Mark methods by a bank of retrained models: which one foretells what retraining does, and what it costs.
+
+    With --curve, draw a curve in place of that. What the trainings of a removal curve take is said before they start;
+    interrupted, the same command goes on.
+    """
+    from attribution.evaluation import marking, removing
+    from attribution.evaluation.removing import Design
+    from attribution.methods.tracin import TracIn
     from attribution.task import require_device
 
     folder = workspace_of(project, workspace)
     with reported(folder, "evaluate", job) as progress:
         require_device(device)
-        chosen = _methods(method or [])
+        _refuse_unknown(curve, top, seeds)
+        chosen = _methods(method or ([TracIn.name] if curve == "removal" else []))
         opened, target = project_and_workspace(None, folder)
-        if curve is not None:
-            _CURVES[_known(curve)](target, chosen, device, as_json, progress)
+        if curve == "mislabel":
+            _mislabel(target, chosen, device, as_json, progress)
             return
+        if curve == "removal":
+            usual = Design()
+            design = Design(
+                usual.queries if queries is None else queries,
+                usual.top if top is None else _numbers(top),
+                usual.seeds if seeds is None else seeds,
+                seed,
+            )
+            _removal(removing.plan(target, opened, design, device=device), chosen, as_json, progress)
+            return
+        asked = marking.QUERIES if queries is None else queries
         id_ = marking.evaluate(
-            target, opened, chosen, bank=bank, queries=queries, seed=seed, device=device, progress=progress
+            target, opened, chosen, bank=bank, queries=asked, seed=seed, device=device, progress=progress
         )
     found = marking.open_evaluation(target, id_)
     if as_json:
@@ -114,10 +149,21 @@ def _methods(asked: list[str]) -> dict[str, Attributor]:
     return {name: named(name) for name in names}
 
 
-def _known(curve: str) -> str:
-    if curve not in _CURVES:
+def _refuse_unknown(curve: str | None, top: str | None, seeds: int | None) -> None:
+    if curve not in (None, *_CURVES):
         raise InvalidInput(f"There is no curve “{curve}”.", f"Use --curve {' or '.join(_CURVES)}.")
-    return curve
+    if curve != "removal" and (top is not None or seeds is not None):
+        raise InvalidInput("--top and --seeds say what --curve removal does.", "Add it, or leave them away.")
+
+
+def _numbers(asked: str) -> tuple[int, ...]:
+    parts = asked.split(",")
+    for part in parts:
+        if not (part.isascii() and part.isdigit() and len(part) < 10):
+            raise InvalidInput(
+                f"“{part}” is no number of examples.", "Use numbers with commas, such as --top 10,20,50."
+            )
+    return tuple(map(int, parts))
 
 
 def _mislabel(
@@ -146,8 +192,43 @@ def _recovered(name: str, curve: Curve) -> dict[str, Any]:
     return {"method": name, "average precision": curve.average_precision} | shares
 
 
+def _removal(plan: Plan, methods: dict[str, Attributor], as_json: bool, progress: Progress) -> None:
+    from attribution.evaluation import removing
+
+    say(plan.cost(len(methods)))
+    found = {
+        name: removing.open_removed(plan.run.workspace, removing.measure(plan, method, progress=progress))
+        for name, method in methods.items()
+    }
+    if as_json:
+        print_json({name: each.summary() for name, each in found.items()})
+        return
+    typer.echo(
+        f"{len(plan.rows)} test examples, {counted(plan.design.seeds, 'training')} on each set. Change of the log-odds "
+        "of what was said, and how often the answer is another one, without the k strongest supporters and without k "
+        "random examples of that label; in brackets 95 % over test examples:"
+    )
+    print_rows([_removed(name, point) for name, each in found.items() for point in each.points], False)
+
+
+def _removed(name: str, point: Point) -> dict[str, Any]:
+    return {
+        "method": name,
+        "k": point.k,
+        "supporters": _estimate(point.supporters, "+.2f"),
+        "random": _estimate(point.random, "+.2f"),
+        "supporters − random": _estimate(point.gap, "+.2f"),
+        "flipped": _estimate(point.flipped, ".0%"),
+        "flipped, random": _estimate(point.flipped_at_random, ".0%"),
+    }
+
+
+def _estimate(found: Estimate, form: str) -> str:
+    return f"{found.value:{form}} ({found.interval.low:{form}} to {found.interval.high:{form}})"
+
+
 _SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # of the training set, checked
-_CURVES = {"mislabel": _mislabel}
+_CURVES = ("mislabel", "removal")
 
 
 def _print(found: Evaluation) -> None:
