@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from attribution.cli.opening import project_and_workspace, workspace_of
 from attribution.cli.options import DeviceOption, JobOption, JsonOption, ProjectFile, WorkspaceOption
 from attribution.cli.printing import print_json, print_rows, reported, say
 from attribution.errors import InvalidInput
-from attribution.wording import counted
+from attribution.wording import counted, signed
 
 if TYPE_CHECKING:
     from attribution.comparing import Interval
@@ -215,16 +216,24 @@ def _removed(name: str, point: Point) -> dict[str, Any]:
     return {
         "method": name,
         "k": point.k,
-        "supporters": _estimate(point.supporters, "+.2f"),
-        "random": _estimate(point.random, "+.2f"),
-        "supporters − random": _estimate(point.gap, "+.2f"),
-        "flipped": _estimate(point.flipped, ".0%"),
-        "flipped, random": _estimate(point.flipped_at_random, ".0%"),
+        "change": _estimate(point.supporters, _odds),
+        "at random": _estimate(point.random, _odds),
+        "difference": _estimate(point.gap, _odds),
+        "flipped": _estimate(point.flipped, _percent),
+        "flipped at random": _estimate(point.flipped_at_random, _percent),
     }
 
 
-def _estimate(found: Estimate, form: str) -> str:
-    return f"{found.value:{form}} ({found.interval.low:{form}} to {found.interval.high:{form}})"
+def _estimate(found: Estimate, written: Callable[[float], str]) -> str:
+    return f"{written(found.value)} ({written(found.interval.low)} to {written(found.interval.high)})"
+
+
+def _odds(change: float) -> str:
+    return signed(change, 2)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
 
 
 _SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # of the training set, checked
