@@ -16,8 +16,8 @@ ICON = (
 st.set_page_config(page_title="Whence", page_icon=ICON, layout="wide", initial_sidebar_state=220)
 
 # A page's address is the name of its file: until the first session has run this, Streamlit knows pages by their files.
-# Hidden are those that one comes to from what they are about: from Evidence, Retrain and Review. The menu has nine
-# entries at most.
+# Hidden are those that one comes to from what they are about: from Evidence, Retrain, Review and Trust. The menu
+# has nine entries at most.
 PAGES = {
     "Look": [
         st.Page("pages/overview.py", title="Overview", icon=":material/grid_on:", default=True),
@@ -36,6 +36,7 @@ PAGES = {
     ],
     "Run": [
         st.Page("pages/trust.py", title="Trust", icon=":material/verified:", url_path="trust"),
+        st.Page("pages/published.py", title="Published results", url_path="published", visibility="hidden"),
         st.Page("pages/setup.py", title="Setup", icon=":material/checklist:", url_path="setup"),
     ],
 }

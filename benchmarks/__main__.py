@@ -27,6 +27,7 @@ from benchmarks import (
     scale_of_view,
     suspects,
 )
+from benchmarks.published import components, first_order, label_fixing, recovery, shipping, smooth_hinge
 
 ALL = {
     "embed_cost": embed_cost.main,
@@ -47,6 +48,12 @@ ALL = {
     "questions": questions.main,
     "lds": lds.main,
     "leave_one_out": leave_one_out.main,
+    "smooth_hinge": smooth_hinge.main,
+    "components": components.main,
+    "label_fixing": label_fixing.main,
+    "recovery": recovery.main,
+    "first_order": first_order.main,
+    "published": shipping.main,
 }
 
 for name in sys.argv[1:] or ALL:

@@ -38,12 +38,18 @@ def main() -> None:
     record("suspects", {"what": "planted wrong labels found, one number a seed", **settings, **_lost(settings)})
 
 
-def _measured(kind: str, share: float, seed: int) -> dict[str, dict[str, float]]:
+def built(kind: str, share: float, seed: int) -> Workspace:
+    """The demo with labels flipped so, trained and indexed under work/noise; made where it is not there yet."""
     workspace = Workspace(WORKSPACE.parent / "noise" / f"{kind}-{100 * share:.0f}-{seed}")
     options = DemoOptions(noise_share=share, noise_kind=kind, noise_seed=seed, seed=seed)
     project = pipeline.record_demo(workspace, "fashion", options)
     for step in (pipeline.train, pipeline.embed, pipeline.index):
         step(workspace, project)
+    return workspace
+
+
+def _measured(kind: str, share: float, seed: int) -> dict[str, dict[str, float]]:
+    workspace = built(kind, share, seed)
     audit.make(workspace)
     debugger = Debugger.open(workspace.path)
     opened = Audit.open(debugger, workspace.path)

@@ -16,7 +16,7 @@ from attribution.errors import AttributionError, InvalidInput, Missing
 from attribution.verdicts import RULES
 from attribution.workspace import Workspace
 from pages.shared import chrome, links, method_cards, methods, state, theme, trust_figures
-from pages.shared.elements import Element, draw, el, prose, row
+from pages.shared.elements import Element, button, draw, el, prose, row
 from pages.shared.evidence_columns import Choice
 from pages.shared.jobs import draw_job, draw_start
 from pages.shared.trusting import GLYPHS
@@ -49,6 +49,7 @@ def main() -> None:
     if found is not None:
         draw_measurements(found)
         draw_rules(found)
+    draw(row(button("Published results, made again", links.published("leave_one_out"))), key="published")
     chrome.footer(debugger)
 
 

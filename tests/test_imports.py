@@ -28,6 +28,7 @@ ORDER = (
     "folders tables estimators",
     "given",
     "words task modalities attention recurrence windows datasets",
+    "published",
     "forms",
     "layers projection",
     "shared",

@@ -275,6 +275,11 @@ def lenses(id: str = "", *, target: str = "predicted", many: bool = False) -> st
     )
 
 
+def published(name: str) -> str:
+    """A published result that was made again, by the name of its record."""
+    return _address("published", [("show", name)])
+
+
 def fits(typed: str) -> bool:
     """Whether something that was typed is short enough to stand in an address."""
     return len(quote(typed)) <= MOST_TYPED
