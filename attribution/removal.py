@@ -224,12 +224,12 @@ def read_off(predicted: NDArray[Any], measured: NDArray[Any], size: int) -> tupl
             "removal", title, f"{Q} mistakes are too few to tell supporters from random ones."
         )
     more = "More" if gap.low > 0 else "No more, as far as can be told,"
-    factors = [number(float(np.exp(np.median(each)))) for each in (listed, random)]
+    left = [number(float(np.exp(-np.median(each)))) for each in (listed, random)]  # shares, and above 1 a rise
     removal = Measurement(
         "removal", title, value, gap,
         f"{Q} mistakes, {size:,} supporters or as many others with the same labels left out",
-        f"Without its supporters the odds of what was said fall by a factor of {factors[0]} for the median mistake, "
-        f"without random examples of the same labels by {factors[1]}. {more} is lost with the supporters.",
+        f"Without its supporters the odds of what was said are {left[0]} times what they were for the median mistake, "
+        f"without random examples of the same labels {left[1]} times. {more} is lost with the supporters.",
         {"supporters": float(np.median(listed)), "random": float(np.median(random))},
     )  # fmt: skip
     return prediction, removal
