@@ -5,4 +5,5 @@ lds          how well sums of scores foretell that: the linear datamodeling scor
 marking      methods marked against a bank, kept as an artefact that can be read without computing
 mislabel     how soon a ranking finds the labels that are known to be wrong
 removing     what predictions lose without their strongest supporters, beside random examples: removal curves
+quanda       a fitted method as quanda's metrics expect an explainer
 """
