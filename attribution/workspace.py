@@ -37,7 +37,7 @@ FORMAT = 1
 FORMATS = {
     "examples": 1, "runs": 1, "predictions": 1, "gradients": 3, "indexes": 1, "suspects": 1, "retrainings": 1,
     "comparisons": 1, "crossvalidations": 1, "maps": 1, "trusts": 1, "removals": 1,
-    "banks": 1, "evaluations": 1,
+    "banks": 1, "evaluations": 1, "curves": 1,
 }  # fmt: skip
 Manifest = dict[str, Any]
 
@@ -57,6 +57,7 @@ KINDS = {
     "removals": ("check by removal", "trust --retrain"),
     "banks": ("bank of retrained models", "bank"),
     "evaluations": ("evaluation of the methods", "evaluate"),
+    "curves": ("removal curve", "evaluate --curve removal"),
 }
 
 
@@ -88,6 +89,11 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "parents": ("runs",),
     },
     "evaluations": {"facts": ("methods",), "parents": ("banks", "indexes", "runs")},
+    "curves": {
+        "recipe": ("queries", "top", "seeds", "seed"),
+        "facts": ("queries",),
+        "parents": ("indexes", "runs"),
+    },
 }
 
 

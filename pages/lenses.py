@@ -16,16 +16,20 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from attribution import side_by_side
-from attribution.errors import InvalidInput
+from attribution.errors import InvalidInput, StoreError
+from attribution.evaluation import marking
+from attribution.methods import named
 from attribution.side_by_side import TOP, Agreement, SideBySide
-from pages.shared import chrome, links, state, theme
+from attribution.workspace import Workspace
+from pages.shared import chrome, links, marks, state, theme
 from pages.shared import evidence_columns as columns
-from pages.shared.elements import Element, button, chip, draw, el, row, thumb
+from pages.shared.elements import Element, button, chip, draw, el, prose, row, thumb
 from pages.shared.wording import counted, number, share, snippet
 
 if TYPE_CHECKING:
     from attribution.answers import EvidenceRow, Item
     from attribution.debugger import Debugger
+    from attribution.evaluation.marking import Marked
 
 TARGETS = ("predicted", "label")
 SAMPLE = 20  # mistakes, drawn by seed
@@ -73,9 +77,13 @@ def main() -> None:
     with state.drawn_errors():
         found = _asked(debugger, debugger.index_id, asked.id, asked.target)
     draw_question(debugger, item, asked, found)
-    if found.answers and not any(evidence.is_zero for evidence in found.answers.values()):
+    is_ranked = bool(found.answers) and not any(evidence.is_zero for evidence in found.answers.values())
+    if is_ranked:
         draw_agreement(debugger, asked, found)
         draw_many(debugger, asked)
+    if not debugger.is_number:
+        draw_marks(debugger, asked)
+    if is_ranked:
         draw_columns(debugger, asked, found)
     chrome.footer(debugger)
 
@@ -218,6 +226,59 @@ def draw_many(debugger: Debugger, asked: Asked) -> None:
     with right:
         st.markdown("**Rank correlation (Spearman)**")
         draw(matrix(debugger, links_of, found.rank_agreement, _correlations(found.rank_agreement)), key="ranks_many")
+
+
+# --- what they cost, and how well they foretell -----------------------------------------------------------------------
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _marked(
+    workspace: str, index_id: str, run_id: str, lenses: tuple[str, ...], fingerprint: state.Fingerprint
+) -> dict[str, Marked]:
+    """The last mark of each lens that has one, all by the bank that was used last; nothing is computed."""
+    opened = Workspace(workspace)
+    bank = marking.last_bank(opened, index_id, run_id)
+    found = {lens: marking.marked(opened, index_id, run_id, named(lens), bank=bank) for lens in lenses if bank}
+    return {lens: each for lens, each in found.items() if each is not None and not np.isnan(each.mark.value)}
+
+
+def draw_marks(debugger: Debugger, asked: Asked) -> None:
+    st.header("What each costs, and how well it foretells retraining", anchor=False)
+    path, titles = state.workspace_path(), debugger.method_choices
+    try:
+        seen = state.fingerprint(path, ("evaluations",))
+        found = _marked(str(path), debugger.index_id, debugger.run_id, tuple(titles), seen)
+    except StoreError as error:
+        draw(el("p", *prose(f"{error.message} {error.hint}"), cls="card", role="status"), key="marks")
+        return
+    if all(lens in debugger.baseline_names for lens in found):
+        words = (
+            "No lens is marked yet: `python -m attribution bank` trains models on parts of the data, and `python -m "
+            "attribution evaluate` marks every lens by how well it foretells what they say."
+        )
+        draw(el("p", *prose(words), cls="card", role="status"), key="marks")
+        return
+    by = max(found.values(), key=lambda each: each.created)
+    points = [
+        marks.Point(
+            titles[lens], asked.evidence(lens), each.mark.value, each.mark.over_models,
+            each.mark.seconds_to_fit, each.mark.seconds_a_query, lens in debugger.baseline_names,
+        )
+        for lens, each in found.items()
+    ]  # fmt: skip
+    told = [
+        f"{marks.sentence(points)} Where intervals overlap much, the order may be chance; seconds "
+        "are those when each was marked.",
+        "The linear datamodeling score (LDS) is how well sums of scores foretell what models say that were trained on "
+        f"random parts of the training set: 1 is perfect, 0 is chance. {by.bank_sentence}",
+    ]
+    if by.ceiling is not None:
+        told.append(f"Dashed: the noise of training leaves no more than {by.ceiling:.3f} to any method.")
+    left = [titles[lens] for lens in debugger.method_names if lens not in found]
+    if left:
+        told.append(f"Not marked by this bank: {', '.join(left)}. `python -m attribution evaluate` marks every lens.")
+    lines = [el("p", *prose(each)) for each in told]
+    draw(el("div", *lines, marks.plot(points, by.ceiling), marks.table(points), cls="stack"), key="marks")
 
 
 def matrix(

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import streamlit as st
 from playwright.sync_api import expect
 
-from attribution import side_by_side
+from attribution import pipeline, side_by_side
+from attribution.comparing import Interval
 from attribution.debugger import Debugger
+from attribution.evaluation import bank as banks
+from attribution.evaluation import marking
+from attribution.evaluation.bank import BankRecipe
+from attribution.methods import named
 from attribution.questions import QUESTIONS
+from attribution.workspace import Workspace
+from pages.shared import marks
+from pages.shared.marks import QUESTIONS as ASKED
+from pages.shared.marks import Point
+from tests import disk
 from tests.browsing import new_tab, served, settled
 from tests.test_pages_versus import drawn, page, words
 
@@ -59,6 +72,112 @@ def test_all_lenses_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tiny_wor
 
 def test_an_unknown_example_is_a_drawn_dead_end(monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path) -> None:
     assert "There is no such example" in words(page(monkeypatch, tiny_workspace, "lenses", q="test:no <b>"))
+
+
+# --- what lenses cost, and how well they foretell ---------------------------------------------------------------------
+
+
+def point(title: str, value: float, to_prepare: float, a_question: float = 0.0, **more: bool) -> Point:
+    interval = Interval(value - 0.1, value + 0.1, "models")
+    return Point(title, f"evidence?method={title}", value, interval, to_prepare, a_question, **more)
+
+
+def test_unbeaten_is_what_nothing_as_cheap_scores_as_high_as() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        made = [point(str(i), *random.choice([0.1, 0.2, 0.3, 0.4], 2).tolist()) for i in range(6)]
+        found = marks.unbeaten(made)
+        best = {max(each.value for each in made if each.seconds <= limit.seconds) for limit in made}
+        assert sorted(each.value for each in found) == sorted(best)
+        for each in found:
+            assert all(other.value <= each.value for other in made if other.seconds <= each.seconds)
+            assert all(other.value < each.value for other in made if other.seconds < each.seconds)
+        assert [each.seconds for each in found] == sorted(each.seconds for each in found)
+
+
+def test_a_cost_is_what_is_prepared_and_a_hundred_questions() -> None:
+    assert point("a", 0.5, 2.0, 0.03).seconds == pytest.approx(2.0 + ASKED * 0.03)
+    assert point("a", 0.5, 0.0, 0.0).seconds > 0, "on an axis of powers of ten"
+
+
+def test_a_baseline_beats_nothing_and_is_in_the_table_alone() -> None:
+    made = [point("slow", 0.4, 2.0), point("chance", 0.0, 0.1, is_baseline=True), point("quick", 0.3, 1.0)]
+    assert [each.title for each in marks.unbeaten(made)] == ["quick", "slow"]
+    plot, table = json.dumps(marks.plot(made, None)), json.dumps(marks.table(made))
+    assert "chance" not in plot
+    assert [table.index(f"={name}") for name in ("slow", "quick", "chance")] == sorted(
+        table.index(f"={name}") for name in ("slow", "quick", "chance")
+    )
+
+
+def test_points_stand_where_their_score_and_cost_say() -> None:
+    made = [point("a", 0.1, 0.1), point("b", 0.5, 1.0), point("c", 0.3, 10.0)]
+    at = {each["attributes"]["href"]: each["style"] for each in _elements(marks.plot(made, 0.7), "a")}
+    across, up = (
+        [float(at[f"evidence?method={title}"][axis].rstrip("%")) for title in "abc"] for axis in ("--x", "--y")
+    )
+    assert across[1] - across[0] == pytest.approx(across[2] - across[1], abs=0.02), "a power of ten is one step"
+    assert up[1] - up[0] == pytest.approx(2 * (up[2] - up[0]), abs=0.03)
+    assert all(0 < each < 100 for each in (*across, *up))
+    assert "The ceiling is 0.700." in marks.plot_alt(made, 0.7)
+
+
+def _elements(tree: Any, tag: str) -> list[Any]:
+    """All elements of a tag in a tree, in its order."""
+    if isinstance(tree, str):
+        return []
+    below = [found for child in tree["children"] for found in _elements(child, tag)]
+    return [tree, *below] if tree["tag"] == tag else below
+
+
+def _linked(app: Any) -> list[str]:
+    """Where the points of the plot lead."""
+    trees = [each["tree"] for each in drawn(app, "whence_elements")]
+    points = [each for tree in trees for each in _elements(tree, "a") if each["class"].startswith("badge")]
+    return [each["attributes"]["href"] for each in points]
+
+
+def test_without_marks_the_page_says_which_verbs_make_them(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path
+) -> None:
+    app = page(monkeypatch, tiny_workspace, "lenses", q="test:3")
+    assert "No lens is marked yet" in words(app)
+    assert "python -m attribution bank" in words(app)
+    assert "python -m attribution evaluate" in words(app)
+    assert not _linked(app)
+
+
+def test_marked_lenses_are_points_that_lead_to_the_evidence(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path, tmp_path: Path
+) -> None:
+    workspace = Workspace(shutil.copytree(tiny_workspace, tmp_path / "digits"))
+    project = pipeline.recorded_project(workspace)
+    banks.make(workspace, project, BankRecipe(models=4, seeds=2))
+    marking.evaluate(workspace, project, {"any name": named("cosine"), "random": named("random")}, queries=10)
+    marking.evaluate(workspace, project, {"tracin": named("tracin")}, queries=10, make_current=False)
+    app = page(monkeypatch, workspace.path, "lenses", q="test:3")
+    said, found = words(app), marking.open_evaluation(workspace)
+    assert sorted(_linked(app)) == ["evidence?q=test:3", "evidence?q=test:3&m=cosine"]
+    assert f"{found.marks[0].value:.3f}".replace("-", "−") in said
+    assert found.bank_sentence in said
+    assert "Not marked by this bank: influence" in said
+    banks.make(workspace, project, BankRecipe(models=4, seeds=1))
+    marking.evaluate(workspace, project, {"tracin": named("tracin")}, queries=10)
+    st.cache_resource.clear()
+    assert len(_linked(page(monkeypatch, workspace.path, "lenses", q="test:3"))) == 1, "marks of one bank, the last"
+
+
+def test_a_damaged_mark_takes_nothing_else_from_the_page(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path, tmp_path: Path
+) -> None:
+    workspace = Workspace(shutil.copytree(tiny_workspace, tmp_path / "digits"))
+    project = pipeline.recorded_project(workspace)
+    banks.make(workspace, project, BankRecipe(models=4, seeds=1))
+    id_ = marking.evaluate(workspace, project, {"tracin": named("tracin")}, queries=10)
+    disk.flip_byte(workspace.folder("evaluations", id_) / "manifest.json", 0)
+    app = page(monkeypatch, workspace.path, "lenses", q="test:3")
+    assert "manifest.json" in words(app)
+    assert "The 10 strongest supporters" in " ".join(each.value for each in app.header)
 
 
 def test_a_question_survives_a_pasted_address_and_leads_to_all_lenses_and_back(tiny_workspace: Path) -> None:

@@ -3,4 +3,6 @@
 bank         models retrained on random parts of the training set, kept as what they say of the test set
 lds          how well sums of scores foretell that: the linear datamodeling score, its intervals and its ceiling
 marking      methods marked against a bank, kept as an artefact that can be read without computing
+mislabel     how soon a ranking finds the labels that are known to be wrong
+removing     what predictions lose without their strongest supporters, beside random examples: removal curves
 """

@@ -32,9 +32,15 @@ TAGS = (
     "p",
     "small",
     "span",
+    "table",
+    "tbody",
+    "td",
+    "th",
+    "thead",
+    "tr",
     "ul",
 )
-ATTRIBUTES = ("href", "title", "alt", "src", "role", "aria-label", "aria-current", "aria-hidden", "loading")
+ATTRIBUTES = ("href", "title", "alt", "src", "role", "scope", "aria-label", "aria-current", "aria-hidden", "loading")
 
 # One look for all components; a component adds its own rules after these.
 CSS = (
@@ -90,7 +96,7 @@ img.thumb.big{width:160px;height:160px}
 .row.top>.stack{flex:1 1 auto;min-width:0}
 .sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:12px}
 .stack{display:grid;gap:12px;grid-template-columns:minmax(0,1fr)}
-.card h3{font-size:1rem;font-weight:600;margin-bottom:8px}
+.card h3{font-size:1rem;font-weight:600;margin-bottom:8px}.card.stack>h3{margin-bottom:0}
 h2,h3,p{overflow-wrap:anywhere}
 .state{display:grid;gap:12px;max-width:46rem;padding:24px}
 .state h2{font-size:1.375rem}
@@ -112,6 +118,32 @@ h2,h3,p{overflow-wrap:anywhere}
              min-height:44px;text-decoration:none;border:1px solid var(--border);border-radius:8px}
 .lenses li>a:hover{border-color:var(--st-primary-color)}
 .lenses li>a.all{border-style:double;border-width:3px}
+.marks{max-width:960px;display:grid;gap:8px}
+.marks>.axis{text-align:right;padding:24px 96px 0 0}
+.scatter{position:relative;height:340px;margin:0 96px 0 48px;
+         border:solid var(--border);border-width:0 0 1px 1px}
+.scatter .level-line,.scatter .ceiling{position:absolute;left:0;right:0;top:calc(100% - var(--y));
+                                       border-top:1px solid color-mix(in srgb,var(--border) 60%,transparent)}
+.scatter .level-line>small{position:absolute;right:calc(100% + 8px);top:-.7em}
+.scatter .ceiling{border-top:2px dashed var(--text)}
+.scatter .ceiling>small{position:absolute;left:calc(100% + 8px);top:-.7em;white-space:nowrap}
+.scatter .tick{position:absolute;left:var(--x);bottom:-6px;height:6px;border-left:1px solid var(--border)}
+.scatter .tick>small{position:absolute;top:8px;transform:translateX(-50%);white-space:nowrap}
+.scatter .whisker{position:absolute;left:calc(var(--x) - 1px);width:2px;background:var(--muted);opacity:.5;
+                  top:calc(100% - var(--to));bottom:var(--from)}
+.badge{display:inline-grid;place-items:center;width:24px;height:24px;border-radius:12px;
+       border:2px solid var(--supports);
+       background:var(--background);color:var(--text);font-size:.8125rem;line-height:1;text-decoration:none}
+.badge.filled{background:var(--supports);color:var(--background)}
+.scatter>.badge{position:absolute;left:calc(var(--x) - 12px);top:calc(100% - var(--y) - 12px)}
+.scatter>.badge:hover,.scatter>.badge:focus-visible{z-index:1;outline:2px solid var(--text);outline-offset:1px;
+                                                    border-radius:12px}
+.wide{overflow-x:auto;max-width:960px}
+table{border-collapse:collapse;width:100%}
+th,td{padding:6px 12px 6px 0;text-align:right;font-weight:400;border-bottom:1px solid var(--border)}
+thead th{color:var(--muted);vertical-align:bottom}
+th[scope=row],th:nth-child(2),td:first-child{text-align:left}
+td{white-space:nowrap}td:first-child{width:36px}
 .step{display:grid!important;height:100%;align-content:start}
 .step b{font-weight:600}
 .step.stale,.step.damaged,.step.partial,.step.missing{border:1.5px dashed var(--text)}
