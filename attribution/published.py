@@ -50,9 +50,12 @@ _ALL = (
         "leave_one_out",
         "Influence against leaving out",
         _KOH,
-        "Estimates and measurements on the line of identity; the correlation is not printed.",
-        "Fashion-MNIST and not MNIST, 12,000 of 55,000 pictures; the first mistaken test picture and not number 8; the "
-        "mean stays one over all pictures when one is left out.",
+        "Logistic regression: estimates and measurements on the line of identity; the correlation is not printed. "
+        "A network of 2,616 parameters that had not come to rest: Pearson 0.86.",
+        "Fashion-MNIST and not MNIST; the first mistaken test picture and not numbers 8 and 6558; the mean stays one "
+        "over all pictures when one is left out. Logistic regression: 12,000 of 55,000 pictures. The network: 1,000 "
+        "pictures of 7 × 7 and not 5,500 of 28 × 28, trained by L-BFGS on all at once and not "
+        "in batches, 40 left out and not 100, damping 0.03 and not 0.01.",
     ),
     Experiment(
         "smooth_hinge",

@@ -14,6 +14,7 @@ from torch import nn
 
 from attribution import published
 from attribution.published import EXPERIMENTS
+from benchmarks import leave_one_out
 from benchmarks.published import first_order, label_fixing, recovery, smooth_hinge
 from benchmarks.published.logistic import Logistic, fitted
 from pages.shared import theme
@@ -99,6 +100,21 @@ def test_checking_restores_what_is_met_and_nothing_else() -> None:
     assert found == 0.5
     assert np.flatnonzero(labels != truth).tolist() == [2]
     assert recovery.recovered(np.arange(10.0), given != truth, 50) == 0.5
+
+
+def test_the_network_is_the_papers_and_going_on_with_it_is_repeatable() -> None:
+    torch.manual_seed(0)
+    model = leave_one_out.all_cnn()
+    start = leave_one_out.flat(model)
+    assert len(start) == 2616
+    x, y = torch.rand(20, 1, 7, 7), torch.arange(20) % 10
+    one, again = (leave_one_out.gone_on(model, start, x, y, 5) for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one - start).max() > 0
+    left_out = leave_one_out.gone_on(model, start, x, y, 5, without=3)
+    y[3] = 7  # of what is left out the label does not matter
+    np.testing.assert_array_equal(left_out, leave_one_out.gone_on(model, start, x, y, 5, without=3))
+    assert np.abs(left_out - one).max() > 0
 
 
 @pytest.mark.parametrize("name", list(EXPERIMENTS))

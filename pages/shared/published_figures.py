@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from pages.shared.figures import symmetric_limit
 from pages.shared.theme import Tokens
@@ -28,17 +29,29 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 def leave_one_out(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
-    found, figure = record["logistic"], go.Figure()
-    limit = symmetric_limit([*found["predicted"], *found["measured"]])
+    titles = {"logistic": "logistic regression", "network": "a network"}
+    figure = make_subplots(1, 2, subplot_titles=list(titles.values()), horizontal_spacing=0.14)
     line = {"color": tokens.muted, "dash": "dash", "width": 1.5}
-    figure.add_trace(go.Scatter(x=[-limit, limit], y=[-limit, limit], mode="lines", name="identity", line=line))
-    figure.add_trace(_dots(found["predicted"], found["measured"], "left out", "circle", tokens))
+    for column, name in enumerate(titles, 1):
+        found, first = record[name], column == 1
+        across, up = symmetric_limit(found["predicted"]), symmetric_limit(found["measured"])
+        ends = [-across, across]
+        identity = go.Scatter(x=ends, y=ends, mode="lines", name="identity", line=line, showlegend=first)
+        dots = _dots(found["predicted"], found["measured"], "left out", "circle", tokens)
+        figure.add_traces([identity, dots.update(showlegend=first)], rows=1, cols=column)
+        figure.update_xaxes(range=ends, col=column)
+        figure.update_yaxes(range=[-up, up], col=column)
     _lay_out(figure, tokens, "predicted change of the loss", "measured change")
-    figure.update_xaxes(range=[-limit, limit])
-    figure.update_yaxes(range=[-limit, limit])
+    looks = tokens.plot_layout()  # of the first axes only
+    figure.update_xaxes(looks["xaxis"])
+    figure.update_yaxes(looks["yaxis"])
+    figure.update_layout(margin={"t": 88}, legend={"y": 1.1})
+    linear, network = record["logistic"], record["network"]
     return figure, (
-        f"Predicted and measured change of the loss of one test picture by each of {len(found['measured'])} training "
-        f"pictures left out: correlation {found['pearson']:.4f}, slope {found['slope']:.2f}."
+        f"Predicted and measured change of the loss of one test picture by each of {len(linear['measured'])} training "
+        f"pictures left out: correlation {linear['pearson']:.4f}, slope {linear['slope']:.2f}. In the network, by each "
+        f"of {len(network['measured'])}: correlation {network['pearson']:.2f}, ranks {network['spearman']:.2f}, slope "
+        f"{network['slope']:.2f} (measured by predicted), with {network['damping']:g} added to every curvature."
     )
 
 
