@@ -138,12 +138,12 @@ h2,h3,p{overflow-wrap:anywhere}
 .scatter>.badge{position:absolute;left:calc(var(--x) - 12px);top:calc(100% - var(--y) - 12px)}
 .scatter>.badge:hover,.scatter>.badge:focus-visible{z-index:1;outline:2px solid var(--text);outline-offset:1px;
                                                     border-radius:12px}
-.wide{overflow-x:auto;max-width:960px}
-table{border-collapse:collapse;width:100%}
-th,td{padding:6px 12px 6px 0;text-align:right;font-weight:400;border-bottom:1px solid var(--border)}
-thead th{color:var(--muted);vertical-align:bottom}
-th[scope=row],th:nth-child(2),td:first-child{text-align:left}
-td{white-space:nowrap}td:first-child{width:36px}
+.tabled{overflow-x:auto;max-width:960px}
+.tabled table{border-collapse:collapse;width:100%}
+.tabled :is(th,td){padding:6px 12px 6px 0;text-align:right;font-weight:400;border-bottom:1px solid var(--border)}
+.tabled thead th{color:var(--muted);vertical-align:bottom}
+.tabled :is(th[scope=row],th:nth-child(2),td:first-child){text-align:left}
+.tabled td{white-space:nowrap}.tabled td:first-child{width:36px}
 .step{display:grid!important;height:100%;align-content:start}
 .step b{font-weight:600}
 .step.stale,.step.damaged,.step.partial,.step.missing{border:1.5px dashed var(--text)}

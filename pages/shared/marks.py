@@ -122,7 +122,7 @@ def table(points: Sequence[Point]) -> Element:
                *[el("td", cell) for cell in cells])
         )  # fmt: skip
     head = el("tr", *[el("th", name, scope="col") if name else el("td") for name in heads])
-    return el("div", el("table", el("thead", head), el("tbody", *rows)), cls="wide")
+    return el("div", el("table", el("thead", head), el("tbody", *rows)), cls="tabled")
 
 
 def _score(value: float) -> str:
