@@ -466,6 +466,14 @@ def test_a_label_is_text_and_never_markup(tab: Page, address: str) -> None:
 
 
 @pytest.mark.browser
+def test_the_labels_of_the_confusion_matrix_are_whole(tab: Page, address: str) -> None:
+    tab.goto(f"{address}/")
+    tab.locator("td a").first.wait_for()
+    cut = tab.locator("th a").evaluate_all("all => all.filter(a => a.scrollWidth > a.clientWidth).length")
+    assert (tab.locator("th a").count() > 0, cut) == (True, 0)
+
+
+@pytest.mark.browser
 def test_the_keys_of_the_frame_work_on_every_page(tab: Page, address: str) -> None:
     tab.goto(f"{address}/")
     tab.locator("td a").first.wait_for()
