@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from pages.shared import column_charts, figures, methods, state, theme
 from pages.shared import evidence_columns as columns
 
 if TYPE_CHECKING:
-    from attribution.answers import Breakdown, Evidence, EvidenceRow
+    from attribution.answers import Breakdown, Evidence, EvidenceRow, Share
     from attribution.asking import Asked
     from attribution.debugger import Debugger
 
@@ -95,11 +95,16 @@ def _draw_shares(found: Breakdown) -> None:
         st.columns(2), (found.by_layer, found.by_checkpoint), ("layer", "checkpoint"), strict=True
     ):
         with place:
-            st.markdown(f"**Share by {of}**")
-            st.plotly_chart(
-                figures.share_bars(shares, theme.tokens()),
-                key=f"shares {of}",
-                theme=None,
-                config={"displayModeBar": False},
-                alt=figures.share_bars_alt(shares, of),
-            )
+            share_chart(f"Share by {of}", shares, of, key=f"shares {of}")
+
+
+def share_chart(title: str, shares: Sequence[Share], of: str, *, key: str) -> None:
+    """Bars of the parts of an influence, each of a layer, a checkpoint or a word."""
+    st.markdown(f"**{title}**")
+    st.plotly_chart(
+        figures.share_bars(shares, theme.tokens()),
+        key=key,
+        theme=None,
+        config={"displayModeBar": False},
+        alt=figures.share_bars_alt(shares, of),
+    )

@@ -17,7 +17,8 @@ import streamlit as st
 from attribution.answers import Share
 from attribution.errors import AttributionError
 from attribution.words import words
-from pages.shared import elements, figures, methods, theme, wording
+from pages.shared import elements, figures, methods, wording
+from pages.shared.breakdowns import share_chart
 from pages.shared.elements import Element, el
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def draw_breakdown(
     sides = (("training text", parts.train), ("text asked about", parts.query))
     for place, (name, reading) in zip(places, sides, strict=False):
         with place:
-            _chart(f"Words of the {name}", _strongest(reading), f"word of the {name}")
+            share_chart(f"Words of the {name}", _strongest(reading), f"word of the {name}", key=f"words {name}")
             st.caption(_scaling(name, reading))
     with places[2]:
         _shared(parts, found)
@@ -169,21 +170,10 @@ def _shared(parts: WordBreakdown, found: Breakdown) -> None:
         return
     shares = [Share(each.word or "(unknown words)", each.value) for each in parts.shared[:LISTED]]
     if shares:
-        _chart("Words both hold", shares, "shared word")
+        share_chart("Words both hold", shares, "shared word", key="words shared")
     else:
         st.markdown("**Words both hold**")
     st.caption(
         f"Exact products of each word's gradients in the two texts. Together: {figures.signed(parts.through_words)}, "
         f"all that reaches the influence ({figures.signed(found.total)}) through the word embeddings."
-    )
-
-
-def _chart(title: str, shares: Sequence[Share], of: str) -> None:
-    st.markdown(f"**{title}**")
-    st.plotly_chart(
-        figures.share_bars(shares, theme.tokens()),
-        key=f"words {of}",
-        theme=None,
-        config={"displayModeBar": False},
-        alt=figures.share_bars_alt(shares, of),
     )
