@@ -180,6 +180,20 @@ def test_a_damaged_mark_takes_nothing_else_from_the_page(
     assert "The 10 strongest supporters" in " ".join(each.value for each in app.header)
 
 
+def test_methods_are_folded_until_one_is_chosen_by_name(tiny_workspace: Path) -> None:
+    with served(tiny_workspace) as base, new_tab() as tab:
+        tab.goto(f"{base}/evidence?q=test:3")
+        folded, cosine = tab.get_by_text("Method: TracIn"), tab.get_by_role("link", name=named("cosine").title)
+        expect(folded).to_be_visible(timeout=_PATIENT)
+        expect(cosine).to_be_hidden()
+        settled(tab)
+        folded.click()
+        cosine.click()
+        expect(tab.get_by_text(f"Method: {named('cosine').title}")).to_be_visible(timeout=_PATIENT)
+        assert "m=cosine" in tab.url
+        expect(tab.get_by_role("link", name="TracIn", exact=True)).to_be_visible()
+
+
 def test_a_question_survives_a_pasted_address_and_leads_to_all_lenses_and_back(tiny_workspace: Path) -> None:
     with served(tiny_workspace) as base, new_tab() as tab:
         tab.goto(f"{base}/evidence?q=test:3")

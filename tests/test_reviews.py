@@ -287,6 +287,7 @@ def test_a_mistake_is_opened_by_keyboard_and_read_word_by_word(tab: Page, addres
     assert tab.locator(".query .word").count()
     assert tab.get_by_text("solid underline supports, dashed opposes").count()
 
+    tab.get_by_text("Method: TracIn, all layers").click()
     tab.get_by_role("link", name="word embeddings").click()
     tab.wait_for_url("**m=tracin:words*")
     tab.get_by_text("measured for TracIn over all layers only").wait_for()

@@ -90,6 +90,7 @@ li.planted>a.card{border:2px dashed var(--flag);padding:5px}
 .card .chip{display:block;width:fit-content;margin-top:3px;padding:0 8px;line-height:25px;white-space:nowrap;
            overflow:hidden;text-overflow:ellipsis}
 .foot{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:center;margin-top:16px}.foot .question{margin:0}
+details.ways{font-size:1rem;margin-bottom:8px}details.ways[open]>summary{margin-bottom:4px}
 details{font-size:.875rem}summary{cursor:pointer;min-height:32px;padding:6px 0;line-height:1.3;color:var(--muted)}
 .leftout{position:sticky;top:64px;z-index:2;border-left:4px solid var(--st-primary-color);padding:8px 12px;
          margin:10px 0;background:var(--surface)}
@@ -200,6 +201,15 @@ const titled = (name, all) => {
   if (made) made.prepend(el('span', 'grey', name));
   return made;
 };
+// The question in words is the way in; by which method it is answered is one click away, and open for whoever chose one.
+const ways = d => {
+  const rows = [titled('Method', d.methods), titled('Layers', d.layers), titled('Form', d.forms)].filter(each => each);
+  if (!rows.length) return null;
+  const chosen = [d.methods, d.layers, d.forms].flatMap(all => all.filter(each => each.current));
+  const made = el('details', 'ways', el('summary', '', 'Method: ' + chosen.map(each => each.text).join(', ')), ...rows);
+  made.open = d.named;
+  return made;
+};
 const status = () => {
   const made = el('p', 'leftout');
   made.setAttribute('role', 'status');
@@ -207,9 +217,7 @@ const status = () => {
 };
 const build = d => el('div', d.query.face ? 'frame' : 'frame alone',
   d.query.face ? query(d.query) : bars(d.query.bars), el('div', 'answer',
-  choices('What is asked', d.questions), titled('Method', d.methods), titled('Layers', d.layers),
-  titled('Form', d.forms),
-  el('p', '', d.sentence), ...d.notes.map(note),
+  choices('What is asked', d.questions), ways(d), el('p', '', d.sentence), ...d.notes.map(note),
   d.legend ? el('p', 'grey', d.legend) : null,
   status(), el('div', 'columns', ...d.columns.map(column)),
   el('div', 'foot', choices('How many are shown', d.columns.length ? d.sizes : []), el('span', 'grey', d.took))));
@@ -302,13 +310,14 @@ def view(
     methods: Sequence[Choice],
     layers: Sequence[Choice],
     forms: Sequence[Choice],
+    named: bool = False,
     without: Sequence[str] = (),
     left_out: str = "",
     legend: str = "",
     flags: Flagging | None = None,
 ) -> dict[str, Any]:
     """All that the component draws; `show` gives an example's face, `link` the address of its evidence, `without` the
-    training examples that are ticked to be left out, `left_out` what that is predicted to do, and `legend` how faces
+    training examples that are ticked to be left out, `named` whether the method was chosen by name, `left_out` what that is predicted to do, and `legend` how faces
     are drawn. Without `flags` nothing can be flagged."""
     largest = max((abs(row.score) for row in (*evidence.proponents, *evidence.opponents)), default=1.0) or 1.0
     target = classes[evidence.target_label]
@@ -325,6 +334,7 @@ def view(
         "methods": list(methods),
         "layers": list(layers),
         "forms": list(forms),
+        "named": named,
         "without": [token(id) for id in without],
         "most": MOST_WITHOUT,
         "left_out": left_out,

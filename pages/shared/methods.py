@@ -18,11 +18,13 @@ DEFAULT = "tracin"
 
 
 class Pills(TypedDict):
-    """Rows: the methods, and the layers that the chosen one may sum over or the forms that it has, if any."""
+    """Rows: the methods, and the layers that the chosen one may sum over or the forms that it has, if any. named:
+    whether the address names a method; they are folded where it does not."""
 
     methods: list[Choice]
     layers: list[Choice]
     forms: list[Choice]
+    named: bool
 
 
 def asked(debugger: Debugger, given: str | None) -> str:
@@ -39,6 +41,7 @@ def pills(debugger: Debugger, method: str, link: Callable[[str], str]) -> Pills:
         "forms": [
             choice(of, link(m), m == method) for m, of in debugger.form_choices.items() if m.partition(":")[0] == chosen
         ],
+        "named": "m" in st.query_params,
     }
 
 
