@@ -145,6 +145,11 @@ class Pair:
         return float(spearmanr(a, b).statistic), len(a)
 
     @property
+    def method_names(self) -> tuple[str, ...]:
+        """The methods that fit both."""
+        return tuple(name for name in self.models[0].method_names if name in self.models[1].method_names)
+
+    @property
     def distance_kinds(self) -> tuple[str, ...]:
         """Distances that both know; only that between pictures is one distance, the others are each model's own."""
         return tuple(kind for kind in self.models[0].distance_kinds if kind in self.models[1].distance_kinds)

@@ -2,7 +2,7 @@
 
 The address says everything: `with` names the other model, a workspace beside this one; `q` the example, `target` what
 is asked ("label", the same class for both, or "predicted", what each says itself), `among` the list that n and p walk
-through (who of the two is right), `distance` the one in the charts. Training examples lead to the same view of
+through (who of the two is right), `m` the method, `distance` the one in the charts. Training examples lead to the same view of
 themselves.
 """
 
@@ -18,7 +18,7 @@ from attribution.errors import AttributionError
 from attribution.status import workspace_status
 from attribution.versus import TOP, Judged, Pair, Versus
 from attribution.workspace import Workspace
-from pages.shared import chrome, faces, figures, links, state, theme
+from pages.shared import chrome, faces, figures, links, methods, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, button, chip, draw, el, prose, row
 from pages.shared.wording import escaped, share
@@ -42,6 +42,7 @@ class Asked:
     target: str = "label"
     among: str | None = None
     kind: str | None = None
+    method: str = methods.DEFAULT
 
     def href(self, **changes: Any) -> str:
         return links.versus(**vars(replace(self, **changes)))
@@ -56,6 +57,7 @@ def from_address() -> Asked:
         target=target if target in TARGETS else TARGETS[0],
         among=among if among in LISTS else None,
         kind=said.get("distance"),
+        method=said.get("m", methods.DEFAULT),
     )
 
 
@@ -78,6 +80,8 @@ def main() -> None:
         draw_none(here.name, pair, names)
         chrome.footer(debugger)
         return
+    if asked.method not in pair.method_names:
+        asked = replace(asked, method=methods.DEFAULT)
     asked = with_example(pair, asked)
     ids = getattr(pair.judged, asked.among) if asked.among else ()
     steps = walk(asked, ids)
@@ -87,7 +91,7 @@ def main() -> None:
     draw_pair(pair, asked)
     chrome.planted_banner(debugger)
     with state.drawn_errors():
-        found = _asked(pair, pair.models[0].index_id, pair.models[1].index_id, asked.id, asked.target)
+        found = _asked(pair, pair.models[0].index_id, pair.models[1].index_id, asked.id, asked.target, asked.method)
     draw_question(pair, found, asked, steps)
     has_ranks = not any(evidence.is_zero for evidence in found.evidence)
     with st.container(key="one-column"):
@@ -119,9 +123,9 @@ def _pair(_first: Debugger, _second: Debugger, index_id: str, other_id: str, nam
 
 
 @st.cache_resource(max_entries=64, show_spinner="Asking both models")
-def _asked(_pair: Pair, index_id: str, other_id: str, id: str, target: str) -> Versus:
+def _asked(_pair: Pair, index_id: str, other_id: str, id: str, target: str, method: str) -> Versus:
     """Frozen and never written to, so every session may hold the same one."""
-    return _pair.ask(id, target=target)
+    return _pair.ask(id, target=target, method=method)
 
 
 def draw_choice(asked: Asked, names: list[str]) -> None:
@@ -227,10 +231,15 @@ def draw_question(pair: Pair, found: Versus, asked: Asked, steps: dict[str, str]
         )
     questions = {"label": f"What taught “{classes[item.label]}”?", "predicted": "Why does each say what it says?"}
     pills = [pill(words, asked.href(target=target), target == asked.target) for target, words in questions.items()]
+    lenses = [
+        pill(pair.models[0].method_choices[name], asked.href(method=name), name == asked.method)
+        for name in pair.method_names
+    ]
     keys = {"p": "Previous", "n": "Next"}
     moves = [button(f"{keys[key]} · {key}", steps[key]) for key in keys if key in steps]
     told = el("div", row(el("b", item.id), *chips), el("nav", *pills, cls="row", aria_label="What is asked"),
-              el("p", found.sentence), row(*moves, button("Its evidence page", links.evidence(item.id))),
+              el("nav", el("span", "Method:", cls="muted"), *lenses, cls="row", aria_label="Method"),
+              el("p", found.sentence), row(*moves, button("Its evidence page", links.evidence(item.id, method=asked.method))),
               cls="stack")  # fmt: skip
     draw(el("div", shown, told, cls="row top"), key="question")
 
@@ -296,7 +305,7 @@ def draw_distance(pair: Pair, found: Versus, asked: Asked) -> None:
             st.markdown(f"**{escaped(name)}**")
             st.plotly_chart(
                 figure(model, evidence, plot, limit),
-                key=f"distance {name} {asked.id} {asked.target} {kind}",
+                key=f"distance {name} {asked.id} {asked.target} {asked.method} {kind}",
                 theme=None,
                 config=figures.MODE_BAR,
                 alt=f"{name}. {figures.influence_distance_alt(plot, evidence, model.classes)}",

@@ -99,6 +99,18 @@ def test_both_models_answer_the_same_question(monkeypatch: pytest.MonkeyPatch, f
     assert found.sentence in words(app)
 
 
+def test_any_method_that_fits_both_answers(monkeypatch: pytest.MonkeyPatch, folder: Path, pair: Pair) -> None:
+    app = page(monkeypatch, folder / "digits", q="test:3", m="cosine")
+    found = pair.ask("test:3", method="cosine")
+    assert found.shared_supports != pair.ask("test:3").shared_supports
+    assert cards(drawn(app, "whence_evidence")[0])[0] == found.evidence[0].proponents[0].item.id
+    assert found.sentence in words(app)
+    offered = [f'"{pair.models[0].method_choices[name]}"' for name in pair.method_names]
+    assert all(title in words(app) for title in offered)
+    unknown = page(monkeypatch, folder / "digits", q="test:3", m="<b>luck</b>")
+    assert pair.ask("test:3").sentence in words(unknown)
+
+
 def test_what_both_list_is_marked_in_both(monkeypatch: pytest.MonkeyPatch, folder: Path, pair: Pair) -> None:
     found = pair.ask("test:3")
     app = page(monkeypatch, folder / "digits", **{"with": "other <b>", "q": "test:3"})

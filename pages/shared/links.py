@@ -249,7 +249,13 @@ def compare(
 
 
 def versus(
-    id: str = "", *, other: str | None = None, target: str = "label", among: str | None = None, kind: str | None = None
+    id: str = "",
+    *,
+    other: str | None = None,
+    target: str = "label",
+    among: str | None = None,
+    kind: str | None = None,
+    method: str = "tracin",
 ) -> str:
     """What two models were taught by, asked about one example; `other` is the name of a workspace beside this one.
 
@@ -263,6 +269,7 @@ def versus(
             ("target", None if target == "label" else target),
             ("among", among),
             ("distance", kind),
+            ("m", None if method == "tracin" else method),
         ],
     )
 
