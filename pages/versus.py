@@ -2,8 +2,8 @@
 
 The address says everything: `with` names the other model, a workspace beside this one; `q` the example, `target` what
 is asked ("label", the same class for both, or "predicted", what each says itself), `among` the list that n and p walk
-through (who of the two is right), `m` the method, `distance` the one in the charts. Training examples lead to the same view of
-themselves.
+through (who of the two is right), `m` the method, `distance` the one in the charts. Training examples lead to the
+same view of themselves.
 """
 
 from __future__ import annotations
@@ -237,10 +237,10 @@ def draw_question(pair: Pair, found: Versus, asked: Asked, steps: dict[str, str]
     ]
     keys = {"p": "Previous", "n": "Next"}
     moves = [button(f"{keys[key]} · {key}", steps[key]) for key in keys if key in steps]
+    way = button("Its evidence page", links.evidence(item.id, method=asked.method))
     told = el("div", row(el("b", item.id), *chips), el("nav", *pills, cls="row", aria_label="What is asked"),
               el("nav", el("span", "Method:", cls="muted"), *lenses, cls="row", aria_label="Method"),
-              el("p", found.sentence), row(*moves, button("Its evidence page", links.evidence(item.id, method=asked.method))),
-              cls="stack")  # fmt: skip
+              el("p", found.sentence), row(*moves, way), cls="stack")  # fmt: skip
     draw(el("div", shown, told, cls="row top"), key="question")
 
 

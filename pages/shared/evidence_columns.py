@@ -201,7 +201,7 @@ const titled = (name, all) => {
   if (made) made.prepend(el('span', 'grey', name));
   return made;
 };
-// The question in words is the way in; by which method it is answered is one click away, and open for whoever chose one.
+// The question in words is the way in; its method is one click away, and open for whoever chose one by name.
 const ways = d => {
   const rows = [titled('Method', d.methods), titled('Layers', d.layers), titled('Form', d.forms)].filter(each => each);
   if (!rows.length) return null;
@@ -317,8 +317,8 @@ def view(
     flags: Flagging | None = None,
 ) -> dict[str, Any]:
     """All that the component draws; `show` gives an example's face, `link` the address of its evidence, `without` the
-    training examples that are ticked to be left out, `named` whether the method was chosen by name, `left_out` what that is predicted to do, and `legend` how faces
-    are drawn. Without `flags` nothing can be flagged."""
+    training examples that are ticked to be left out, `left_out` what that is predicted to do, `named` whether a method
+    was chosen by name, and `legend` how faces are drawn. Without `flags` nothing can be flagged."""
     largest = max((abs(row.score) for row in (*evidence.proponents, *evidence.opponents)), default=1.0) or 1.0
     target = classes[evidence.target_label]
     columns = [
