@@ -82,7 +82,7 @@ def fitted_in_span(
     rows: NDArray[np.float64], labels: NDArray[np.float64], penalty: float, start: NDArray[np.float64] | None = None,
     *, tolerance: float = 1e-10,
 ) -> Logistic:  # fmt: skip
-    """The same fit where there are more columns than rows: the optimum is a sum of rows, so N numbers of it are sought."""
+    """The same fit where columns outnumber rows: the optimum is a sum of rows, so N numbers are sought."""
     basis = np.linalg.qr(rows.T)[0]  # (d, N)
     inside = None if start is None else basis.T @ start
     found = fitted(rows @ basis, labels, penalty, inside, tolerance=tolerance)
