@@ -51,9 +51,9 @@ def smooth_hinge(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     """Every test picture's correlations; below, one test picture's hundred training pictures at each smoothing."""
     there = dict(zip(record["pearson"], EXPERIMENTS["smooth_hinge"].there["pearson"], strict=True))
     names, drawn = {t: f"t = {float(t):g}" for t in there}, record["drawn"]
-    panels = [f"{names[t]}: {drawn['pearson'][t]:.2f}" for t in there]
+    panels = [f"{names[t]}, correlation {drawn['pearson'][t]:.2f}" for t in there]
     figure = make_subplots(
-        2, 3, specs=[[{"colspan": 3}, None, None], [{}] * 3], subplot_titles=["", *panels], vertical_spacing=0.24
+        2, 3, specs=[[{"colspan": 3}, None, None], [{}] * 3], subplot_titles=["", *panels], vertical_spacing=0.2
     )
     each = [(names[t], value) for t in there for value in record["pearson"][t]]
     dots = _dots([name for name, _ in each], [value for _, value in each], "a test picture", "circle", tokens)
