@@ -51,10 +51,11 @@ def smooth_hinge(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     """Every test picture's correlations; below, one test picture's hundred training pictures at each smoothing."""
     there = dict(zip(record["pearson"], EXPERIMENTS["smooth_hinge"].there["pearson"], strict=True))
     names, drawn = {t: f"t = {float(t):g}" for t in there}, record["drawn"]
-    panels = [f"{names[t]}, correlation {drawn['pearson'][t]:.2f}" for t in there]
+    panels = [f"{names[t]}: {drawn['pearson'][t]:.2f}" for t in there]
     figure = make_subplots(
-        2, 3, specs=[[{"colspan": 3}, None, None], [{}] * 3], subplot_titles=["", *panels], vertical_spacing=0.2
-    )
+        2, 3, specs=[[{"colspan": 3}, None, None], [{}] * 3], subplot_titles=["", *panels], vertical_spacing=0.2,
+        horizontal_spacing=0.06, shared_yaxes=True,
+    )  # fmt: skip
     each = [(names[t], value) for t in there for value in record["pearson"][t]]
     dots = _dots([name for name, _ in each], [value for _, value in each], "a test picture", "circle", tokens)
     paper = _dots(list(names.values()), list(there.values()), "in the paper", "diamond-open", tokens, paper=True)
@@ -62,7 +63,7 @@ def smooth_hinge(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     for column, t in enumerate(there, 1):
         cloud = _dots(drawn["predicted"][t], drawn["measured"], "a training picture", "circle", tokens, size=6)
         figure.add_trace(cloud.update(showlegend=False), row=2, col=column)
-    _lay_out(figure, tokens, "predicted rise of the hinge", "", height=640)
+    _lay_out(figure, tokens, "predicted", "", height=640)
     _dress(figure, tokens)
     figure.update_xaxes(title_text="", row=1, col=1)
     figure.update_yaxes(title_text="correlation with leaving out", range=[-0.3, 1.05], row=1, col=1)
@@ -74,8 +75,8 @@ def smooth_hinge(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     )
     return figure, (
         f"Correlation of predicted with measured change, {record['queries']} test pictures. {medians}. Below, the "
-        f"{len(drawn['measured'])} training pictures left out for one of them, that which is nearest the medians, and "
-        "its correlations."
+        f"{len(drawn['measured'])} training pictures left out for one of them, that which is nearest the medians: the "
+        "predicted and the measured rise of its hinge, and the correlation of the two."
     )
 
 
