@@ -166,17 +166,18 @@ def attack(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     paper = [100 * share for share in there]
     figure.add_trace(_dots(names, paper, "in the paper", "diamond-open", tokens, paper=True))
     _lay_out(figure, tokens, "training pictures", "test pictures turned over, %")
+    figure.update_xaxes(showgrid=False)
     figure.update_yaxes(range=[0, 110])
     told = "; ".join(
-        f"{n} turn over {turned} ({share:.0f} %; in the paper {100 * published:.0f} %), at random {chance}"
+        f"{n} turn over {turned} ({share:.0f} %; in the paper {100 * published:.3g} %), at random {chance}"
         for n, turned, share, published, chance in zip(
             images, record["flipped"]["attack"], shares["attack"], there, record["flipped"]["random"], strict=True
         )
     )
     return figure, (
         f"Of {of} test pictures that were right, training pictures moved within half a grey level, by their number: "
-        f"{told}. One such attack turns over {record['others_turned_over'][0]:.1f} other test pictures of "
-        f"{record['tests']}, in the mean."
+        f"{told}. With one picture moved {record['others_turned_over'][0]:.1f} of the {record['tests'] - 1} other test "
+        "pictures turn over too, in the mean."
     )
 
 
@@ -190,7 +191,10 @@ def pictures(record: Record) -> list[tuple[str, str]]:
         (example["test_picture"], f"test: {example['class_of_test']}, sure of it {sure[0]} before and {sure[1]} after"),
         (example["training_picture"], f"training: {example['class_of_training']}, before"),
         (example["training_picture_moved"], "after, in whole grey levels: the same"),
-        (example["difference"], "the difference: grey is none, black and white half a grey level down and up"),
+        (
+            example["difference"],
+            "the difference in each colour: grey is none, dark half a grey level down, bright half one up",
+        ),
     ]
 
 
