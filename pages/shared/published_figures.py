@@ -193,7 +193,7 @@ def pictures(record: Record) -> list[tuple[str, str]]:
         (example["training_picture_moved"], "after, in whole grey levels: the same"),
         (
             example["difference"],
-            "the difference in each colour: grey is none, dark half a grey level down, bright half one up",
+            "the difference: grey is none, dark and bright half a grey level down and up",
         ),
     ]
 
