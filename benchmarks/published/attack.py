@@ -8,7 +8,7 @@ picture does not turn over, two are tried on, then ten. Beside it, the same pict
 
 Each test picture is written down when it is done, so a run that was stopped goes on.
 
-    python -m benchmarks attack              an hour
+    python -m benchmarks attack              half an hour
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def pictures(record: Record) -> list[tuple[str, str]]:
     example = record.get("example")
     if example is None:
         return []
-    sure = [f"{100 * example[when]:.{digits}f} %" for when, digits in (("before", 2), ("after", 0))]
+    sure = [f"{100 * example[when]:.{digits}f} %" for when, digits in (("before", 3), ("after", 1))]
     return [
         (example["test_picture"], f"test: {example['class_of_test']}, sure of it {sure[0]} before and {sure[1]} after"),
         (example["training_picture"], f"training: {example['class_of_training']}, before"),
