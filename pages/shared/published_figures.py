@@ -169,7 +169,8 @@ def attack(record: Record, tokens: Tokens) -> tuple[go.Figure, str]:
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(range=[0, 110])
     told = "; ".join(
-        f"{n} turn{'s' if n == 1 else ''} over {turned} ({share:.0f} %; in the paper {100 * published:.3g} %), at random {chance}"
+        f"{n} turn{'s' if n == 1 else ''} over {turned} ({share:.0f} %; in the paper {100 * published:.3g} %), "
+        f"at random {chance}"
         for n, turned, share, published, chance in zip(
             images, record["flipped"]["attack"], shares["attack"], there, record["flipped"]["random"], strict=True
         )
