@@ -27,7 +27,7 @@ from benchmarks import (
     scale_of_view,
     suspects,
 )
-from benchmarks.published import components, first_order, label_fixing, recovery, shipping, smooth_hinge
+from benchmarks.published import attack, components, first_order, label_fixing, recovery, shipping, smooth_hinge
 
 ALL = {
     "embed_cost": embed_cost.main,
@@ -51,6 +51,7 @@ ALL = {
     "smooth_hinge": smooth_hinge.main,
     "components": components.main,
     "label_fixing": label_fixing.main,
+    "attack": attack.main,
     "recovery": recovery.main,
     "first_order": first_order.main,
     "published": shipping.main,

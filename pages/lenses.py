@@ -85,6 +85,7 @@ def main() -> None:
         draw_marks(debugger, asked)
     if is_ranked:
         draw_columns(debugger, asked, found)
+    draw(row(button("Published results, made again", links.published())), key="published")
     chrome.footer(debugger)
 
 

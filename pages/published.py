@@ -11,7 +11,7 @@ from attribution.published import EXPERIMENTS, Experiment
 from pages.shared import chrome, links, state, theme
 from pages.shared.elements import Element, draw, el
 from pages.shared.figures import MODE_BAR
-from pages.shared.published_figures import FIGURES
+from pages.shared.published_figures import FIGURES, pictures
 
 
 def main() -> None:
@@ -36,6 +36,9 @@ def draw_experiment(shown: Experiment) -> None:
     else:
         figure, words = FIGURES[shown.name](record, theme.tokens())
         st.plotly_chart(figure, key=f"figure {shown.name}", theme=None, config=MODE_BAR, alt=words)
+        shown_beside = [_picture(png, said) for png, said in pictures(record)]
+        if shown_beside:
+            draw(el("div", *shown_beside, cls="sides"), key=f"pictures {shown.name}")
         told = [el("p", el("b", "Measured here. "), words)]
     told += [
         el("p", el("b", f"{shown.paper}. "), shown.reports),
@@ -43,6 +46,12 @@ def draw_experiment(shown: Experiment) -> None:
         el("p", el("b", "To make it again: "), el("code", shown.command)),
     ]
     draw(el("div", *told, cls="card stack"), key=f"told {shown.name}")
+
+
+def _picture(png: str, said: str) -> Element:
+    return el(
+        "figure", el("img", src=f"data:image/png;base64,{png}", alt=said, cls="thumb big"), el("figcaption", said)
+    )
 
 
 def _pill(each: Experiment, is_here: bool) -> Element:

@@ -37,7 +37,7 @@ def main() -> None:
     method = methods.asked(debugger, st.query_params.get("m"))
     chrome.header(debugger, [("Trust", None)])
     st.title("Trust: how far to believe these scores", anchor=False)
-    state.require_classes(debugger, "these checks")
+    state.require_classes(debugger, "these checks", below=draw_published)
     chrome.planted_banner(debugger)
     draw_pills(debugger, method)
     found = opened(debugger, method)
@@ -49,8 +49,12 @@ def main() -> None:
     if found is not None:
         draw_measurements(found)
         draw_rules(found)
-    draw(row(button("Published results, made again", links.published("leave_one_out"))), key="published")
+    draw_published()
     chrome.footer(debugger)
+
+
+def draw_published() -> None:
+    draw(row(button("Published results, made again", links.published())), key="published")
 
 
 # ── which method, and what there is of it ────────────────────────────────────────────────────────────────────────────

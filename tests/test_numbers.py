@@ -29,7 +29,7 @@ from attribution.gradients import GradientEngine
 from attribution.landscape import Landscape
 from attribution.loading import read_split
 from attribution.task import Split, Task
-from pages.shared import landscape_figures
+from pages.shared import landscape_figures, links
 from pages.shared.theme import LIGHT
 from tests import disk, worlds
 
@@ -252,6 +252,16 @@ def test_classes_beside_numbers_an_unknown_target_and_other_outputs_are_refused(
 def test_refusals_are_the_library_s_own(debugger: Debugger) -> None:
     with pytest.raises(AttributionError):
         debugger.confusion()
+
+
+@pytest.mark.parametrize("page", ["trust", "lenses"])
+def test_published_results_are_reached_from_a_model_of_numbers_too(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.setenv("WHENCE_WORKSPACE", str(workspace))
+    st.cache_resource.clear()
+    app = AppTest.from_file(str(disk.ROOT / "app.py"), default_timeout=120)
+    assert f'"href": "{links.published()}"' in said_by(app.switch_page(f"pages/{page}.py").run()).replace("\\", "")
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import streamlit as st
 import torch
+from plotly.graph_objects import Figure
 from torch import nn
 
 from attribution import published
@@ -125,6 +128,72 @@ def test_what_ships_is_what_was_recorded_and_it_is_drawn(name: str) -> None:
         figure, told = FIGURES[name](json.loads(shipped.read_text()), tokens)
         assert figure.data
         assert "nan" not in told
+
+
+def _drawn(name: str) -> tuple[Mapping[str, Any], Figure]:
+    record = EXPERIMENTS[name].record()
+    assert record is not None
+    return record, FIGURES[name](record, theme.LIGHT)[0]
+
+
+def test_the_hinge_is_drawn_at_every_smoothing_and_beside_the_paper() -> None:
+    record, figure = _drawn("smooth_hinge")
+    _, paper, *panels = figure.data
+    assert list(paper.y) == list(EXPERIMENTS["smooth_hinge"].there["pearson"])
+    assert [(list(each.x), list(each.y)) for each in panels] == [
+        (predicted, record["drawn"]["measured"]) for predicted in record["drawn"]["predicted"].values()
+    ]
+    for t, panel in zip(record["pearson"], panels, strict=True):
+        assert np.corrcoef(panel.x, panel.y)[0, 1] == pytest.approx(record["drawn"]["pearson"][t], abs=1e-3)
+
+
+def test_influence_is_drawn_without_each_of_its_parts() -> None:
+    record, figure = _drawn("components")
+    titles = [each.text for each in figure.layout.annotations]
+    assert titles == ["without training loss", "without curvature", "without both"]
+    same = np.array(record["drawn"]["same_class"])
+    for part, of_same, of_other in zip(record["agreement"], figure.data[::2], figure.data[1::2], strict=True):
+        values = np.array(record["drawn"][part])
+        np.testing.assert_array_equal(of_same.y, values[same])
+        np.testing.assert_array_equal(of_other.y, values[~same])
+
+
+def test_the_accuracy_after_correcting_is_drawn_beside_the_labels_found() -> None:
+    record, figure = _drawn("label_fixing")
+    for what, axis in (("found", "x"), ("accuracy", "x2")):
+        lines = [each for each in figure.data if each.xaxis == axis and "paper" not in each.name]
+        assert len(lines) == 3
+        for name, line in zip(("influence", "loss", "random"), lines, strict=True):
+            np.testing.assert_allclose(line.y, 100 * np.array(record[name][what]))
+            np.testing.assert_allclose(line.error_y.array, 100 * np.array(record[name][f"{what}_error"]))
+    (clean,) = figure.layout.shapes
+    assert clean.y0 == pytest.approx(100 * record["clean_accuracy"])
+
+
+def test_figures_of_a_paper_are_as_many_as_are_drawn_beside_them() -> None:
+    for record, lists in (
+        (EXPERIMENTS["label_fixing"].record(), {"found loss": "checked_percent", "accuracy random": "checked_percent"}),
+        (EXPERIMENTS["attack"].record(), {"flipped": "images"}),
+        (EXPERIMENTS["smooth_hinge"].record(), {"pearson": "pearson"}),
+    ):
+        assert record is not None
+        there = {name: values for each in EXPERIMENTS.values() for name, values in each.there.items()}
+        assert {name: len(there[name]) for name in lists} == {name: len(record[of]) for name, of in lists.items()}
+
+
+def test_the_attack_is_drawn_with_its_chance_and_a_picture_that_rounds_to_itself(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path
+) -> None:
+    record, figure = _drawn("attack")
+    found, chance, paper = figure.data
+    np.testing.assert_allclose(found.y, 100 * np.array(record["flipped"]["attack"]) / record["queries"])
+    np.testing.assert_allclose(chance.y, 100 * np.array(record["flipped"]["random"]) / record["queries"])
+    assert paper.y[0] == pytest.approx(100 * 335 / 591)
+    assert record["example"]["numbers_that_round_differently"] == 0
+    assert record["example"]["training_picture"] == record["example"]["training_picture_moved"]
+    said = words(page(monkeypatch, tiny_workspace, "published", show="attack"))
+    for picture in ("test_picture", "training_picture", "difference"):
+        assert f"data:image/png;base64,{record['example'][picture]}" in said
 
 
 def test_every_experiment_stands_in_the_table() -> None:

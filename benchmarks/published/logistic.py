@@ -78,6 +78,17 @@ def fitted(
     raise ArithmeticError(f"The fit did not end: a part of its gradient is {np.abs(slope).max():.2g}.")
 
 
+def fitted_in_span(
+    rows: NDArray[np.float64], labels: NDArray[np.float64], penalty: float, start: NDArray[np.float64] | None = None,
+    *, tolerance: float = 1e-10,
+) -> Logistic:  # fmt: skip
+    """The same fit where columns outnumber rows: the optimum is a sum of rows, so N numbers are sought."""
+    basis = np.linalg.qr(rows.T)[0]  # (d, N)
+    inside = None if start is None else basis.T @ start
+    found = fitted(rows @ basis, labels, penalty, inside, tolerance=tolerance)
+    return Logistic(rows, labels, penalty, basis @ found.weights)
+
+
 def _solver(
     rows: Any, curved: NDArray[np.float64], penalty: float
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:

@@ -282,9 +282,9 @@ def lenses(id: str = "", *, target: str = "predicted", many: bool = False) -> st
     )
 
 
-def published(name: str) -> str:
-    """A published result that was made again, by the name of its record."""
-    return _address("published", [("show", name)])
+def published(name: str = "") -> str:
+    """A published result that was made again, by the name of its record; the first without one."""
+    return _address("published", [("show", name or None)])
 
 
 def fits(typed: str) -> bool:

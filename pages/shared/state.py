@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,13 +120,15 @@ def drawn_errors() -> Iterator[None]:
         st.stop()
 
 
-def require_classes(debugger: Debugger, what: str) -> None:
-    """Of a model that predicts numbers: says that this page is not for it, and the page stops."""
+def require_classes(debugger: Debugger, what: str, *, below: Callable[[], None] | None = None) -> None:
+    """Of a model that predicts numbers: says that this page is not for it, draws `below`, and the page stops."""
     try:
         examples.require_classes(debugger.is_number, what)
     except AttributionError as error:
         lines = [el("p", line) for line in (error.message, error.hint)]
         draw(el("div", *lines, cls="card state", role="status"), key="for_classes")
+        if below is not None:
+            below()
         st.stop()
 
 
