@@ -4,9 +4,12 @@
     slope()          ∇R (P,)                                product(v)   ∇²R v (P,), by two backward passes
     along(vectors)   ⟨v, ∇ℓ_i⟩ of all N examples (V, N)     hessian()    ∇²R (P, P)
 
-Nothing is projected. A product with the Hessian is Pearlmutter's (1994). The model is a copy in eval mode, in float64
-where P is at most `SMALL`; a pass takes a few hundred rows. P are all tracked parameters, or those of the last linear
-layer alone: that layer is then the model, and the features it reads are the inputs. N train, Q queries, K outputs.
+Nothing is projected. A product with the Hessian is Pearlmutter's (1994). The Gauss-Newton curvature (Schraudolph 2002)
+leaves out of it how the outputs curve in the parameters, (1/N) Σ_i J_iᵀ ∇²ℓ_i J_i with ∇²ℓ_i by the outputs and J_i
+(K, P) theirs by the parameters: for a loss that is convex in the outputs it is never below 0, and of one linear layer
+it is the Hessian. The model is a copy in eval mode, in float64 where P is at most `SMALL`; a pass takes a few hundred
+rows. P are all tracked parameters, or those of the last linear layer alone: that layer is then the model, and the
+features it reads are the inputs. N train, Q queries, K outputs.
 """
 
 from __future__ import annotations
@@ -22,10 +25,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from attribution.errors import AttributionError, Unsuited
+from attribution.gradients import GradientEngine
+from attribution.progress import Progress, silent
 from attribution.single import single_gradients
 from attribution.task import Functional, Inputs, Task
 
@@ -33,11 +39,13 @@ if TYPE_CHECKING:
     from attribution.methods.protocol import Queries
 
 Part = Literal["head", "all"]  # the last linear layer, or every tracked parameter
+Curved = Literal["hessian", "gauss-newton"]
 Rows = slice | NDArray[np.int64]
 SMALL = 8192  # parameters: up to here in float64, and (P, P) in memory is at most half a gigabyte
 _ROWS = 256  # of a pass
 _COLUMNS = 64  # of a Hessian that is computed column by column
 _SAMPLED = 512  # rows whose gradients are measured
+_PROBED = 8  # rows on which it is found out how each parameter is used
 _FEW = 4  # on which the second derivatives are tried
 
 
@@ -67,7 +75,7 @@ class Objective:
         self._build, self._train, self._asked = build, train, asked
         self._labels = torch.from_numpy(labels).to(task.device)
         self.prepared: dict[Any, Any] = {}  # by solvers and their options: kept as long as this
-        self._is_checked = False
+        self._is_checked, self._has_tangents = False, True
         self._lock = threading.Lock()  # a model may keep things while it runs
 
     def __len__(self) -> int:
@@ -77,7 +85,8 @@ class Objective:
         """The same model with some of the training rows (n,) only, labelled (n,)."""
         other, whole = copy.copy(self), self._train
         other.prepared = {}
-        other.__dict__.pop("unrest", None)
+        for known in ("unrest", "_pulls"):
+            other.__dict__.pop(known, None)
         other._train = lambda part: whole(rows[part])
         other._labels = torch.from_numpy(labels).to(self.task.device)
         return other
@@ -95,6 +104,24 @@ class Objective:
     @property
     def _dtype(self) -> torch.dtype:
         return self._parameters[0].dtype
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of each of the parameters."""
+        return [tuple(parameter.shape) for parameter in self._parameters]
+
+    def engine(self) -> GradientEngine:
+        """Gradients of single examples layer by layer, of a copy of the model."""
+        model = copy.deepcopy(self._model).requires_grad_(False)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in self.names)
+        return GradientEngine(self.task, model, next(self.batches(np.arange(min(_PROBED, len(self))))))
+
+    def batches(self, rows: NDArray[np.int64] | None = None, size: int = _ROWS) -> Iterator[tuple[Inputs, Tensor]]:
+        """Inputs and labels of all rows or of some, as the model takes them, at most so many at a time."""
+        rows = np.arange(len(self)) if rows is None else rows
+        for part in _parts(len(rows), size):
+            yield self._cast(self._train(rows[part])), self._labels[rows[part]]
 
     @property
     def is_linear(self) -> bool:
@@ -142,35 +169,110 @@ class Objective:
         return float(np.linalg.norm(self.slope())) / mean if mean > 0 else 0.0
 
     def along(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """⟨v, ∇ℓ_i⟩ for vectors (V, P), (V, N): two backward passes, and no gradient of a single example."""
-        directions, found = self._tensor(vectors), []
+        """⟨v, ∇ℓ_i⟩ for vectors (V, P), (V, N), and no gradient of a single example.
+
+        Of one linear layer by what pulls at its outputs, computed once; else by a pass forward with each vector as the
+        tangent, or by two passes backward where a layer has no tangents.
+        """
+        directions = self._tensor(vectors)
+        if not len(directions):
+            return np.zeros((0, len(self)))
         with self._passes():
-            for part in self._of(None):
-                losses = self._losses(part)
-                counts = torch.ones_like(losses, requires_grad=True)
-                slope = self._flat(self._slopes((losses * counts).sum(), again=True))
-                rows = [torch.autograd.grad(slope @ v, counts, retain_graph=True)[0] for v in directions]
-                found.append(torch.stack(rows).detach() if rows else losses.new_zeros((0, len(losses))))
-        return self._numbers(torch.cat(found, 1))
+            if self.is_linear:
+                return self._numbers(torch.cat([self._along_linear(part, directions) for part in self._of(None)], 1))
+            return self._numbers(torch.cat([self._along(part, directions) for part in self._of(None)], 1))
+
+    def _along_linear(self, part: Rows, directions: Tensor) -> Tensor:
+        """Σ_k pull_k ⟨v_k, h⟩ of the rows of a part, (V, n)."""
+        inputs, pulls = self._cast(self._train(part)).detach(), self._pulls[part]
+        K, F = pulls.shape[1], inputs.shape[1]
+        weights = directions[:, : K * F].reshape(-1, F)  # (V · K, F)
+        outputs = (inputs @ weights.T).reshape(len(inputs), -1, K)  # (n, V, K)
+        if "bias" in self.names:
+            outputs = outputs + directions[:, K * F :]
+        return (outputs * pulls[:, None]).sum(2).T
+
+    @cached_property
+    def _pulls(self) -> Tensor:
+        """∇ℓ_i by the outputs of one linear layer, (N, K)."""
+        found = []
+        for part in self._of(None):
+            outputs = self._model(self._cast(self._train(part))).detach().requires_grad_()
+            losses = self.task.losses(nn.Identity(), outputs, self._labels[part])
+            found.append(torch.autograd.grad(losses.sum(), outputs)[0])
+        return torch.cat(found)
+
+    def _along(self, part: Rows, directions: Tensor) -> Tensor:
+        inputs, labels = self._cast(self._train(part)), self._labels[part]
+        if self._has_tangents:
+            try:
+                return torch.stack([self._tangent(inputs, labels, v) for v in directions])
+            except (RuntimeError, NotImplementedError):
+                self._has_tangents = False
+        losses = self.task.losses(self._model, inputs, labels)
+        counts = torch.ones_like(losses, requires_grad=True)
+        slope = self._flat(self._slopes((losses * counts).sum(), again=True))
+        rows = [torch.autograd.grad(slope @ v, counts, retain_graph=True)[0] for v in directions]
+        return torch.stack(rows).detach()
+
+    def _tangent(self, inputs: Inputs, labels: Tensor, direction: Tensor) -> Tensor:
+        """⟨v, ∇ℓ_i⟩ of a few rows, (n,)."""
+        at = dict(zip(self.names, (p.detach() for p in self._parameters), strict=True))
+        along = dict(zip(self.names, self._as_parameters(direction), strict=True))
+
+        def losses(values: dict[str, Tensor]) -> Tensor:
+            def call(*args: Inputs, **kwargs: Inputs) -> Tensor:
+                return functional_call(self._model, values, args, kwargs)  # type: ignore[no-any-return]
+
+            return self.task.losses(call, inputs, labels)  # type: ignore[arg-type]
+
+        with torch.no_grad():
+            return jvp(losses, (at,), (along,))[1]  # type: ignore[no-any-return]
 
     # --- second derivatives -------------------------------------------------------------------------------------
 
-    def product(self, vector: NDArray[np.float64], rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """∇²R · vector (P,), of all rows or with the mean over some of them."""
+    def product(
+        self, vector: NDArray[np.float64], rows: NDArray[np.int64] | None = None, curved: Curved = "hessian"
+    ) -> NDArray[np.float64]:
+        """∇²R · vector (P,), or the Gauss-Newton curvature's, of all rows or with the mean over some of them."""
         direction = self._tensor(vector)
         total = torch.zeros_like(direction)
+        multiplied = self._by_hessian if curved == "hessian" else self._by_gauss_newton
         with self._passes():
             for part in self._of(rows):
-                slope = self._flat(self._slopes(self._losses(part).sum(), again=True))
-                if slope.requires_grad:
-                    total += self._flat(self._slopes(slope @ direction))
+                total += multiplied(part, direction)
         return self._numbers(total) / (len(self) if rows is None else len(rows)) + self.penalty * vector
 
-    def hessian(self) -> NDArray[np.float64]:
+    def _by_hessian(self, part: Rows, direction: Tensor) -> Tensor:
+        slope = self._flat(self._slopes(self._losses(part).sum(), again=True))
+        return self._flat(self._slopes(slope @ direction)) if slope.requires_grad else torch.zeros_like(direction)
+
+    def _by_gauss_newton(self, part: Rows, direction: Tensor) -> Tensor:
+        """Σ_i J_iᵀ ∇²ℓ_i J_i v: J v is the derivative of u ↦ Jᵀ u, which is linear, along v."""
+        outputs = self.task.logits(self._model, self._cast(self._train(part)))
+        dual = torch.zeros_like(outputs, requires_grad=True)
+        pulled = torch.autograd.grad(
+            outputs, self._parameters, dual, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        (moved,) = torch.autograd.grad(self._flat(pulled) @ direction, dual, retain_graph=True)
+        at = outputs.detach().requires_grad_()
+        losses = self.task.losses(nn.Identity(), at, self._labels[part])
+        (slopes,) = torch.autograd.grad(losses.sum(), at, create_graph=True)
+        if not slopes.requires_grad:
+            return torch.zeros_like(direction)
+        (curved,) = torch.autograd.grad(slopes, at, moved)
+        return self._flat(
+            torch.autograd.grad(outputs, self._parameters, curved, allow_unused=True, materialize_grads=True)
+        )
+
+    def hessian(self, *, progress: Progress = silent) -> NDArray[np.float64]:
         """∇²R (P, P) of at most `SMALL` parameters: of one linear layer in closed form, else column by column."""
+        total: Any = 0.0
         with self._passes():
-            total = sum(map(self._linear_part if self.is_linear else self._part_by_columns, self._of(None)))
-        found = self._numbers(total) / len(self)  # type: ignore[arg-type]
+            for part in self._of(None):
+                progress(part.start if isinstance(part, slice) else 0, len(self), "second derivatives")
+                total = total + (self._linear_part if self.is_linear else self._part_by_columns)(part)
+        found = self._numbers(total) / len(self)
         found[np.diag_indices(self.size)] += self.penalty
         return (found + found.T) / 2
 
@@ -266,13 +368,18 @@ class Objective:
     def _numbers(values: Tensor) -> NDArray[np.float64]:
         return values.detach().cpu().double().numpy()
 
+    def _as_parameters(self, vector: Tensor) -> list[Tensor]:
+        """(P,) as one tensor a parameter."""
+        parts = vector.split([parameter.numel() for parameter in self._parameters])
+        return [part.reshape(like.shape) for part, like in zip(parts, self._parameters, strict=True)]
+
     @staticmethod
     def _flat(values: Sequence[Tensor]) -> Tensor:
         return torch.cat([value.flatten() for value in values])
 
 
-def _parts(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS))
+def _parts(n: int, size: int = _ROWS) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def head(model: nn.Module, features: Tensor, outputs: Tensor) -> tuple[str, nn.Linear] | None:
