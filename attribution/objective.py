@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -43,7 +45,7 @@ Curved = Literal["hessian", "gauss-newton"]
 Rows = slice | NDArray[np.int64]
 SMALL = 8192  # parameters: up to here in float64, and (P, P) in memory is at most half a gigabyte
 _ROWS = 256  # of a pass
-_COLUMNS = 64  # of a Hessian that is computed column by column
+COLUMNS = 64  # of a Hessian that is computed column by column
 _SAMPLED = 512  # rows whose gradients are measured
 _PROBED = 8  # rows on which it is found out how each parameter is used
 _FEW = 4  # on which the second derivatives are tried
@@ -85,7 +87,7 @@ class Objective:
         """The same model with some of the training rows (n,) only, labelled (n,)."""
         other, whole = copy.copy(self), self._train
         other.prepared = {}
-        for known in ("unrest", "_pulls"):
+        for known in ("unrest", "_pulls", "engine"):
             other.__dict__.pop(known, None)
         other._train = lambda part: whole(rows[part])
         other._labels = torch.from_numpy(labels).to(self.task.device)
@@ -102,7 +104,7 @@ class Objective:
         return [known[name].requires_grad_() for name in self.names]
 
     @property
-    def _dtype(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:
         return self._parameters[0].dtype
 
     @property
@@ -110,6 +112,15 @@ class Objective:
         """Of each of the parameters."""
         return [tuple(parameter.shape) for parameter in self._parameters]
 
+    @property
+    def matrices(self) -> list[str]:
+        """Names of the parameters that multiply what a layer reads: weights of two dimensions or more, no tables."""
+        tables = nn.Embedding | nn.EmbeddingBag | nn.LayerNorm | nn.RMSNorm
+        other = {f"{name}.weight" for name, module in self._model.named_modules() if isinstance(module, tables)}
+        pairs = zip(self.names, self.shapes, strict=True)
+        return [name for name, shape in pairs if len(shape) > 1 and name not in other]
+
+    @cached_property
     def engine(self) -> GradientEngine:
         """Gradients of single examples layer by layer, of a copy of the model."""
         model = copy.deepcopy(self._model).requires_grad_(False)
@@ -153,7 +164,7 @@ class Objective:
 
     def slope(self) -> NDArray[np.float64]:
         """∇R (P,)."""
-        total = torch.zeros(self.size, dtype=self._dtype, device=self.task.device)
+        total = torch.zeros(self.size, dtype=self.dtype, device=self.task.device)
         with self._passes():
             for part in self._of(None):
                 total += self._flat(self._slopes(self._losses(part).sum()))
@@ -168,13 +179,26 @@ class Objective:
         mean = float(norms.mean())
         return float(np.linalg.norm(self.slope())) / mean if mean > 0 else 0.0
 
+    def seconds_of_unrest(self) -> float:
+        """What `unrest` will take, by a pass over a few rows; 0 where it is known."""
+        if "unrest" in self.__dict__:
+            return 0.0
+        few = slice(0, min(_ROWS, len(self)))
+        start = time.perf_counter()
+        with self._passes():
+            self._slopes(self._losses(few).sum())
+        whole = (time.perf_counter() - start) * len(self) / few.stop
+        start = time.perf_counter()
+        next(self.each(few))
+        return whole + (time.perf_counter() - start) * min(_SAMPLED, len(self)) / few.stop
+
     def along(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """⟨v, ∇ℓ_i⟩ for vectors (V, P), (V, N), and no gradient of a single example.
 
         Of one linear layer by what pulls at its outputs, computed once; else by a pass forward with each vector as the
         tangent, or by two passes backward where a layer has no tangents.
         """
-        directions = self._tensor(vectors)
+        directions = self.tensor(vectors)
         if not len(directions):
             return np.zeros((0, len(self)))
         with self._passes():
@@ -226,7 +250,8 @@ class Objective:
 
             return self.task.losses(call, inputs, labels)  # type: ignore[arg-type]
 
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch's own, as it loads what derives forward
             return jvp(losses, (at,), (along,))[1]  # type: ignore[no-any-return]
 
     # --- second derivatives -------------------------------------------------------------------------------------
@@ -235,7 +260,7 @@ class Objective:
         self, vector: NDArray[np.float64], rows: NDArray[np.int64] | None = None, curved: Curved = "hessian"
     ) -> NDArray[np.float64]:
         """∇²R · vector (P,), or the Gauss-Newton curvature's, of all rows or with the mean over some of them."""
-        direction = self._tensor(vector)
+        direction = self.tensor(vector)
         total = torch.zeros_like(direction)
         multiplied = self._by_hessian if curved == "hessian" else self._by_gauss_newton
         with self._passes():
@@ -304,7 +329,7 @@ class Objective:
         if not slope.requires_grad:
             return slope.new_zeros((self.size, self.size))
         found, basis = [], torch.eye(self.size, dtype=slope.dtype, device=slope.device)
-        for columns in basis.split(_COLUMNS):
+        for columns in basis.split(COLUMNS):
             try:
                 many = torch.autograd.grad(slope, self._parameters, columns, retain_graph=True, is_grads_batched=True,
                                            allow_unused=True, materialize_grads=True)  # fmt: skip
@@ -359,10 +384,10 @@ class Objective:
         self._is_checked = True
 
     def _cast(self, inputs: Inputs) -> Inputs:
-        return tree_map(lambda t: t.to(self._dtype) if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
+        return tree_map(lambda t: t.to(self.dtype) if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
 
-    def _tensor(self, values: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.task.device, self._dtype)
+    def tensor(self, values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.task.device, self.dtype)
 
     @staticmethod
     def _numbers(values: Tensor) -> NDArray[np.float64]:

@@ -36,7 +36,7 @@ ORDER = (
     "probing",
     "gradients training loading predictions demos objective",
     "products",
-    "blocks passes solving",
+    "blocks passes solving ekfac",
     "store scan retraining crossvalidation",
     "fidelity whatif",
     "measurements",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from attribution.ekfac import EKFAC
 from attribution.errors import InvalidInput
 from attribution.methods.arnoldi import Arnoldi
 from attribution.methods.cosine import Cosine
@@ -41,13 +42,14 @@ BASELINES: dict[str, type[Attributor]] = {TrainingLoss.name: TrainingLoss, Rando
 
 FORMS: Mapping[str, tuple[Attributor, str]] = {
     "influence": (Influence(), "whole curvature"),
-    "influence:diagonal": (Influence(curvature="diagonal"), "its diagonal (as EK-FAC)"),
+    "influence:diagonal": (Influence(curvature="diagonal"), "its diagonal (EK-FAC of what is kept)"),
     "relatif": (RelatIF(), "by the losses (ℓ)"),
     "relatif:parameters": (RelatIF(relative_to="parameters"), "by the parameters (θ)"),
     "cosine": (Cosine(), "by learning rate (GAS)"),
     "cosine:ones": (Cosine(weighting="ones"), "plain mean (CosIn)"),
     "hessian": (Hessian(), "last layer, exact"),
     "hessian:all": (Hessian("all"), "all parameters, exact"),
+    "hessian:ekfac": (Hessian("all", EKFAC()), "all parameters, EK-FAC"),
     "hessian:cg": (Hessian("all", ConjugateGradients()), "all parameters, conjugate gradients"),
     "hessian:lissa": (Hessian("all", LiSSA()), "all parameters, LiSSA"),
 }

@@ -5,7 +5,8 @@
 
 F is the empirical Fisher information of the D numbers that are kept, with the labels as they are given. It stands for
 the Hessian, which it equals in expectation where the model is right, and it is never indefinite. Off it by `diagonal`:
-only the variances of the D numbers, which in an eigenbasis of the layers' factors (`projection`) is what EK-FAC keeps.
+only the variances of the D numbers. In an eigenbasis of the layers' factors (`projection`) that is EK-FAC cut short: of
+the labels given, and of the coordinates that are kept. EK-FAC over whole layers is `hessian:ekfac` (`ekfac`).
 
 Sums are in float64 over blocks of rows, so that memory does not grow with N. N · D² multiplications and one
 eigendecomposition a checkpoint: about a second for 12,000 rows of 512 numbers at five checkpoints. What does not depend

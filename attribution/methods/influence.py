@@ -8,6 +8,10 @@ product's sign is −I_up,loss / N: the estimated rise of the loss of q if i wer
 end of training; a mean over checkpoints is ours, and is theirs at each. Inverting a projected curvature is LoGra's
 (Choe et al. 2024). As damping grows the order becomes that of plain inner products.
 
+With the curvature "diagonal" it is EK-FAC cut short to the coordinates of the layers' eigenbases that the store keeps,
+with the labels as they are given; EK-FAC over whole layers, with labels drawn of the model, is a solver of the method
+“hessian”.
+
 Only the query is transformed, so the index answers. What the projection leaves out has no curvature here and counts
 neither in scores nor in self-influence.
 """
