@@ -78,12 +78,12 @@ class EKFAC:
         blocks = objective.engine.blocks
         once, n = time.perf_counter() - start, min(self.rows or len(objective), len(objective))
         few = np.arange(min(n, _MOST))
-        objective.engine.gradients(*next(objective.batches(few[:8])))
-        start = time.perf_counter()
-        for gradient in objective.engine.gradients(*next(objective.batches(few))).gradients:
-            if isinstance(gradient, Outer | Positions):
-                gradient.factor_moments()
-        passed = (time.perf_counter() - start) * n / len(few)
+        for _ in range(2):  # the first prepares what later ones find
+            start = time.perf_counter()
+            for gradient in objective.engine.gradients(*next(objective.batches(few))).gradients:
+                if isinstance(gradient, Outer | Positions):
+                    gradient.factor_moments()
+            passed = (time.perf_counter() - start) * n / len(few)
         return once + _PASSES * passed + seconds_of(_EIGEN * sum(b.rows**3 + b.columns**3 for b in blocks))
 
 
@@ -221,9 +221,9 @@ def fitted(
 
 def restored(objective: Objective, damping: float | None, arrays: Mapping[str, NDArray[Any]]) -> KroneckerCurvature:
     """What `arrays` gave: its blocks take the parameters in their order."""
-    sizes, layers, at, start = list(map(_size, objective.shapes)), [], 0, 0
+    sizes, layers, at, start = list(map(_size, objective.shapes)), list[LayerCurvature](), 0, 0
     for b in range(sum(key.startswith("values.") for key in arrays)):
-        values, places = arrays[f"values.{b}"], []
+        values, places = arrays[f"values.{b}"], list[tuple[int, int]]()
         while sum(width for _, width in places) < values.shape[1]:
             places.append((start, sizes[at] // len(values)))
             start, at = start + sizes[at], at + 1

@@ -48,7 +48,7 @@ ORDER = (
     "revisions applying",
     "embedding",
     "pipeline",
-    "effect",
+    "effect factors",
     "status doctor debugger jobs",
     "soundness removal evaluation",
     "audit versus side_by_side landscape trust",
