@@ -269,15 +269,14 @@ class LiSSA:
             raise InvalidInput(f"LiSSA was asked for with {self}.", "Use counts above 0.")
         rows, _ = drawn_rows(objective, ConjugateGradients.rows, self.seed)
         smallest = _measured(objective, rows, self.curvature, damping, progress)
-        curved, added, _ = _taken(self.curvature, damping, smallest)
+        curved, *_ = _taken(self.curvature, damping, smallest)
         generator = np.random.default_rng([self.seed, 1])
         largest = 0.0
         for i in range(0 if self.scale else _BATCHES):
             progress(i, _BATCHES, "the largest curvature")
             product = partial(objective.product, rows=self._batch(objective, generator), curved=curved)
             largest = max(largest, ends(product, objective.size)[1])
-        scale = self.scale or 1.2 * (added + largest)
-        return self.restored(objective, damping, {"smallest": np.array(smallest), "scale": np.array(scale)})
+        return self.restored(objective, damping, {"smallest": np.array(smallest), "largest": np.array(largest)})
 
     def _batch(self, objective: Objective, random: np.random.Generator) -> NDArray[np.int64]:
         return random.choice(len(objective), min(self.batch, len(objective)), replace=False)
@@ -288,8 +287,10 @@ class LiSSA:
 
     def restored(self, objective: Objective, damping: float | None, arrays: Mapping[str, NDArray[Any]]) -> ByProducts:
         rows, _ = drawn_rows(objective, ConjugateGradients.rows, self.seed)
-        curved, damping, remarks = _taken(self.curvature, damping, float(arrays["smallest"]))
-        scale, product = float(arrays["scale"]), partial(objective.product, curved=curved)
+        largest = float(arrays["largest"])
+        resolved = 2 * (self.scale or _ABOVE * largest) / self.depth  # flatter directions than this stay unsolved
+        curved, damping, remarks = _taken(self.curvature, damping, float(arrays["smallest"]), max(LEAST, resolved))
+        scale, product = self.scale or _ABOVE * (damping + largest), partial(objective.product, curved=curved)
         whole = partial(product, rows=rows)
 
         def solve(vector: Numbers) -> tuple[Numbers, int, float]:
@@ -436,8 +437,10 @@ def _measured(
     return ends(product, objective.size)[0]
 
 
-def _taken(asked: Curved | None, damping: float | None, smallest: float) -> tuple[Curved, float, tuple[str, ...]]:
-    """The curvature, the damping, and what is to be said of the choice.
+def _taken(
+    asked: Curved | None, damping: float | None, smallest: float, least: float = LEAST
+) -> tuple[Curved, float, tuple[str, ...]]:
+    """The curvature, the damping, and what is to be said of the choice. least: what is added to Gauss-Newton's.
 
     From inside Lanczos finds the smallest eigenvalue too large: twice as much must be damped to keep the Hessian.
     """
@@ -445,7 +448,7 @@ def _taken(asked: Curved | None, damping: float | None, smallest: float) -> tupl
     if asked is not None or is_kept:
         added = chosen(smallest) if damping is None else damping
         return asked or "hessian", added, _told(smallest, added) if damping is None else ()
-    added = LEAST if damping is None else damping
+    added = least if damping is None else damping
     told = (
         f"The training loss is not convex here (smallest curvature {number(smallest)}), so the Gauss-Newton curvature "
         f"was taken in place of the Hessian, and {number(added)} was added to every curvature."
@@ -456,6 +459,7 @@ def _taken(asked: Curved | None, damping: float | None, smallest: float) -> tupl
 # --- what preparing takes ---------------------------------------------------------------------------------------------
 
 _MEASURED = 256  # rows of a product that is timed
+_ABOVE = 1.2  # the scale of LiSSA, by the largest curvature of a few batches
 _BATCHES = 8  # of which LiSSA takes the largest curvature
 _TOGETHER = 4.0  # columns of a Hessian that take the time of one product by itself, about: they share a pass
 
