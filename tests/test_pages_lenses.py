@@ -213,10 +213,10 @@ def test_a_lens_that_takes_long_to_prepare_says_how_long_and_offers_a_job(
     monkeypatch.setattr(jobs, "start", lambda workspace, verb, arguments: started.append((verb, arguments)))
     lens = "hessian:ekfac@0.5"
     for name, asked in (
-        ("evidence", {"q": "test:3"}), ("evidence", {"items": "test:3,test:4"})
+        ("evidence", {"q": "test:3"}), ("evidence", {"group": "test:3,test:4"})
     ):  # fmt: skip
         app = page(monkeypatch, tiny_workspace_copy, name, m=lens, **asked)
-        assert "influence (Hessian), all parameters, EK-FAC, damping 0.5 is not prepared yet" in words(app)
+        assert "Not prepared yet: influence (Hessian), all parameters, EK-FAC, damping 0.5" in words(app)
         assert "training examples takes about" in words(app)
         (button,) = [each for each in app.button if each.label.startswith("Prepare it (about ")]
     button.click().run()

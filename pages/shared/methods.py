@@ -76,7 +76,7 @@ def require_ready(debugger: Debugger, method: str, back: str) -> None:
         return
     workspace = state.workspace_path()
     job, title = jobs.latest(workspace), debugger.title(method)
-    head = el("h2", f"{title} is not prepared yet")
+    head = el("h2", f"Not prepared yet: {title}")
     told = el(
         "p",
         f"What it needs of all {debugger.n_train:,} training examples takes about {duration(seconds)} to compute, "
