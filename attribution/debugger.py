@@ -459,7 +459,7 @@ class Debugger:
             "sample": found.sample,
             "recall": found.recall,
             "rescored": found.rescored,
-            "by_method": found.remarks,
+            "by_method": (*found.remarks, *_damping_told(method)),
         }
         return shared, found
 
@@ -805,6 +805,12 @@ class Debugger:
         """Training examples with the same content, other than the query itself."""
         rows = self.train.rows_by_hash.get(self._splits[item.split].examples.hashes[item.position], ())
         return tuple(self.train.ids[i] for i in rows if self.train.ids[i] != item.id)
+
+
+def _damping_told(method: str) -> tuple[str, ...]:
+    """What was asked of the damping, where the method's name says it."""
+    _, _, damping = method.partition("@")
+    return (f"Asked with a damping of {damping}.",) if damping else ()
 
 
 def _target_name(item: Item, target: str | int) -> str:

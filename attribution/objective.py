@@ -15,9 +15,9 @@ features it reads are the inputs. N train, Q queries, K outputs.
 from __future__ import annotations
 
 import copy
+import math
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
@@ -47,6 +46,8 @@ SMALL = 8192  # parameters: up to here in float64, and (P, P) in memory is at mo
 _ROWS = 256  # of a pass
 COLUMNS = 64  # of a Hessian that is computed column by column
 _SAMPLED = 512  # rows whose gradients are measured
+_INNER = 8  # vectors: of more, gradients are formed, where so many numbers are held at once
+_FORMED = 2**26
 _PROBED = 8  # rows on which it is found out how each parameter is used
 _FEW = 4  # on which the second derivatives are tried
 
@@ -77,7 +78,7 @@ class Objective:
         self._build, self._train, self._asked = build, train, asked
         self._labels = torch.from_numpy(labels).to(task.device)
         self.prepared: dict[Any, Any] = {}  # by solvers and their options: kept as long as this
-        self._is_checked, self._has_tangents = False, True
+        self._is_checked = False
         self._lock = threading.Lock()  # a model may keep things while it runs
 
     def __len__(self) -> int:
@@ -193,18 +194,41 @@ class Objective:
         return whole + (time.perf_counter() - start) * min(_SAMPLED, len(self)) / few.stop
 
     def along(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """⟨v, ∇ℓ_i⟩ for vectors (V, P), (V, N), and no gradient of a single example.
+        """⟨v, ∇ℓ_i⟩ for vectors (V, P), (V, N).
 
-        Of one linear layer by what pulls at its outputs, computed once; else by a pass forward with each vector as the
-        tangent, or by two passes backward where a layer has no tangents.
+        Of one linear layer by what pulls at its outputs, computed once; else by the factors of each example's gradient,
+        which is formed only where many vectors are asked about.
         """
         directions = self.tensor(vectors)
         if not len(directions):
             return np.zeros((0, len(self)))
-        with self._passes():
-            if self.is_linear:
+        if self.is_linear:
+            with self._passes():
                 return self._numbers(torch.cat([self._along_linear(part, directions) for part in self._of(None)], 1))
-            return self._numbers(torch.cat([self._along(part, directions) for part in self._of(None)], 1))
+        with self._lock:
+            blocks = self._by_block(directions)
+            found = [self._along(*batch, blocks) for batch in self.batches()]
+        return self._numbers(torch.cat(found, 1))
+
+    def _by_block(self, directions: Tensor) -> list[Tensor]:
+        """(V, P) as matrices (V, R, C) of the engine's blocks."""
+        parts = directions.split([math.prod(shape) for shape in self.shapes], 1)
+        known = dict(zip(self.names, parts, strict=True))
+        return [
+            torch.cat([known[name].reshape(len(directions), block.rows, -1) for name in block.parameters], 2)
+            for block in self.engine.blocks
+        ]
+
+    def _along(self, inputs: Inputs, labels: Tensor, blocks: Sequence[Tensor]) -> Tensor:
+        gradients = self.engine.gradients(inputs, labels).gradients
+        many = len(blocks[0]) > _INNER and len(labels) * self.size <= _FORMED
+        parts = [
+            matrices.flatten(1) @ gradient.dense().flatten(1).T
+            if many
+            else torch.stack([gradient.inner(matrix) for matrix in matrices])
+            for gradient, matrices in zip(gradients, blocks, strict=True)
+        ]
+        return torch.stack(parts).sum(0)
 
     def _along_linear(self, part: Rows, directions: Tensor) -> Tensor:
         """Σ_k pull_k ⟨v_k, h⟩ of the rows of a part, (V, n)."""
@@ -225,34 +249,6 @@ class Objective:
             losses = self.task.losses(nn.Identity(), outputs, self._labels[part])
             found.append(torch.autograd.grad(losses.sum(), outputs)[0])
         return torch.cat(found)
-
-    def _along(self, part: Rows, directions: Tensor) -> Tensor:
-        inputs, labels = self._cast(self._train(part)), self._labels[part]
-        if self._has_tangents:
-            try:
-                return torch.stack([self._tangent(inputs, labels, v) for v in directions])
-            except (RuntimeError, NotImplementedError):
-                self._has_tangents = False
-        losses = self.task.losses(self._model, inputs, labels)
-        counts = torch.ones_like(losses, requires_grad=True)
-        slope = self._flat(self._slopes((losses * counts).sum(), again=True))
-        rows = [torch.autograd.grad(slope @ v, counts, retain_graph=True)[0] for v in directions]
-        return torch.stack(rows).detach()
-
-    def _tangent(self, inputs: Inputs, labels: Tensor, direction: Tensor) -> Tensor:
-        """⟨v, ∇ℓ_i⟩ of a few rows, (n,)."""
-        at = dict(zip(self.names, (p.detach() for p in self._parameters), strict=True))
-        along = dict(zip(self.names, self._as_parameters(direction), strict=True))
-
-        def losses(values: dict[str, Tensor]) -> Tensor:
-            def call(*args: Inputs, **kwargs: Inputs) -> Tensor:
-                return functional_call(self._model, values, args, kwargs)  # type: ignore[no-any-return]
-
-            return self.task.losses(call, inputs, labels)  # type: ignore[arg-type]
-
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of torch's own, as it loads what derives forward
-            return jvp(losses, (at,), (along,))[1]  # type: ignore[no-any-return]
 
     # --- second derivatives -------------------------------------------------------------------------------------
 
@@ -392,11 +388,6 @@ class Objective:
     @staticmethod
     def _numbers(values: Tensor) -> NDArray[np.float64]:
         return values.detach().cpu().double().numpy()
-
-    def _as_parameters(self, vector: Tensor) -> list[Tensor]:
-        """(P,) as one tensor a parameter."""
-        parts = vector.split([parameter.numel() for parameter in self._parameters])
-        return [part.reshape(like.shape) for part, like in zip(parts, self._parameters, strict=True)]
 
     @staticmethod
     def _flat(values: Sequence[Tensor]) -> Tensor:
