@@ -35,6 +35,17 @@ def test_kept_factors_are_taken_up_by_another_process_which_then_answers_the_sam
     assert not again.is_kept(damped(LENS, 0.5))  # other options are another lens
 
 
+@pytest.mark.parametrize("lens", ["influence", "influence:diagonal", "relatif", "relatif:parameters", "hessian"])
+def test_every_lens_that_keeps_its_factors_takes_them_up(tiny_workspace_copy: Path, lens: str) -> None:
+    first = Debugger.open(tiny_workspace_copy)
+    assert first.foreseen(lens) > 0
+    first.prepare(lens)
+    again = Debugger.open(tiny_workspace_copy)
+    wanted, found = (each.evidence("test:3", method=lens) for each in (first, again))
+    assert np.array_equal(found.scores, wanted.scores)
+    assert np.array_equal(first.self_influence(method=lens), again.self_influence(method=lens))
+
+
 def test_damaged_factors_are_refused_and_made_again(tiny_workspace_copy: Path) -> None:
     debugger = Debugger.open(tiny_workspace_copy)
     id_ = debugger.prepare(LENS)

@@ -145,7 +145,7 @@ def prepare(
 ) -> None:
     """Make what a method needs of all training examples, once: it is kept, and `query` and the app take it up.
 
-    Only of hessian and its forms that is worth keeping; the others make it at their first question, in seconds.
+    Of influence, relatif, hessian and their forms; the others make it at their first question.
     """
     from attribution.debugger import Debugger
     from attribution.factors import KIND

@@ -18,8 +18,9 @@ neither in scores nor in self-influence.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from attribution.methods import curvature
 from attribution.methods.lens import Lens
 from attribution.methods.protocol import GradientSource, QueryGradients
+from attribution.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,14 @@ class Influence:
             return total
 
         return Lens(source, self.name, weights, transform, own)
+
+    def seconds(self, source: GradientSource) -> float:
+        curvature.refuse(source, self.damping, self.curvature)
+        return curvature.seconds(source, self.curvature, self.checkpoints)
+
+    def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
+        curvature.refuse(source, self.damping, self.curvature)
+        return dict(curvature.arrays(source, self.curvature, self.checkpoints, progress=progress))
+
+    def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
+        curvature.take(source, self.curvature, factors)
