@@ -288,7 +288,7 @@ class LiSSA:
     def restored(self, objective: Objective, damping: float | None, arrays: Mapping[str, NDArray[Any]]) -> ByProducts:
         rows, _ = drawn_rows(objective, ConjugateGradients.rows, self.seed)
         largest = float(arrays["largest"])
-        resolved = 2 * (self.scale or _ABOVE * largest) / self.depth  # flatter directions than this stay unsolved
+        resolved = _RESOLVED * (self.scale or _ABOVE * largest) / self.depth
         curved, damping, remarks = _taken(self.curvature, damping, float(arrays["smallest"]), max(LEAST, resolved))
         scale, product = self.scale or _ABOVE * (damping + largest), partial(objective.product, curved=curved)
         whole = partial(product, rows=rows)
@@ -460,6 +460,7 @@ def _taken(
 
 _MEASURED = 256  # rows of a product that is timed
 _ABOVE = 1.2  # the scale of LiSSA, by the largest curvature of a few batches
+_RESOLVED = 6.0  # directions flatter than this many scales by the depth stay unsolved, and drown in what batches differ
 _BATCHES = 8  # of which LiSSA takes the largest curvature
 _TOGETHER = 4.0  # columns of a Hessian that take the time of one product by itself, about: they share a pass
 

@@ -202,6 +202,10 @@ def test_self_influence_is_the_diagonal_of_the_training_sets_own_scores_and_no_c
         with pytest.raises(Unsuited, match="cosine of a gradient with itself is 1 for every example"):
             method.fit(source).self_scores()
         return
+    if isinstance(getattr(method, "solver", None), ConjugateGradients):
+        with pytest.raises(Unsuited, match="on itself takes a solve for each"):
+            method.fit(source).self_scores()
+        return
     found, wanted = method.fit(source).self_scores(), scores(source, method, source.train_labels).diagonal()
     assert_close(found / wanted.max(), wanted / wanted.max(), 1e-5)
     assert found.min() >= 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attribution.debugger import Debugger
 
 DEFAULT = "tracin"
-LONG = 5.0  # seconds of preparing: beyond it a job does it
+LONG = 5.0  # seconds of preparing, as `attribution.factors.LONG`, which brings torch: beyond it a job does it
 
 
 class Pills(TypedDict):
