@@ -5,7 +5,8 @@
     evidence = debugger.evidence(worst.id)           # proponents and opponents of what the model said
     debugger.breakdown(evidence.proponents[0].item.id, worst.id)
 
-It computes gradients of what is asked about only, never of the training set. One object serves all sessions of the
+It computes gradients of what is asked about only, never of the training set, and writes nothing but the factors that
+`prepare` keeps. One object serves all sessions of the
 app. N train, K classes.
 """
 
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attribution import pipeline
+from attribution import factors, pipeline
 from attribution.answers import (
     Breakdown,
     ClassEffect,
@@ -54,9 +55,10 @@ from attribution.examples import Examples, Preview, require_classes
 from attribution.given import Column, Given
 from attribution.index import open_index
 from attribution.methods import BASELINES, FORMS, METHODS, named, over_layers
-from attribution.methods.protocol import Queries, Scorer, VectorScorer
+from attribution.methods.protocol import Prepared, Queries, Scorer, VectorScorer
 from attribution.methods.tracin import TracIn
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
+from attribution.progress import Progress, silent
 from attribution.ranking import Listed, Ranker, Ranking
 from attribution.readings import Readings
 from attribution.scan import Extremes
@@ -97,6 +99,8 @@ class Debugger:
         self._readings = Readings(gradients.task, self._splits, self._source, self._loaded.preview)
         self._scorers: dict[str, Scorer] = {}
         self._seconds_made: dict[str, float] = {}
+        self._foreseen: dict[str, float] = {}
+        self._workspace = workspace
         self._project = gradients.task.project
         self._what_if: tuple[Changes, Schedule, WhatIf] | None = None
 
@@ -455,7 +459,7 @@ class Debugger:
             "sample": found.sample,
             "recall": found.recall,
             "rescored": found.rescored,
-            "by_method": found.remarks,
+            "by_method": (*found.remarks, *_damping_told(method)),
         }
         return shared, found
 
@@ -633,6 +637,35 @@ class Debugger:
             evidence, self._source, scorer.weights.tolist(), scorer.counted, new and new.inputs
         )
 
+    def title(self, method: str) -> str:
+        """What to call a method that can be asked by, with the damping its name says."""
+        name, _, damping = method.partition("@")
+        return f"{self.method_choices[name]}, damping {damping}" if damping else self.method_choices[name]
+
+    def foreseen(self, method: str) -> float:
+        """Seconds that the first question to a method will take for what is computed of the whole training set.
+
+        0 where it is there already, in memory or in the workspace, and where it is known to be short. Measured in a
+        second or so. Raises what `evidence` raises for a method.
+        """
+        lens = named(method)
+        if self.is_ready(method) or self.is_kept(method) or not isinstance(lens, Prepared):
+            return 0.0
+        if method not in self._foreseen:
+            self._foreseen[method] = lens.seconds(self._source)
+        return self._foreseen[method]
+
+    def is_kept(self, method: str) -> bool:
+        """Whether what a method needs of the whole training set is kept in the workspace."""
+        return factors.are_kept(self._workspace, self._manifest["parents"], method)
+
+    def prepare(self, method: str, *, progress: Progress = silent) -> str:
+        """Make what a method needs of the whole training set and keep it in the workspace, for every process.
+
+        Returns the id of the factors. Raises `Unsuited` for a method that has none to keep.
+        """
+        return factors.make(self._workspace, self._manifest["parents"], method, self._source, progress=progress)
+
     def is_ready(self, method: str) -> bool:
         """Whether a method has what it needs of the whole training set: its first question computes that."""
         return method in self._scorers
@@ -739,8 +772,7 @@ class Debugger:
         scorer = self._scorer(method)
         if not scorer.is_gradient_product:
             raise Unsuited(
-                f"An influence by {self.method_choices[method]} is no sum of products of gradients, so it cannot be "
-                "split.",
+                f"An influence by {self.title(method)} is no sum of products of gradients, so it cannot be split.",
                 "Ask by tracin.",
             )
         return scorer
@@ -754,6 +786,7 @@ class Debugger:
     def _scorer(self, method: str) -> Scorer:
         if method not in self._scorers:
             start = time.perf_counter()
+            factors.restore(self._workspace, self._manifest["parents"], method, self._source)
             self._scorers[method] = named(method).fit(self._source)
             self._seconds_made[method] = time.perf_counter() - start
         return self._scorers[method]
@@ -772,6 +805,12 @@ class Debugger:
         """Training examples with the same content, other than the query itself."""
         rows = self.train.rows_by_hash.get(self._splits[item.split].examples.hashes[item.position], ())
         return tuple(self.train.ids[i] for i in rows if self.train.ids[i] != item.id)
+
+
+def _damping_told(method: str) -> tuple[str, ...]:
+    """What was asked of the damping, where the method's name says it."""
+    _, _, damping = method.partition("@")
+    return (f"Asked with a damping of {damping}.",) if damping else ()
 
 
 def _target_name(item: Item, target: str | int) -> str:

@@ -153,6 +153,19 @@ class Outer:
     def dense(self) -> Tensor:
         return self.deltas[:, :, None] * self._in_full()[:, None, :]
 
+    def factor_moments(self) -> tuple[Tensor, Tensor, int]:
+        """Σ a aᵀ (C, C) with the bias's 1, Σ δ δᵀ (R, R), and how many a there are."""
+        inputs = self._in_full()
+        return inputs.T @ inputs, self.deltas.T @ self.deltas, len(inputs)
+
+    def rotated_squares(self, left: Tensor, right: Tensor) -> Tensor:
+        """Σ_b (leftᵀ G right)², entry by entry, (r, c)."""
+        return (self.deltas @ left).square().T @ self._times(right).square()
+
+    def weighed_squares(self, left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
+        """Σ weights ∘ (leftᵀ G right)² of each example for weights (r, c), (B,)."""
+        return ((self.deltas @ left).square() @ weights * self._times(right).square()).sum(1)
+
     def weighted_sum(self, weights: Tensor) -> Tensor:
         return (self.deltas * weights[:, None]).T @ self._in_full()
 
@@ -247,6 +260,30 @@ class Positions:
     def dense(self) -> Tensor:
         values = self.inputs.outside(self._form.transpose(1, 2))
         return torch.cat([values, self._bias_column[:, :, None]], 2) if self.bias else values
+
+    def factor_moments(self) -> tuple[Tensor, Tensor, int]:
+        """Σ a aᵀ (C, C) with the bias's 1, Σ δ δᵀ (R, R), over the positions too, and how many a there are."""
+        B, T, R = self.deltas.shape
+        C = self.inputs.columns
+        moment, total = self.deltas.new_zeros(C, C), self.deltas.new_zeros(C)
+        for _, inputs in self.inputs.parts():
+            rows = inputs.reshape(-1, C)
+            moment += rows.T @ rows
+            total += rows.sum(0)
+        moment = self.inputs.outside(self.inputs.outside(moment).T)
+        if self.bias:
+            edge = self.inputs.outside(total)
+            moment = torch.cat([torch.cat([moment, edge[:, None]], 1), F.pad(edge, (0, 1), value=float(B * T))[None]])
+        deltas = self.deltas.reshape(-1, R)
+        return moment, deltas.T @ deltas, B * T
+
+    def rotated_squares(self, left: Tensor, right: Tensor) -> Tensor:
+        """Σ_b (leftᵀ G right)², entry by entry, (r, c)."""
+        return self.rotated(left, right).square().sum(0)
+
+    def weighed_squares(self, left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
+        """Σ weights ∘ (leftᵀ G right)² of each example for weights (r, c), (B,)."""
+        return (self.rotated(left, right).square() * weights).sum((1, 2))
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         deltas = self.deltas * weights[:, None, None]

@@ -4,15 +4,20 @@
     slope()          ∇R (P,)                                product(v)   ∇²R v (P,), by two backward passes
     along(vectors)   ⟨v, ∇ℓ_i⟩ of all N examples (V, N)     hessian()    ∇²R (P, P)
 
-Nothing is projected. A product with the Hessian is Pearlmutter's (1994). The model is a copy in eval mode, in float64
-where P is at most `SMALL`; a pass takes a few hundred rows. P are all tracked parameters, or those of the last linear
-layer alone: that layer is then the model, and the features it reads are the inputs. N train, Q queries, K outputs.
+Nothing is projected. A product with the Hessian is Pearlmutter's (1994). The Gauss-Newton curvature (Schraudolph 2002)
+leaves out of it how the outputs curve in the parameters, (1/N) Σ_i J_iᵀ ∇²ℓ_i J_i with ∇²ℓ_i by the outputs and J_i
+(K, P) theirs by the parameters: for a loss that is convex in the outputs it is never below 0, and of one linear layer
+it is the Hessian. The model is a copy in eval mode, in float64 where P is at most `SMALL`; a pass takes a few hundred
+rows. P are all tracked parameters, or those of the last linear layer alone: that layer is then the model, and the
+features it reads are the inputs. N train, Q queries, K outputs.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,6 +31,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from attribution.errors import AttributionError, Unsuited
+from attribution.gradients import GradientEngine
+from attribution.progress import Progress, silent
 from attribution.single import single_gradients
 from attribution.task import Functional, Inputs, Task
 
@@ -33,11 +40,15 @@ if TYPE_CHECKING:
     from attribution.methods.protocol import Queries
 
 Part = Literal["head", "all"]  # the last linear layer, or every tracked parameter
+Curved = Literal["hessian", "gauss-newton"]
 Rows = slice | NDArray[np.int64]
 SMALL = 8192  # parameters: up to here in float64, and (P, P) in memory is at most half a gigabyte
 _ROWS = 256  # of a pass
-_COLUMNS = 64  # of a Hessian that is computed column by column
+COLUMNS = 64  # of a Hessian that is computed column by column
 _SAMPLED = 512  # rows whose gradients are measured
+_INNER = 8  # vectors: of more, gradients are formed, where so many numbers are held at once
+_FORMED = 2**26
+_PROBED = 8  # rows on which it is found out how each parameter is used
 _FEW = 4  # on which the second derivatives are tried
 
 
@@ -77,7 +88,8 @@ class Objective:
         """The same model with some of the training rows (n,) only, labelled (n,)."""
         other, whole = copy.copy(self), self._train
         other.prepared = {}
-        other.__dict__.pop("unrest", None)
+        for known in ("unrest", "_pulls", "engine"):
+            other.__dict__.pop(known, None)
         other._train = lambda part: whole(rows[part])
         other._labels = torch.from_numpy(labels).to(self.task.device)
         return other
@@ -93,8 +105,35 @@ class Objective:
         return [known[name].requires_grad_() for name in self.names]
 
     @property
-    def _dtype(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:
         return self._parameters[0].dtype
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of each of the parameters."""
+        return [tuple(parameter.shape) for parameter in self._parameters]
+
+    @property
+    def matrices(self) -> list[str]:
+        """Names of the parameters that multiply what a layer reads: weights of two dimensions or more, no tables."""
+        tables = nn.Embedding | nn.EmbeddingBag | nn.LayerNorm | nn.RMSNorm
+        other = {f"{name}.weight" for name, module in self._model.named_modules() if isinstance(module, tables)}
+        pairs = zip(self.names, self.shapes, strict=True)
+        return [name for name, shape in pairs if len(shape) > 1 and name not in other]
+
+    @cached_property
+    def engine(self) -> GradientEngine:
+        """Gradients of single examples layer by layer, of a copy of the model."""
+        model = copy.deepcopy(self._model).requires_grad_(False)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in self.names)
+        return GradientEngine(self.task, model, next(self.batches(np.arange(min(_PROBED, len(self))))))
+
+    def batches(self, rows: NDArray[np.int64] | None = None, size: int = _ROWS) -> Iterator[tuple[Inputs, Tensor]]:
+        """Inputs and labels of all rows or of some, as the model takes them, at most so many at a time."""
+        rows = np.arange(len(self)) if rows is None else rows
+        for part in _parts(len(rows), size):
+            yield self._cast(self._train(rows[part])), self._labels[rows[part]]
 
     @property
     def is_linear(self) -> bool:
@@ -126,7 +165,7 @@ class Objective:
 
     def slope(self) -> NDArray[np.float64]:
         """∇R (P,)."""
-        total = torch.zeros(self.size, dtype=self._dtype, device=self.task.device)
+        total = torch.zeros(self.size, dtype=self.dtype, device=self.task.device)
         with self._passes():
             for part in self._of(None):
                 total += self._flat(self._slopes(self._losses(part).sum()))
@@ -141,36 +180,120 @@ class Objective:
         mean = float(norms.mean())
         return float(np.linalg.norm(self.slope())) / mean if mean > 0 else 0.0
 
-    def along(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """⟨v, ∇ℓ_i⟩ for vectors (V, P), (V, N): two backward passes, and no gradient of a single example."""
-        directions, found = self._tensor(vectors), []
+    def seconds_of_unrest(self) -> float:
+        """What `unrest` will take, by a pass over a few rows; 0 where it is known."""
+        if "unrest" in self.__dict__:
+            return 0.0
+        few = slice(0, min(_ROWS, len(self)))
+        start = time.perf_counter()
         with self._passes():
-            for part in self._of(None):
-                losses = self._losses(part)
-                counts = torch.ones_like(losses, requires_grad=True)
-                slope = self._flat(self._slopes((losses * counts).sum(), again=True))
-                rows = [torch.autograd.grad(slope @ v, counts, retain_graph=True)[0] for v in directions]
-                found.append(torch.stack(rows).detach() if rows else losses.new_zeros((0, len(losses))))
+            self._slopes(self._losses(few).sum())
+        whole = (time.perf_counter() - start) * len(self) / few.stop
+        start = time.perf_counter()
+        next(self.each(few))
+        return whole + (time.perf_counter() - start) * min(_SAMPLED, len(self)) / few.stop
+
+    def along(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """⟨v, ∇ℓ_i⟩ for vectors (V, P), (V, N).
+
+        Of one linear layer by what pulls at its outputs, computed once; else by the factors of each example's gradient,
+        which is formed only where many vectors are asked about.
+        """
+        directions = self.tensor(vectors)
+        if not len(directions):
+            return np.zeros((0, len(self)))
+        if self.is_linear:
+            with self._passes():
+                return self._numbers(torch.cat([self._along_linear(part, directions) for part in self._of(None)], 1))
+        with self._lock:
+            blocks = self._by_block(directions)
+            found = [self._along(*batch, blocks) for batch in self.batches()]
         return self._numbers(torch.cat(found, 1))
+
+    def _by_block(self, directions: Tensor) -> list[Tensor]:
+        """(V, P) as matrices (V, R, C) of the engine's blocks."""
+        parts = directions.split([math.prod(shape) for shape in self.shapes], 1)
+        known = dict(zip(self.names, parts, strict=True))
+        return [
+            torch.cat([known[name].reshape(len(directions), block.rows, -1) for name in block.parameters], 2)
+            for block in self.engine.blocks
+        ]
+
+    def _along(self, inputs: Inputs, labels: Tensor, blocks: Sequence[Tensor]) -> Tensor:
+        gradients = self.engine.gradients(inputs, labels).gradients
+        many = len(blocks[0]) > _INNER and len(labels) * self.size <= _FORMED
+        parts = [
+            matrices.flatten(1) @ gradient.dense().flatten(1).T
+            if many
+            else torch.stack([gradient.inner(matrix) for matrix in matrices])
+            for gradient, matrices in zip(gradients, blocks, strict=True)
+        ]
+        return torch.stack(parts).sum(0)
+
+    def _along_linear(self, part: Rows, directions: Tensor) -> Tensor:
+        """Σ_k pull_k ⟨v_k, h⟩ of the rows of a part, (V, n)."""
+        inputs, pulls = self._cast(self._train(part)).detach(), self._pulls[part]
+        K, F = pulls.shape[1], inputs.shape[1]
+        weights = directions[:, : K * F].reshape(-1, F)  # (V · K, F)
+        outputs = (inputs @ weights.T).reshape(len(inputs), -1, K)  # (n, V, K)
+        if "bias" in self.names:
+            outputs = outputs + directions[:, K * F :]
+        return (outputs * pulls[:, None]).sum(2).T
+
+    @cached_property
+    def _pulls(self) -> Tensor:
+        """∇ℓ_i by the outputs of one linear layer, (N, K)."""
+        found = []
+        for part in self._of(None):
+            outputs = self._model(self._cast(self._train(part))).detach().requires_grad_()
+            losses = self.task.losses(nn.Identity(), outputs, self._labels[part])
+            found.append(torch.autograd.grad(losses.sum(), outputs)[0])
+        return torch.cat(found)
 
     # --- second derivatives -------------------------------------------------------------------------------------
 
-    def product(self, vector: NDArray[np.float64], rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """∇²R · vector (P,), of all rows or with the mean over some of them."""
-        direction = self._tensor(vector)
+    def product(
+        self, vector: NDArray[np.float64], rows: NDArray[np.int64] | None = None, curved: Curved = "hessian"
+    ) -> NDArray[np.float64]:
+        """∇²R · vector (P,), or the Gauss-Newton curvature's, of all rows or with the mean over some of them."""
+        direction = self.tensor(vector)
         total = torch.zeros_like(direction)
+        multiplied = self._by_hessian if curved == "hessian" else self._by_gauss_newton
         with self._passes():
             for part in self._of(rows):
-                slope = self._flat(self._slopes(self._losses(part).sum(), again=True))
-                if slope.requires_grad:
-                    total += self._flat(self._slopes(slope @ direction))
+                total += multiplied(part, direction)
         return self._numbers(total) / (len(self) if rows is None else len(rows)) + self.penalty * vector
 
-    def hessian(self) -> NDArray[np.float64]:
+    def _by_hessian(self, part: Rows, direction: Tensor) -> Tensor:
+        slope = self._flat(self._slopes(self._losses(part).sum(), again=True))
+        return self._flat(self._slopes(slope @ direction)) if slope.requires_grad else torch.zeros_like(direction)
+
+    def _by_gauss_newton(self, part: Rows, direction: Tensor) -> Tensor:
+        """Σ_i J_iᵀ ∇²ℓ_i J_i v: J v is the derivative of u ↦ Jᵀ u, which is linear, along v."""
+        outputs = self.task.logits(self._model, self._cast(self._train(part)))
+        dual = torch.zeros_like(outputs, requires_grad=True)
+        pulled = torch.autograd.grad(
+            outputs, self._parameters, dual, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        (moved,) = torch.autograd.grad(self._flat(pulled) @ direction, dual, retain_graph=True)
+        at = outputs.detach().requires_grad_()
+        losses = self.task.losses(nn.Identity(), at, self._labels[part])
+        (slopes,) = torch.autograd.grad(losses.sum(), at, create_graph=True)
+        if not slopes.requires_grad:
+            return torch.zeros_like(direction)
+        (curved,) = torch.autograd.grad(slopes, at, moved)
+        return self._flat(
+            torch.autograd.grad(outputs, self._parameters, curved, allow_unused=True, materialize_grads=True)
+        )
+
+    def hessian(self, *, progress: Progress = silent) -> NDArray[np.float64]:
         """∇²R (P, P) of at most `SMALL` parameters: of one linear layer in closed form, else column by column."""
+        total: Any = 0.0
         with self._passes():
-            total = sum(map(self._linear_part if self.is_linear else self._part_by_columns, self._of(None)))
-        found = self._numbers(total) / len(self)  # type: ignore[arg-type]
+            for part in self._of(None):
+                progress(part.start if isinstance(part, slice) else 0, len(self), "second derivatives")
+                total = total + (self._linear_part if self.is_linear else self._part_by_columns)(part)
+        found = self._numbers(total) / len(self)
         found[np.diag_indices(self.size)] += self.penalty
         return (found + found.T) / 2
 
@@ -202,7 +325,7 @@ class Objective:
         if not slope.requires_grad:
             return slope.new_zeros((self.size, self.size))
         found, basis = [], torch.eye(self.size, dtype=slope.dtype, device=slope.device)
-        for columns in basis.split(_COLUMNS):
+        for columns in basis.split(COLUMNS):
             try:
                 many = torch.autograd.grad(slope, self._parameters, columns, retain_graph=True, is_grads_batched=True,
                                            allow_unused=True, materialize_grads=True)  # fmt: skip
@@ -257,10 +380,10 @@ class Objective:
         self._is_checked = True
 
     def _cast(self, inputs: Inputs) -> Inputs:
-        return tree_map(lambda t: t.to(self._dtype) if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
+        return tree_map(lambda t: t.to(self.dtype) if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
 
-    def _tensor(self, values: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.task.device, self._dtype)
+    def tensor(self, values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.task.device, self.dtype)
 
     @staticmethod
     def _numbers(values: Tensor) -> NDArray[np.float64]:
@@ -271,8 +394,8 @@ class Objective:
         return torch.cat([value.flatten() for value in values])
 
 
-def _parts(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS))
+def _parts(n: int, size: int = _ROWS) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def head(model: nn.Module, features: Tensor, outputs: Tensor) -> tuple[str, nn.Linear] | None:

@@ -32,7 +32,7 @@ from attribution.errors import InvalidInput, StoreError
 from attribution.examples import require_classes
 from attribution.files import UNREADABLE, write_array
 from attribution.measurements import Measurement, foretold, reliability, typical_difference, unmeasured
-from attribution.methods import named
+from attribution.methods import lens_record, named
 from attribution.methods.protocol import Queries
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
@@ -63,12 +63,6 @@ class Design:
 
 
 DESIGN = Design()
-
-
-def lens_record(method: str) -> dict[str, Any]:
-    """A lens with all its options, for recipes; raises `InvalidInput` for a method that is not known."""
-    lens = named(method)
-    return {"name": lens.name, **asdict(lens)}  # type: ignore[call-overload]
 
 
 def recipe(method: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""(H + λI)⁻¹ v for the Hessian H (P, P) of an `Objective`: exactly, by conjugate gradients, or by LiSSA.
+"""(H + λI)⁻¹ v for the Hessian H (P, P) of an `Objective`: exactly, by conjugate gradients, or by LiSSA; see `ekfac`.
 
     Exact               forms H and factors it (Cholesky)                      N P² + P³ / 3, at most `SMALL` parameters
     ConjugateGradients  products with H of some rows until the residual is small       steps × a pass over the rows
@@ -6,22 +6,29 @@
 
 λ, the damping, is added to H in its own units whichever solver is chosen. Unless it is given, `chosen` takes none where
 every curvature is at least `FLOOR`, and else what makes H positive definite; what was taken is told with the scores.
+By products the Gauss-Newton curvature takes the place of a Hessian that is not positive definite: what would make that
+so drowns every curvature but the largest. The exact solver has the Hessian always.
 Where H + λI is not positive definite nothing is solved: the error names the damping that is needed. Q vectors.
+
+A solver is prepared once for an objective; `seconds` says how long that will take, by a short measurement, and `arrays`
+are what `restored` makes the same of, in another process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from functools import cache, partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_solve, cholesky, eigvalsh, solve_triangular
 
 from attribution.errors import InvalidInput, Unsuited
-from attribution.objective import SMALL, Objective
+from attribution.objective import COLUMNS, SMALL, Curved, Objective
+from attribution.progress import Progress, silent
 from attribution.wording import number
 
 FLOOR = 1e-4  # a curvature below it divides by next to nothing
@@ -46,6 +53,9 @@ class Solve(Protocol):
     def self_products(self) -> Numbers:
         """g_iᵀ (H + λI)⁻¹ g_i of every training example, (N,); raises `Unsuited` where that takes too long."""
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learned of the objective, by name: numbers only."""
+
 
 class Solver(Protocol):
     """Options of a solver."""
@@ -53,8 +63,14 @@ class Solver(Protocol):
     def why_not(self, objective: Objective) -> str | None:
         """None, or one sentence that says why it does not fit."""
 
-    def prepare(self, objective: Objective, damping: float | None) -> Solve:
+    def prepare(self, objective: Objective, damping: float | None, *, progress: Progress = silent) -> Solve:
         """Raises `Unsuited` where H + λI is not positive definite."""
+
+    def restored(self, objective: Objective, damping: float | None, arrays: Mapping[str, NDArray[Any]]) -> Solve:
+        """What `prepare` gave, from its arrays."""
+
+    def seconds(self, objective: Objective) -> float:
+        """What `prepare` will take, by a short measurement."""
 
 
 # --- damping ----------------------------------------------------------------------------------------------------------
@@ -84,11 +100,14 @@ def _refused(smallest: float, damping: float, *, met: bool = False) -> Unsuited:
     """met: a curvature along some direction, and not the smallest of all."""
     needed = max(0.0, -smallest)
     if needed <= 1e-9 and damping == 0:
-        return Unsuited("The Hessian is singular, and without damping it has no inverse.", "Use damping above 0.")
+        return Unsuited(
+            "The Hessian is singular, and without damping it has no inverse.",
+            "Use damping above 0 (--damping), or leave it to be chosen.",
+        )
     return Unsuited(
         f"The training loss is not convex here: {'a' if met else 'its smallest'} curvature {'of' if met else 'is'} "
         f"{smallest:.3g}{' was met' if met else ''}, and damping of {damping:g} leaves it below 0.",
-        f"Use damping above {needed:.3g}.",
+        f"Use damping above {needed:.3g} (--damping), or leave it to be chosen.",
     )
 
 
@@ -107,14 +126,14 @@ class Exact:
             )
         return None
 
-    def prepare(self, objective: Objective, damping: float | None) -> Factor:
-        hessian = objective.hessian()
+    def prepare(self, objective: Objective, damping: float | None, *, progress: Progress = silent) -> Factor:
+        hessian = objective.hessian(progress=progress)
         if not np.isfinite(hessian).all():
             raise Unsuited("The Hessian is not finite.", "Look at the model's losses on the training set.")
+        smallest = np.nan
         if damping is None:
-            damping, remarks = _chosen_for(hessian)
-        else:
-            remarks = ()
+            smallest = _below_floor(hessian)
+            damping = 0.0 if np.isnan(smallest) else chosen(smallest)
         hessian[np.diag_indices(objective.size)] += damping
         try:
             factor = cholesky(hessian, lower=True)
@@ -122,16 +141,30 @@ class Exact:
             raise _refused(_smallest(hessian) - damping, damping) from None
         if np.square(factor.diagonal()).min() <= len(factor) * np.finfo(np.float64).eps * np.abs(hessian).max():
             raise _refused(0.0, damping)
-        return Factor(objective, factor, remarks)
+        return Factor(objective, factor, smallest)
+
+    def restored(self, objective: Objective, damping: float | None, arrays: Mapping[str, NDArray[Any]]) -> Factor:
+        return Factor(objective, arrays["lower"], float(arrays["smallest"]))
+
+    def seconds(self, objective: Objective) -> float:
+        N, P = len(objective), objective.size
+        factored = seconds_of(P**3)  # twice and thrice where the first attempts fail
+        if objective.is_linear:
+            return seconds_of(N * P**2 / 2) + factored
+        vectors = np.eye(min(P, COLUMNS), P)
+        rows = np.arange(min(N, _MEASURED))
+        start = time.perf_counter()
+        objective.product(vectors[0], rows)
+        return (time.perf_counter() - start) * N / len(rows) * P / _TOGETHER + factored
 
 
-def _chosen_for(hessian: Numbers) -> tuple[float, tuple[str, ...]]:
+def _below_floor(hessian: Numbers) -> float:
+    """The smallest eigenvalue where it is below `FLOOR`, else NaN, which costs a factor and no eigenvalue."""
     try:
         cholesky(hessian - FLOOR * np.eye(len(hessian)), lower=True)
     except LinAlgError:
-        smallest = _smallest(hessian)
-        return chosen(smallest), _told(smallest, chosen(smallest))
-    return 0.0, ()
+        return _smallest(hessian)
+    return np.nan
 
 
 def _smallest(matrix: Numbers) -> float:
@@ -140,11 +173,18 @@ def _smallest(matrix: Numbers) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """L (P, P), lower, with L Lᵀ = H + λI."""
+    """L (P, P), lower, with L Lᵀ = H + λI. smallest: eigenvalue of H for which λ was chosen; NaN where none was."""
 
     objective: Objective
     lower: Numbers
-    remarks: tuple[str, ...] = ()
+    smallest: float = np.nan
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return () if np.isnan(self.smallest) else _told(self.smallest, chosen(self.smallest))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"lower": self.lower, "smallest": np.array(self.smallest)}
 
     def solve(self, vectors: Numbers) -> tuple[Numbers, tuple[str, ...]]:
         return cho_solve((self.lower, True), vectors.T).T, ()
@@ -165,30 +205,40 @@ class ConjugateGradients:
     tolerance  the largest residual ‖(H + λI) u − v‖ / ‖v‖ that is left.
     steps      products at most for one vector.
     rows       training examples whose mean curvature is H, drawn by seed; all when None.
+    curvature  "hessian", or "gauss-newton"; chosen when None: the Hessian where it is positive definite.
     """
 
     tolerance: float = 1e-3
     steps: int = 400
     rows: int | None = 2048
     seed: int = 0
+    curvature: Curved | None = None
 
     def why_not(self, objective: Objective) -> str | None:
         return None
 
-    def prepare(self, objective: Objective, damping: float | None) -> ByProducts:
+    def prepare(self, objective: Objective, damping: float | None, *, progress: Progress = silent) -> ByProducts:
         if not (0 < self.tolerance < 1 and self.steps > 0 and (self.rows is None or self.rows > 0)):
             raise InvalidInput(
                 f"Conjugate gradients were asked for with {self}.",
                 "Use a tolerance between 0 and 1, and counts above 0.",
             )
-        rows, sampled = _drawn(objective, self.rows, self.seed)
-        whole = partial(objective.product, rows=rows)
-        damping, remarks = _for_products(whole, objective.size, damping)
+        rows, _ = drawn_rows(objective, self.rows, self.seed)
+        smallest = _measured(objective, rows, self.curvature, damping, progress)
+        return self.restored(objective, damping, {"smallest": np.array(smallest)})
+
+    def restored(self, objective: Objective, damping: float | None, arrays: Mapping[str, NDArray[Any]]) -> ByProducts:
+        rows, sampled = drawn_rows(objective, self.rows, self.seed)
+        curved, damping, remarks = _taken(self.curvature, damping, float(arrays["smallest"]))
+        whole = partial(objective.product, rows=rows, curved=curved)
 
         def solve(vector: Numbers) -> tuple[Numbers, int, float]:
             return conjugate_gradients(whole, vector, damping, self.tolerance, self.steps)
 
-        return ByProducts("conjugate gradients", solve, (*remarks, *sampled))
+        return ByProducts("conjugate gradients", solve, dict(arrays), curved, (*remarks, *sampled))
+
+    def seconds(self, objective: Objective) -> float:
+        return _seconds_of_products(objective, self.rows, _ENDS)
 
 
 @dataclass(frozen=True)
@@ -199,6 +249,7 @@ class LiSSA:
     depth      batches of one series.
     batch      training examples in each.
     repeats    series whose mean is taken.
+    curvature  as of `ConjugateGradients`.
     """
 
     scale: float | None = None
@@ -206,33 +257,47 @@ class LiSSA:
     batch: int = 64
     repeats: int = 2
     seed: int = 0
+    curvature: Curved | None = None
 
     def why_not(self, objective: Objective) -> str | None:
         return None
 
-    def prepare(self, objective: Objective, damping: float | None) -> ByProducts:
+    def prepare(self, objective: Objective, damping: float | None, *, progress: Progress = silent) -> ByProducts:
         if self.scale is not None and not 0 < self.scale < np.inf:
             raise InvalidInput(f"A scale of {self.scale} was asked for.", "Use a number above 0.")
         if min(self.depth, self.batch, self.repeats) < 1:
             raise InvalidInput(f"LiSSA was asked for with {self}.", "Use counts above 0.")
-        rows, _ = _drawn(objective, ConjugateGradients.rows, self.seed)
-        whole = partial(objective.product, rows=rows)
-        damping, remarks = _for_products(whole, objective.size, damping)
+        rows, _ = drawn_rows(objective, ConjugateGradients.rows, self.seed)
+        smallest = _measured(objective, rows, self.curvature, damping, progress)
+        curved, *_ = _taken(self.curvature, damping, smallest)
         generator = np.random.default_rng([self.seed, 1])
+        largest = 0.0
+        for i in range(0 if self.scale else _BATCHES):
+            progress(i, _BATCHES, "the largest curvature")
+            product = partial(objective.product, rows=self._batch(objective, generator), curved=curved)
+            largest = max(largest, ends(product, objective.size)[1])
+        return self.restored(objective, damping, {"smallest": np.array(smallest), "largest": np.array(largest)})
 
-        def drawn() -> NDArray[np.int64]:
-            return generator.choice(len(objective), min(self.batch, len(objective)), replace=False)
+    def _batch(self, objective: Objective, random: np.random.Generator) -> NDArray[np.int64]:
+        return random.choice(len(objective), min(self.batch, len(objective)), replace=False)
 
-        scale = self.scale or 1.2 * (damping + max(
-            ends(partial(objective.product, rows=drawn()), objective.size)[1] for _ in range(8)
-        ))  # fmt: skip
+    def seconds(self, objective: Objective) -> float:
+        batches = 0.0 if self.scale else _BATCHES * _seconds_of_products(objective, self.batch, _ENDS)
+        return _seconds_of_products(objective, ConjugateGradients.rows, _ENDS) + batches
+
+    def restored(self, objective: Objective, damping: float | None, arrays: Mapping[str, NDArray[Any]]) -> ByProducts:
+        rows, _ = drawn_rows(objective, ConjugateGradients.rows, self.seed)
+        largest = float(arrays["largest"])
+        resolved = _RESOLVED * (self.scale or _ABOVE * largest) / self.depth
+        curved, damping, remarks = _taken(self.curvature, damping, float(arrays["smallest"]), max(LEAST, resolved))
+        scale, product = self.scale or _ABOVE * (damping + largest), partial(objective.product, curved=curved)
+        whole = partial(product, rows=rows)
 
         def solve(vector: Numbers) -> tuple[Numbers, int, float]:
             random, total = np.random.default_rng([self.seed, 2]), np.zeros(len(vector))
             for _ in range(self.repeats):
-                batches = (random.choice(len(objective), min(self.batch, len(objective)), replace=False)
-                           for _ in range(self.depth))  # fmt: skip
-                total += neumann((partial(objective.product, rows=batch) for batch in batches), vector, damping, scale)
+                batches = (self._batch(objective, random) for _ in range(self.depth))
+                total += neumann((partial(product, rows=batch) for batch in batches), vector, damping, scale)
             found = total / self.repeats
             missed = float(np.linalg.norm(whole(found) + damping * found - vector))
             left = missed / max(float(np.linalg.norm(vector)), np.finfo(np.float64).tiny)
@@ -244,7 +309,7 @@ class LiSSA:
                 )
             return found, self.depth * self.repeats, left
 
-        return ByProducts("LiSSA", solve, remarks)
+        return ByProducts("LiSSA", solve, dict(arrays), curved, remarks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,14 +318,20 @@ class ByProducts:
 
     name: str
     one: Callable[[Numbers], tuple[Numbers, int, float]]
+    learned: Mapping[str, NDArray[Any]]
+    curved: Curved = "hessian"
     remarks: tuple[str, ...] = ()
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return dict(self.learned)
 
     def solve(self, vectors: Numbers) -> tuple[Numbers, tuple[str, ...]]:
         found = [self.one(vector) for vector in vectors]
         if not found:
             return vectors, ()
         most, left = max(steps for _, steps, _ in found), max(residual for *_, residual in found)
-        told = f"Solved by {self.name}: {most:,} products with the Hessian, relative residual {left:.1g}."
+        what = {"hessian": "the Hessian", "gauss-newton": "the Gauss-Newton curvature"}[self.curved]
+        told = f"Solved by {self.name}: {most:,} products with {what}, relative residual {left:.1g}."
         return np.stack([solution for solution, *_ in found]), (told,)
 
     def self_products(self) -> Numbers:
@@ -336,7 +407,7 @@ def ends(product: Product, size: int, *, steps: int = _ENDS, seed: int = 0) -> t
     return float(values[0]), float(values[-1])
 
 
-def _drawn(objective: Objective, rows: int | None, seed: int) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def drawn_rows(objective: Objective, rows: int | None, seed: int) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
     """Some training rows in order, None for all, and a sentence that says so."""
     n = len(objective)
     if rows is None or rows >= n:
@@ -345,8 +416,75 @@ def _drawn(objective: Objective, rows: int | None, seed: int) -> tuple[NDArray[n
     return chosen_rows, (f"The curvature is that of {rows:,} training examples drawn from {n:,}.",)
 
 
-def _for_products(product: Product, size: int, damping: float | None) -> tuple[float, tuple[str, ...]]:
-    if damping is not None:
-        return damping, ()
-    smallest, _ = ends(product, size)
-    return chosen(smallest), _told(smallest, chosen(smallest))
+def _measured(
+    objective: Objective,
+    rows: NDArray[np.int64] | None,
+    asked: Curved | None,
+    damping: float | None,
+    progress: Progress,
+) -> float:
+    """The smallest eigenvalue of the curvature, which is what is chosen by; NaN where nothing is left to choose."""
+    if asked is not None and damping is not None:
+        return np.nan
+    count = 0
+
+    def product(vector: Numbers) -> Numbers:
+        nonlocal count
+        progress(count, _ENDS, "the smallest curvature")
+        count += 1
+        return objective.product(vector, rows, asked or "hessian")
+
+    return ends(product, objective.size)[0]
+
+
+def _taken(
+    asked: Curved | None, damping: float | None, smallest: float, least: float = LEAST
+) -> tuple[Curved, float, tuple[str, ...]]:
+    """The curvature, the damping, and what is to be said of the choice. least: what is added to Gauss-Newton's.
+
+    From inside Lanczos finds the smallest eigenvalue too large: twice as much must be damped to keep the Hessian.
+    """
+    is_kept = smallest >= -FLOOR or (damping is not None and damping >= -2 * smallest)
+    if asked is not None or is_kept:
+        added = chosen(smallest) if damping is None else damping
+        return asked or "hessian", added, _told(smallest, added) if damping is None else ()
+    added = least if damping is None else damping
+    told = (
+        f"The training loss is not convex here (smallest curvature {number(smallest)}), so the Gauss-Newton curvature "
+        f"was taken in place of the Hessian, and {number(added)} was added to every curvature."
+    )
+    return "gauss-newton", added, (told,)
+
+
+# --- what preparing takes ---------------------------------------------------------------------------------------------
+
+_MEASURED = 256  # rows of a product that is timed
+_ABOVE = 1.2  # the scale of LiSSA, by the largest curvature of a few batches
+_RESOLVED = 6.0  # directions flatter than this many scales by the depth stay unsolved, and drown in what batches differ
+_BATCHES = 8  # of which LiSSA takes the largest curvature
+_TOGETHER = 4.0  # columns of a Hessian that take the time of one product by itself, about: they share a pass
+
+
+def _seconds_of_products(objective: Objective, rows: int | None, count: int) -> float:
+    """Of so many products with the curvature of so many rows: by the second of two, of a few rows."""
+    n = len(objective) if rows is None else min(rows, len(objective))
+    some, vector = np.arange(min(n, _MEASURED)), np.ones(objective.size)
+    objective.product(vector, some[:8])
+    start = time.perf_counter()
+    objective.product(vector, some)
+    return (time.perf_counter() - start) * count * n / len(some)
+
+
+@cache
+def _per_second() -> float:
+    """Multiplications a second of float64 matrices."""
+    matrix = np.ones((512, 512))
+    matrix @ matrix
+    start = time.perf_counter()
+    matrix @ matrix
+    return 512**3 / (time.perf_counter() - start)
+
+
+def seconds_of(multiplications: float) -> float:
+    """What so many take in products of float64 matrices."""
+    return multiplications / _per_second()

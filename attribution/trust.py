@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attribution import pipeline, removal, soundness
+from attribution import factors, pipeline, removal, soundness
 from attribution.embedding import stored_recipe
 from attribution.errors import StoreError
 from attribution.evaluation import bank as banks
@@ -25,7 +25,7 @@ from attribution.evaluation.marking import Marked
 from attribution.examples import require_classes
 from attribution.files import UNREADABLE, write_json
 from attribution.measurements import Measurement
-from attribution.methods import named
+from attribution.methods import lens_record, named
 from attribution.progress import Progress, silent
 from attribution.removal import Removal
 from attribution.verdicts import Verdict, verdict
@@ -52,6 +52,7 @@ def make(workspace: Workspace, method: str = "tracin", *, device: str = "cpu", p
         opened = pipeline.open_index(workspace, device=device)
         require_classes(opened.gradients.loaded.is_number, "these checks")
         stored = workspace.manifest("gradients", str(opened.manifest["parents"]["gradients"]))
+        factors.restore(workspace, opened.manifest["parents"], method, opened.gradients.source)
         found, series = soundness.measure(opened, stored_recipe(stored), named(method), progress=progress)
         write_json(folder / "series.json", series)
         return {"method": method, "measurements": [each.record() for each in found]}
@@ -82,7 +83,7 @@ def foreseen_seconds(workspace: Workspace) -> float:
 
 
 def _recipe(method: str) -> dict[str, Any]:
-    return {**soundness.SIZES, "lens": removal.lens_record(method)}
+    return {**soundness.SIZES, "lens": lens_record(method)}
 
 
 def _parents(index: str, run: str) -> dict[str, str]:

@@ -159,6 +159,7 @@ def draw_answer(debugger: Debugger, at: Question, given: Any) -> None:
     about = None if at.about is None else debugger.classes.index(at.about)
     digest = _digest(given)
     new = _read(debugger, given, debugger.index_id, digest)
+    methods.require_ready(debugger, at.method, at.link(method=methods.DEFAULT))
     with methods.preparing(debugger, at.method):
         evidence = _answer(debugger, new, debugger.index_id, digest, about, at.k, at.method)
     before = edited_from(debugger, at, evidence, digest)

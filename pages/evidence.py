@@ -386,6 +386,8 @@ def draw_page() -> None:
     origin = [(at.of, at.link(id=at.of, of=None, without=()))] if at.of else []
     steps = walk(debugger, at)
     chrome.header(debugger, [("Mistakes", trail), *origin, (f"Evidence of {item.id}", None)], steps)
+    with state.drawn_errors():
+        methods.require_ready(debugger, at.method, at.link(method=methods.DEFAULT, question=""))
     with state.drawn_errors(), methods.preparing(debugger, at.method):
         evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
     chrome.planted_banner(debugger)

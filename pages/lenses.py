@@ -20,8 +20,9 @@ from attribution.errors import InvalidInput, StoreError
 from attribution.evaluation import marking
 from attribution.methods import named
 from attribution.side_by_side import TOP, Agreement, SideBySide
+from attribution.wording import duration
 from attribution.workspace import Workspace
-from pages.shared import chrome, links, marks, state, theme
+from pages.shared import chrome, links, marks, methods, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, button, chip, draw, el, prose, row, thumb
 from pages.shared.wording import counted, number, share, snippet
@@ -75,12 +76,14 @@ def main() -> None:
     st.title("Lenses, asked the same", anchor=False)
     chrome.planted_banner(debugger)
     with state.drawn_errors():
-        found = _asked(debugger, debugger.index_id, asked.id, asked.target)
-    draw_question(debugger, item, asked, found)
+        waiting = not_prepared(debugger)
+        lenses = tuple(lens for lens in (*debugger.method_names, *debugger.baseline_names) if lens not in waiting)
+        found = _asked(debugger, debugger.index_id, asked.id, asked.target, lenses)
+    draw_question(debugger, item, asked, found, waiting)
     is_ranked = bool(found.answers) and not any(evidence.is_zero for evidence in found.answers.values())
     if is_ranked:
         draw_agreement(debugger, asked, found)
-        draw_many(debugger, asked)
+        draw_many(debugger, asked, lenses)
     if not debugger.is_number:
         draw_marks(debugger, asked)
     if is_ranked:
@@ -90,21 +93,29 @@ def main() -> None:
 
 
 @st.cache_resource(max_entries=64, show_spinner="Asking every lens; the first time, what each needs is computed")
-def _asked(_debugger: Debugger, index_id: str, id: str, target: str) -> SideBySide:
+def _asked(_debugger: Debugger, index_id: str, id: str, target: str, lenses: tuple[str, ...]) -> SideBySide:
     """Frozen and never written to, so every session may hold the same one."""
-    return side_by_side.ask(_debugger, id, target=target)
+    return side_by_side.ask(_debugger, id, target=target, lenses=lenses)
 
 
 @st.cache_resource(max_entries=8, show_spinner=f"Asking every lens about {SAMPLE} mistakes")
-def _over_many(_debugger: Debugger, index_id: str, target: str, n: int) -> Agreement:
+def _over_many(_debugger: Debugger, index_id: str, target: str, n: int, lenses: tuple[str, ...]) -> Agreement:
     ids = [item.id for item in _debugger.mistakes(sort="random")[:n]]
-    return side_by_side.over_many(_debugger, ids, target=target)
+    return side_by_side.over_many(_debugger, ids, target=target, lenses=lenses)
+
+
+def not_prepared(debugger: Debugger) -> dict[str, float]:
+    """The lenses that are not asked here because what they need would take long to make, and how many seconds."""
+    found = {lens: debugger.foreseen(lens) for lens in debugger.method_names}
+    return {lens: seconds for lens, seconds in found.items() if seconds > methods.LONG}
 
 
 # --- the question -----------------------------------------------------------------------------------------------------
 
 
-def draw_question(debugger: Debugger, item: Item, asked: Asked, found: SideBySide) -> None:
+def draw_question(
+    debugger: Debugger, item: Item, asked: Asked, found: SideBySide, waiting: Mapping[str, float]
+) -> None:
     """The example, what is asked, and how far the lenses agree on it in a sentence."""
     classes, src = debugger.classes, state.preview_src(debugger, item.id)
     shown = el("img", src=src, alt=item.id, cls="thumb big") if src else el("p", state.preview_words(debugger, item.id))
@@ -120,6 +131,10 @@ def draw_question(debugger: Debugger, item: Item, asked: Asked, found: SideBySid
         words = {"predicted": f"Why {predicted}?", "label": f"Why {item.number.residual_said} off?"}
     pills = [_pill(words[t], asked.href(target=t), t == asked.target) for t in (TARGETS if item.is_mistake else ())]
     refused = [el("p", f"{debugger.method_choices[lens]}: {why}") for lens, why in found.refused.items()]
+    refused += [
+        el("p", f"{debugger.title(lens)} is not prepared, which takes about {duration(seconds)}, once: ",
+           el("a", "prepare it", href=asked.evidence(lens)), ".") for lens, seconds in waiting.items()
+    ]  # fmt: skip
     told = el("div", row(el("b", item.id), *chips), el("nav", *pills, cls="row", aria_label="What is asked"),
               el("p", sentence(debugger, found)), *refused,
               row(button("Its evidence page", links.evidence(item.id, target=asked.target))), cls="stack")  # fmt: skip
@@ -204,7 +219,7 @@ def draw_agreement(debugger: Debugger, asked: Asked, found: SideBySide) -> None:
         st.caption("Kendall’s τ stands in the tooltip of each number.")
 
 
-def draw_many(debugger: Debugger, asked: Asked) -> None:
+def draw_many(debugger: Debugger, asked: Asked, lenses: tuple[str, ...]) -> None:
     n = min(SAMPLE, debugger.n_mistakes)
     if not n:
         return
@@ -213,7 +228,7 @@ def draw_many(debugger: Debugger, asked: Asked) -> None:
         draw(row(button(f"Ask about {counted(n, 'mistake')}", asked.href(many=True))), key="many")
         return
     with state.drawn_errors():
-        found = _over_many(debugger, debugger.index_id, asked.target, n)
+        found = _over_many(debugger, debugger.index_id, asked.target, n, lenses)
     if not found.asked:
         st.caption("None of them has anything to rank.")
         return

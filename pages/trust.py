@@ -130,7 +130,7 @@ def draw_missing(debugger: Debugger, method: str) -> None:
         f"`python -m attribution trust --method {method}` does the same.",
     )
     told = [el("p", *prose(each)) for each in words]
-    head = el("h2", f"Nothing has been measured of {debugger.method_choices[method]} yet")
+    head = el("h2", f"Nothing has been measured of {debugger.title(method)} yet")
     draw(el("div", head, *told, cls="card state", role="status"), key="no_trust")
     draw_start(path, "Measure it", "trust", ("--method", method))
 
@@ -148,7 +148,7 @@ def draw_unmarked(debugger: Debugger, method: str) -> None:
         "random parts of the training set. One bank of such models marks every method."
     ]
     if bank.fitting(workspace, recorded_project(workspace)) is not None:
-        title = debugger.method_choices[method]
+        title = debugger.title(method)
         told += [f"There is a bank. {title} is marked by it in seconds to minutes; nothing is trained."]
         draw(el("div", head, *[el("p", *prose(each)) for each in told], cls="card stack"), key="unmarked")
         draw_start(path, "Mark it by the bank", "trust", ("--method", method), key="mark", main=False)
@@ -191,14 +191,14 @@ def draw_verdict(debugger: Debugger, found: Trust) -> None:
     kind = "unchecked" if verdict.level == "not checked" else verdict.level
     head = row(
         el("span", f"{GLYPHS[verdict.level]} {verdict.level}", cls=f"level {kind}"),
-        el("span", debugger.method_choices[found.method], cls="muted"),
+        el("span", debugger.title(found.method), cls="muted"),
     )
     doubts = [el("ul", *[el("li", f"! {doubt}") for doubt in verdict.doubts], cls="stack")] if verdict.doubts else []
     draw(el("div", head, el("p", verdict.sentence), *doubts, cls="card stack", role="status"), key="verdict")
 
 
 def draw_card(debugger: Debugger, method: str) -> None:
-    card, title = method_cards.card(method), debugger.method_choices[method]
+    card, title = method_cards.card(method), debugger.title(method)
     lines = [
         el("p", el("b", f"{name} "), words)
         for name, words in (("It measures:", card.measures), ("It fails:", card.fails))

@@ -23,8 +23,8 @@ from attribution.workspace import Workspace
 from tests import disk
 
 VERBS = ["init", "demo", "check", "train", "embed", "index", "build", "map", "status", "mistakes", "query", "score",
-         "suspects", "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "trust", "bank",
-         "evaluate", "apply", "versus", "export", "import"]  # fmt: skip
+         "suspects", "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "trust", "prepare",
+         "bank", "evaluate", "apply", "versus", "export", "import"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

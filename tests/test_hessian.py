@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from attribution.ekfac import EKFAC
 from attribution.errors import InvalidInput, Unsuited
 from attribution.methods.hessian import Hessian, at_rest
 from attribution.methods.loss import TrainingLoss
 from attribution.methods.protocol import Queries
 from attribution.methods.random import Random
 from attribution.objective import Objective, head
-from attribution.solving import ConjugateGradients, Exact, LiSSA, chosen, conjugate_gradients, ends, neumann
+from attribution.solving import ConjugateGradients, Exact, LiSSA, Solver, chosen, conjugate_gradients, ends, neumann
 from attribution.task import Task
 from tests.worlds import (
     assert_close,
@@ -85,6 +86,50 @@ def test_products_and_the_whole_hessian_are_those_of_the_objective_written_out(k
     assert_close(objective.product(vector, rows), some @ vector, 1e-10)
     slope = torch.func.grad(partial(total, model, inputs, labels, 0.1))(flat(model))
     assert_close(objective.slope(), slope, 1e-10)
+
+
+def gauss_newton(model: nn.Module, inputs: Tensor, labels: Tensor) -> Numbers:
+    """(1/N) Σ Jᵀ (diag(p) − p pᵀ) J (P, P), J by autograd."""
+    sizes = [p.numel() for p in model.parameters()]
+
+    def outputs(theta: Tensor) -> Tensor:
+        parts = zip(model.named_parameters(), theta.split(sizes), strict=True)
+        return torch.func.functional_call(model, {n: part.reshape(p.shape) for (n, p), part in parts}, (inputs,))
+
+    slopes = torch.autograd.functional.jacobian(outputs, flat(model))  # (N, K, P)
+    p = torch.softmax(model(inputs), 1).detach()
+    curved = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    return torch.einsum("nkp,nkj,njq->pq", slopes, curved, slopes).numpy() / len(labels)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_products_of_gauss_newton_are_those_of_the_matrix_written_out(kind: str) -> None:
+    model, inputs, labels = mlp(), random(300, 4, seed=1), labels_for(300)
+    if kind == "cnn":
+        model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(2, 3))
+        model, inputs, labels = shuffled_weights(model), random(40, 1, 4, 4, seed=1), labels_for(40)
+    objective, wanted = objective_of(model, inputs, labels, penalty=0.1), gauss_newton(model, inputs, labels)
+    assert np.linalg.eigvalsh(wanted)[0] > -1e-12
+    vector = random(objective.size, seed=5).numpy()
+    assert_close(objective.product(vector, curved="gauss-newton"), wanted @ vector + 0.1 * vector, 1e-10)
+    rows = np.arange(0, len(labels), 3)
+    some = gauss_newton(model, inputs[rows], labels[rows])
+    assert_close(objective.product(vector, rows, "gauss-newton"), some @ vector + 0.1 * vector, 1e-10)
+
+
+def test_gauss_newton_of_logistic_regression_is_the_hessian() -> None:
+    objective = logistic(500).objective()
+    vector = random(10, seed=5).numpy()
+    assert_close(objective.product(vector, curved="gauss-newton"), objective.product(vector), 1e-12)
+
+
+def test_along_is_a_product_of_gradients_for_few_vectors_and_for_many() -> None:
+    inputs, labels = random(300, 4, seed=1), labels_for(300)
+    for model in (mlp(), shuffled_weights(nn.Linear(4, 3)), shuffled_weights(nn.Linear(4, 3, bias=False))):
+        objective = objective_of(model, inputs, labels)
+        for count in (3, 20):
+            vectors = random(count, objective.size, seed=5).numpy()
+            assert_close(objective.along(vectors), vectors @ np.concatenate(list(objective.each())).T, 1e-10)
 
 
 def test_a_product_is_the_central_difference_of_slopes() -> None:
@@ -351,17 +396,49 @@ def test_a_loss_that_is_not_convex_is_refused_with_the_damping_it_needs_or_dampe
     objective, asked = objective_of(model, inputs, labels), asked_of(inputs[:2], labels[:2])
     smallest = np.linalg.eigvalsh(objective.hessian())[0]
     assert smallest < -0.01
-    needed = rf"smallest curvature is {smallest:.3g}, .* Use damping above {-smallest:.3g}\."
+    needed = rf"smallest curvature is {smallest:.3g}, .* Use damping above {-smallest:.3g} \(--damping\), "
     with pytest.raises(Unsuited, match=needed):
         influence(objective, asked, Hessian("all", damping=-smallest / 2))
     with pytest.raises(Unsuited, match=r"not convex here: a curvature of −?-?[\d.e-]+ was met.* Use damping above"):
-        influence(objective, asked, Hessian("all", ConjugateGradients(tolerance=1e-8), 0.0))
+        influence(objective, asked, Hessian("all", ConjugateGradients(tolerance=1e-8, curvature="hessian"), 0.0))
     influence(objective, asked, Hessian("all", damping=-1.1 * smallest))
-    for solver in (Exact(), ConjugateGradients()):
+    for solver in (Exact(), ConjugateGradients(curvature="hessian")):
         told = Hessian("all", solver).fit(Alone(objective)).score(asked).remarks  # type: ignore[arg-type]
         assert any("is not convex here" in each and "was added to every curvature" in each for each in told)
     assert chosen(-0.3) == pytest.approx(0.61)
     assert (chosen(0.0), chosen(1e-3)) == (0.01, 0.0)
+
+
+def test_by_products_gauss_newton_takes_the_place_of_a_hessian_that_is_not_convex_and_says_so() -> None:
+    model, inputs, labels = mlp(), random(60, 4, seed=1), labels_for(60)
+    objective, asked = objective_of(model, inputs, labels), asked_of(inputs[:2], labels[:2])
+    gradients = np.concatenate(list(objective.each()))
+    wanted = gradients[:2] @ np.linalg.solve(gauss_newton(model, inputs, labels) + 0.01 * np.eye(35), gradients.T) / 60
+    scorer = Hessian("all", ConjugateGradients(tolerance=1e-10)).fit(Alone(objective))  # type: ignore[arg-type]
+    found = scorer.score(asked)
+    assert_close(found.values / np.abs(wanted).max(), wanted / np.abs(wanted).max(), 1e-6)
+    assert any(each.startswith("The training loss is not convex here") and "Gauss-Newton" in each and "0.01" in each
+               for each in found.remarks)  # fmt: skip
+    assert any("products with the Gauss-Newton curvature" in each for each in found.remarks)
+    by_lissa = influence(objective, asked, Hessian("all", LiSSA(batch=60, depth=3000, repeats=1)))
+    assert pearson(by_lissa, wanted) > 0.999
+    world = logistic(500)  # convex: the Hessian, and nothing to be said of it
+    told = Hessian("all", ConjugateGradients()).fit(Alone(world.objective())).score(world.asked()).remarks  # type: ignore[arg-type]
+    assert not any("Gauss-Newton" in each for each in told)
+
+
+@pytest.mark.parametrize("solver", [Exact(), ConjugateGradients(), LiSSA(batch=60, depth=500, scale=5.0), EKFAC()])
+def test_a_solver_made_again_of_its_arrays_answers_the_same(solver: Solver) -> None:
+    model, inputs, labels = mlp(), random(60, 4, seed=1), labels_for(60)
+    asked, lens = asked_of(inputs[:2], labels[:2]), Hessian("all", solver)
+    first, again = (Alone(objective_of(model, inputs, labels)) for _ in range(2))
+    assert lens.seconds(first) > 0  # type: ignore[arg-type]
+    factors = lens.factors(first)  # type: ignore[arg-type]
+    assert lens.seconds(first) == 0  # type: ignore[arg-type]
+    lens.restore(again, factors)  # type: ignore[arg-type]
+    found, wanted = lens.fit(again).score(asked), lens.fit(first).score(asked)  # type: ignore[arg-type]
+    assert np.array_equal(found.values, wanted.values)
+    assert found.remarks == wanted.remarks
 
 
 def test_no_damping_on_a_singular_hessian_is_refused() -> None:

@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 from playwright.sync_api import expect
 
-from attribution import pipeline, side_by_side
+from attribution import factors, jobs, pipeline, side_by_side
 from attribution.comparing import Interval
 from attribution.debugger import Debugger
 from attribution.evaluation import bank as banks
@@ -21,7 +21,7 @@ from attribution.evaluation.bank import BankRecipe
 from attribution.methods import named
 from attribution.questions import QUESTIONS
 from attribution.workspace import Workspace
-from pages.shared import marks
+from pages.shared import marks, methods
 from pages.shared.marks import QUESTIONS as ASKED
 from pages.shared.marks import Point
 from tests import disk
@@ -214,3 +214,39 @@ def test_a_question_survives_a_pasted_address_and_leads_to_all_lenses_and_back(t
         tab.go_back()
         expect(picked).to_be_visible(timeout=_PATIENT)
         assert tab.url == address
+
+
+# --- what takes long to prepare ---------------------------------------------------------------------------------------
+
+
+def test_a_lens_that_takes_long_to_prepare_says_how_long_and_offers_a_job(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace_copy: Path
+) -> None:
+    started: list[tuple[str, tuple[str, ...]]] = []
+    assert methods.LONG == factors.LONG
+    monkeypatch.setattr(methods, "LONG", 0.0)
+    monkeypatch.setattr(jobs, "start", lambda workspace, verb, arguments: started.append((verb, arguments)))
+    lens = "hessian:ekfac@0.5"
+    for name, asked in (
+        ("evidence", {"q": "test:3"}), ("evidence", {"group": "test:3,test:4"})
+    ):  # fmt: skip
+        app = page(monkeypatch, tiny_workspace_copy, name, m=lens, **asked)
+        assert "Not prepared yet: influence (Hessian), all parameters, EK-FAC, damping 0.5" in words(app)
+        assert "training examples takes about" in words(app)
+        (button,) = [each for each in app.button if each.label.startswith("Prepare it (about ")]
+    button.click().run()
+    assert started == [("prepare", ("--method", lens))]
+    Debugger.open(tiny_workspace_copy).prepare(lens)
+    app = page(monkeypatch, tiny_workspace_copy, "evidence", q="test:3", m=lens)
+    (view,) = drawn(app, "whence_evidence")
+    assert [each["text"] for each in view["methods"] if each["current"]] == ["influence (Hessian)"]
+    assert "damping=0.5" not in view["methods"][0]["href"]
+
+
+def test_side_by_side_a_lens_that_takes_long_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path
+) -> None:
+    monkeypatch.setattr(methods, "LONG", 0.0)
+    told = words(page(monkeypatch, tiny_workspace, "lenses", q="test:3"))
+    assert "influence (Hessian) is not prepared, which takes about" in told
+    assert "All 6 lenses share" in told

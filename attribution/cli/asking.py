@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attribution.cli.opening import class_of, debugger_of, id_of, target_of, workspace_of
+from attribution.cli.opening import class_of, debugger_of, id_of, make_ready, target_of, workspace_of
 from attribution.cli.options import (
+    DampingOption,
     DeviceOption,
     JobOption,
     JsonOption,
@@ -69,6 +70,7 @@ def query(
     workspace: WorkspaceOption = None,
     method: MethodOption | None = None,
     question: QuestionOption = None,
+    damping: DampingOption = None,
     top: Annotated[int, typer.Option(min=1, help="Proponents, and as many opponents.")] = 20,
     text: Annotated[str | None, typer.Option(help="A text that is in neither data set.")] = None,
     image: Annotated[
@@ -93,6 +95,8 @@ def query(
     A positive score: training on the example is estimated to have lowered the loss asked about; of a group, the sum of
     its losses. `distance` is between features; `distances` has the others.
     """
+    from attribution.methods import damped
+
     asked = [bool(test), bool(true or pred), *(each is not None for each in (text, image, row, row_file))]
     if sum(asked) != 1 or bool(true) != bool(pred):
         raise InvalidInput(
@@ -102,9 +106,10 @@ def query(
         )
     given = _given(text, image, row, row_file) if any(asked[2:]) else None
     debugger = debugger_of(project, workspace, device)
-    options: dict[str, Any] = {"k": top, "method": _method_of(debugger, question, method)}
+    options: dict[str, Any] = {"k": top, "method": damped(_method_of(debugger, question, method), damping)}
     if question and not as_json:
         _print_question(debugger, question)
+    make_ready(debugger, options["method"], workspace)
     if given is not None:
         about = target_of(debugger, target or "predicted")
         _print_evidence(debugger, debugger.ask(given, target=about, **options), as_json)
@@ -260,6 +265,7 @@ def score(
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
     method: MethodOption = "tracin",
+    damping: DampingOption = None,
     measure: Annotated[str, typer.Option(help="loss or margin.")] = "loss",
     target: TargetOption = "label",
     device: DeviceOption = "cpu",
@@ -269,12 +275,14 @@ def score(
     import numpy as np
 
     from attribution.files import allocate, whole, writing
+    from attribution.methods import damped
 
-    debugger = debugger_of(project, workspace, device)
+    debugger, method = debugger_of(project, workspace, device), damped(method, damping)
     if not out.absolute().parent.is_dir():
         raise InvalidInput(
             f"There is no folder {out.parent} to write {out.name} in.", "Make it, or name another --out."
         )
+    make_ready(debugger, method, workspace)
     shape = (debugger.n_test, debugger.n_train)
     with writing(out, "Name another --out."), whole(out) as draft, reported(workspace, "score", None) as progress:
         values = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)

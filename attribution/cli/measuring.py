@@ -1,4 +1,6 @@
-"""Verbs that measure: what decisions change (retrain, compare, story), and how far to believe the scores (trust)."""
+"""Verbs that measure: what decisions change (retrain, compare, story), and how far to believe the scores (trust); and
+the one that makes what a lens needs before it can be asked (prepare).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attribution.cli.opening import project_and_workspace, workspace_of
-from attribution.cli.options import DeviceOption, JobOption, JsonOption, MethodOption, ProjectFile, WorkspaceOption
+from attribution.cli.options import (
+    DampingOption,
+    DeviceOption,
+    JobOption,
+    JsonOption,
+    MethodOption,
+    ProjectFile,
+    WorkspaceOption,
+)
 from attribution.cli.printing import print_json, print_rows, reported, say
 from attribution.errors import InvalidInput
 
@@ -121,6 +131,39 @@ def trust(
     _print_trust(trusting.trust(target, method), as_json)
     if not has_bank:
         say("No bank of retrained models was made for this run; `bank` makes one and says what it takes.")
+
+
+@verbs.command()
+def prepare(
+    method: Annotated[str, typer.Option(help="A method, or a form of it; see `query`.")],
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    damping: DampingOption = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    job: JobOption = None,
+) -> None:
+    """Make what a method needs of all training examples, once: it is kept, and `query` and the app take it up.
+
+    Of influence, relatif, hessian and their forms; the others make it at their first question.
+    """
+    from attribution.debugger import Debugger
+    from attribution.factors import KIND
+    from attribution.methods import damped
+    from attribution.wording import duration, size
+    from attribution.workspace import Workspace
+
+    target, name = Workspace(workspace_of(project, workspace)), damped(method, damping)
+    with reported(target.path, "prepare", job) as progress:
+        debugger = Debugger.open(target.path, device=device)
+        if (seconds := debugger.foreseen(name)) > 0:
+            say(f"About {duration(seconds)}.")
+        made = target.manifest(KIND, debugger.prepare(name, progress=progress))
+    if as_json:
+        print_json({"method": name, "id": made["id"], "seconds": made["seconds"], "bytes": made["n_bytes"]})
+        return
+    took, kept = duration(made["seconds"]), size(made["n_bytes"])
+    typer.echo(f"{debugger.title(name)} is prepared: it took {took}, and {kept} are kept.")
 
 
 def _print_trust(found: Trust, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attribution.cli.options import DEFAULT_WORKSPACE
+from attribution.cli.printing import reported, say
 from attribution.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -42,6 +43,19 @@ def debugger_of(project: Path | None, workspace: Path | None, device: str = "cpu
     from attribution.debugger import Debugger
 
     return Debugger.open(workspace_of(project, workspace), device=device)
+
+
+def make_ready(debugger: Debugger, method: str, workspace: Path | None) -> None:
+    """What a method needs of all training examples, made and kept where that takes long; how long is said before."""
+    from attribution.factors import LONG
+    from attribution.wording import duration
+
+    seconds = debugger.foreseen(method)
+    if seconds <= LONG:
+        return
+    say(f"What {debugger.title(method)} needs of all training examples takes about {duration(seconds)}, once.")
+    with reported(workspace, "prepare", None) as progress:
+        debugger.prepare(method, progress=progress)
 
 
 def workspace_of(project: Path | None, workspace: Path | None) -> Path:

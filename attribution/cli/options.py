@@ -62,8 +62,17 @@ MethodOption = Annotated[
     str,
     typer.Option(
         help="tracin, influence, relatif, cosine, trak, datainf, arnoldi, hessian or representer; tracin:LAYER sums "
-        "over that layer only; influence:diagonal, relatif:parameters, cosine:ones, hessian:all, hessian:cg and "
-        "hessian:lissa are other forms; loss and random are baselines."
+        "over that layer only; influence:diagonal, relatif:parameters, cosine:ones, hessian:all, hessian:ekfac, "
+        "hessian:cg and hessian:lissa are other forms; loss and random are baselines."
+    ),
+]
+
+
+DampingOption = Annotated[
+    float | None,
+    typer.Option(
+        help="What is added to every curvature, for methods that have one: in units of the mean curvature, and for "
+        "hessian in its own units.  [default: as the method chooses]"
     ),
 ]
 

@@ -2,13 +2,17 @@
 
 The name of TracIn may say over which layers it sums: "tracin:words", or several with commas between them. The others
 are no sums over layers: curvature and lengths are of whole gradients. Some have a second form, "influence:diagonal":
-`FORMS` lists them, and what tells the forms of a method apart.
+`FORMS` lists them, and what tells the forms of a method apart. Behind an @ a name may say the damping, of those that
+have one: "hessian:cg@0.1".
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
+from attribution.ekfac import EKFAC
 from attribution.errors import InvalidInput
 from attribution.methods.arnoldi import Arnoldi
 from attribution.methods.cosine import Cosine
@@ -41,13 +45,14 @@ BASELINES: dict[str, type[Attributor]] = {TrainingLoss.name: TrainingLoss, Rando
 
 FORMS: Mapping[str, tuple[Attributor, str]] = {
     "influence": (Influence(), "whole curvature"),
-    "influence:diagonal": (Influence(curvature="diagonal"), "its diagonal (as EK-FAC)"),
+    "influence:diagonal": (Influence(curvature="diagonal"), "its diagonal (EK-FAC of what is kept)"),
     "relatif": (RelatIF(), "by the losses (ℓ)"),
     "relatif:parameters": (RelatIF(relative_to="parameters"), "by the parameters (θ)"),
     "cosine": (Cosine(), "by learning rate (GAS)"),
     "cosine:ones": (Cosine(weighting="ones"), "plain mean (CosIn)"),
     "hessian": (Hessian(), "last layer, exact"),
     "hessian:all": (Hessian("all"), "all parameters, exact"),
+    "hessian:ekfac": (Hessian("all", EKFAC()), "all parameters, EK-FAC"),
     "hessian:cg": (Hessian("all", ConjugateGradients()), "all parameters, conjugate gradients"),
     "hessian:lissa": (Hessian("all", LiSSA()), "all parameters, LiSSA"),
 }
@@ -59,7 +64,35 @@ def over_layers(*layers: str) -> str:
 
 
 def named(name: str) -> Attributor:
-    """The method of a name, in the form or with the layers it says; raises `InvalidInput` for one not known."""
+    """The method of a name, in the form, with the layers and the damping it says; raises `InvalidInput` for one not
+    known, and for what has no damping."""
+    name, _, damping = name.partition("@")
+    return _with_damping(_named(name), damping) if damping else _named(name)
+
+
+def lens_record(name: str) -> dict[str, Any]:
+    """A method of a name with all its options, for recipes; raises `InvalidInput` for one that is not known."""
+    lens = named(name)
+    return {"name": lens.name, **asdict(lens)}  # type: ignore[call-overload]
+
+
+def damped(name: str, damping: float | None) -> str:
+    """The name of a method with a damping, in its own units; as it is where none is given."""
+    return name if damping is None else f"{name}@{damping!r}"
+
+
+def _with_damping(method: Attributor, said: str) -> Attributor:
+    if not hasattr(method, "damping"):
+        raise InvalidInput(
+            f"{method.title} has no damping.", "Leave it away, or ask by influence, relatif, datainf or hessian."
+        )
+    try:
+        return replace(method, damping=float(said))  # type: ignore[type-var]
+    except ValueError:
+        raise InvalidInput(f"A damping of “{said}” was asked for.", "Use a number: 0 or more.") from None
+
+
+def _named(name: str) -> Attributor:
     if name in FORMS:
         return FORMS[name][0]
     method, _, layers = name.partition(":")

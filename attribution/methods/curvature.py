@@ -5,7 +5,8 @@
 
 F is the empirical Fisher information of the D numbers that are kept, with the labels as they are given. It stands for
 the Hessian, which it equals in expectation where the model is right, and it is never indefinite. Off it by `diagonal`:
-only the variances of the D numbers, which in an eigenbasis of the layers' factors (`projection`) is what EK-FAC keeps.
+only the variances of the D numbers. In an eigenbasis of the layers' factors (`projection`) that is EK-FAC cut short: of
+the labels given, and of the coordinates that are kept. EK-FAC over whole layers is `hessian:ekfac` (`ekfac`).
 
 Sums are in float64 over blocks of rows, so that memory does not grow with N. N · D² multiplications and one
 eigendecomposition a checkpoint: about a second for 12,000 rows of 512 numbers at five checkpoints. What does not depend
@@ -15,7 +16,7 @@ on the damping, a `Spectrum`, is kept as long as the source: every lens that ask
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,8 +26,11 @@ from numpy.typing import NDArray
 from attribution.errors import InvalidInput, Unsuited
 from attribution.methods.lens import chosen, reciprocal
 from attribution.methods.protocol import GradientSource
+from attribution.progress import Progress, silent
+from attribution.solving import seconds_of
 
 Kind = Literal["dense", "diagonal"]
+_EIGEN = 10.0  # multiplications of an eigendecomposition, by the cube of the size
 _NUMBERS_AT_ONCE = 2**21  # of stored rows in memory: 16 MB in float64
 
 
@@ -88,10 +92,8 @@ def fitted(
     Raises `InvalidInput` for what is no damping or no checkpoint, `Unsuited` with the sentence of `why_not`, and where
     there is no damping and the curvature is singular.
     """
-    refuse_damping(damping)
     counted = chosen(source, checkpoints)
-    if reason := why_not(source, damping, kind):
-        raise Unsuited(reason)
+    refuse(source, damping, kind)
     factors = [
         _of_source(source, c, kind).damped(damping) if is_counted else None for c, is_counted in enumerate(counted)
     ]
@@ -102,6 +104,13 @@ def refuse_damping(damping: float) -> None:
     """Raise `InvalidInput` for what is no damping."""
     if not 0 <= damping < np.inf:
         raise InvalidInput(f"A damping of {damping} was asked for.", "Use 0 or more, in units of the mean eigenvalue.")
+
+
+def refuse(source: GradientSource, damping: float, kind: Kind) -> None:
+    """Raise `InvalidInput` for what is no damping, `Unsuited` with the sentence of `why_not`."""
+    refuse_damping(damping)
+    if reason := why_not(source, damping, kind):
+        raise Unsuited(reason)
 
 
 def solved(factors: Sequence[Curvature | None], vectors: NDArray[Any]) -> NDArray[np.float64]:
@@ -141,6 +150,44 @@ def second_moment(rows: NDArray[Any], scales: NDArray[np.float64] | None = None)
 
 
 _spectra: weakref.WeakKeyDictionary[GradientSource, dict[tuple[int, Kind], Spectrum]] = weakref.WeakKeyDictionary()
+
+
+def seconds(source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None) -> float:
+    """What the spectra that are not known yet will take."""
+    n, width = len(source.train_ids), source.train_vectors(0).shape[1]
+    known = _spectra.get(source, {})
+    unknown = sum(counts and (c, kind) not in known for c, counts in enumerate(chosen(source, checkpoints)))
+    return unknown * seconds_of(n * width**2 + _EIGEN * width**3 if kind == "dense" else n * width)
+
+
+def seconds_of_rows(source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None) -> float:
+    """What gᵀ M g of every training example takes at the checkpoints that are chosen."""
+    n, width = len(source.train_ids), source.train_vectors(0).shape[1]
+    return int(chosen(source, checkpoints).sum()) * seconds_of(n * width**2 if kind == "dense" else n * width)
+
+
+def arrays(
+    source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None, *, progress: Progress = silent
+) -> dict[str, NDArray[np.float64]]:
+    """The spectra of the checkpoints that are chosen, made where they are not known, for `take`."""
+    found: dict[str, NDArray[np.float64]] = {}
+    counted = np.flatnonzero(chosen(source, checkpoints)).tolist()
+    for done, c in enumerate(counted):
+        progress(done, len(counted), "curvature of the checkpoints")
+        made = _of_source(source, c, kind)
+        found[f"values.{c}"] = made.values
+        if made.axes is not None:
+            found[f"axes.{c}"] = made.axes
+    return found
+
+
+def take(source: GradientSource, kind: Kind, found: Mapping[str, NDArray[Any]]) -> None:
+    """Keep the spectra that `arrays` gave, as long as the source."""
+    known = _spectra.setdefault(source, {})
+    for name in found:
+        part, _, c = name.partition(".")
+        if part == "values":
+            known[int(c), kind] = Spectrum(found.get(f"axes.{c}"), found[name])
 
 
 def _of_source(source: GradientSource, c: int, kind: Kind) -> Spectrum:

@@ -9,14 +9,16 @@ measured of q if i were left out and the others kept their weights of 1/N. That 
 too, which has the inverse in the stored space, and a mean over checkpoints.
 
 Over the last linear layer, the rest of the network as it is, the loss is convex and the solve exact, for models of any
-size. Over all tracked parameters a small model is solved exactly too, a large one by products with the Hessian; see
-`solving`. There the loss need not be convex nor training have come to rest: what was added to the curvature, and how
-far from rest it is, is told with the scores, which then say what going on with training, with i and without, would
-differ by. A prepared solver is kept with the objective, as long as the source.
+size. Over all tracked parameters a small model is solved exactly too, a large one by products with the Hessian
+(`solving`), or layer by layer in a Kronecker basis (`ekfac`). There the loss need not be convex nor training have come
+to rest: what was added to the curvature, and how far from rest it is, is told with the scores, which then say what
+going on with training, with i and without, would differ by. A prepared solver is kept with the objective, as long as
+the source; `factors` are what of it can be kept on disk, and `restore` takes them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -27,6 +29,7 @@ from attribution.errors import Unsuited
 from attribution.methods.lens import Comparison
 from attribution.methods.protocol import GradientSource, Queries
 from attribution.objective import Objective, Part
+from attribution.progress import Progress, silent
 from attribution.solving import Exact, Solve, Solver, refuse_damping
 from attribution.wording import share
 
@@ -38,8 +41,8 @@ class Hessian:
     """Influence by the Hessian with its choices.
 
     part     "head": the last linear layer; "all": every tracked parameter.
-    solver   `Exact`, `ConjugateGradients` or `LiSSA`, with their options.
-    damping  λ, in the units of the Hessian; chosen where None (`solving.chosen`).
+    solver   `Exact`, `ConjugateGradients`, `LiSSA` or `EKFAC`, with their options.
+    damping  λ, in the units of the Hessian; chosen where None (`solving.chosen`; by EK-FAC layer by layer).
     """
 
     part: Part = "head"
@@ -55,16 +58,8 @@ class Hessian:
         return self.solver.why_not(objective)
 
     def fit(self, source: GradientSource) -> Comparison:
-        refuse_damping(self.damping)
-        if reason := self.why_not(source):
-            raise Unsuited(reason)
-        objective = source.objective(self.part)
-        assert objective is not None  # see why_not
-        known: dict[Any, Solve] = objective.prepared
-        asked = self.solver, self.damping
-        if asked not in known:
-            known[asked] = self.solver.prepare(objective, self.damping)
-        solve, moving = known[asked], at_rest(objective)
+        objective = self._objective(source)
+        solve, moving = self._prepared(objective, silent), at_rest(objective)
         N = len(objective)
 
         def compare(queries: Queries) -> tuple[NDArray[np.float64], tuple[str, ...]]:
@@ -75,6 +70,38 @@ class Hessian:
             return solve.self_products() / N
 
         return Comparison(source, self.name, compare, own, "loss")
+
+    def seconds(self, source: GradientSource) -> float:
+        objective = self._objective(source)
+        if (self.solver, self.damping) in objective.prepared:
+            return 0.0
+        return self.solver.seconds(objective) + objective.seconds_of_unrest()
+
+    def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
+        objective = self._objective(source)
+        arrays = self._prepared(objective, progress).arrays()
+        return {**arrays, "unrest": np.array(objective.unrest)}
+
+    def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
+        objective = self._objective(source)
+        objective.unrest = float(factors["unrest"])
+        known: dict[Any, Solve] = objective.prepared
+        known[self.solver, self.damping] = self.solver.restored(objective, self.damping, factors)
+
+    def _objective(self, source: GradientSource) -> Objective:
+        refuse_damping(self.damping)
+        if reason := self.why_not(source):
+            raise Unsuited(reason)
+        objective = source.objective(self.part)
+        assert objective is not None  # see why_not
+        return objective
+
+    def _prepared(self, objective: Objective, progress: Progress) -> Solve:
+        known: dict[Any, Solve] = objective.prepared
+        asked = self.solver, self.damping
+        if asked not in known:
+            known[asked] = self.solver.prepare(objective, self.damping, progress=progress)
+        return known[asked]
 
 
 def at_rest(objective: Objective) -> tuple[str, ...]:

@@ -8,14 +8,19 @@ product's sign is −I_up,loss / N: the estimated rise of the loss of q if i wer
 end of training; a mean over checkpoints is ours, and is theirs at each. Inverting a projected curvature is LoGra's
 (Choe et al. 2024). As damping grows the order becomes that of plain inner products.
 
+With the curvature "diagonal" it is EK-FAC cut short to the coordinates of the layers' eigenbases that the store keeps,
+with the labels as they are given; EK-FAC over whole layers, with labels drawn of the model, is a solver of the method
+“hessian”.
+
 Only the query is transformed, so the index answers. What the projection leaves out has no curvature here and counts
 neither in scores nor in self-influence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +28,7 @@ from numpy.typing import NDArray
 from attribution.methods import curvature
 from attribution.methods.lens import Lens
 from attribution.methods.protocol import GradientSource, QueryGradients
+from attribution.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,14 @@ class Influence:
             return total
 
         return Lens(source, self.name, weights, transform, own)
+
+    def seconds(self, source: GradientSource) -> float:
+        curvature.refuse(source, self.damping, self.curvature)
+        return curvature.seconds(source, self.curvature, self.checkpoints)
+
+    def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
+        curvature.refuse(source, self.damping, self.curvature)
+        return dict(curvature.arrays(source, self.curvature, self.checkpoints, progress=progress))
+
+    def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
+        curvature.take(source, self.curvature, factors)

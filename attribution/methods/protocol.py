@@ -3,6 +3,7 @@
     Attributor   a frozen dataclass of options: `TracIn(weighting="ones")`
       .why_not(source)  None, or one sentence that says why it does not fit
       .fit(source)      -> Scorer, ready to answer; nothing exists half-ready
+    Prepared     is one whose fit may take long, and whose factors can be kept
     Scorer       .score(queries) -> Scores (Q, N);  .self_scores() -> (N,)
     VectorScorer is also an inner product: score(q) == query_vectors(q) @ train_vectors.T, so an index may answer;
                     or one with rows that are scaled first, by example and checkpoint: then every row is compared
@@ -14,7 +15,7 @@ C checkpoints, D projected numbers per checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -152,3 +153,17 @@ class Attributor(Protocol):
 
     def fit(self, source: GradientSource) -> Scorer:
         """A scorer; raises `Unsuited` with the sentence of `why_not`."""
+
+
+@runtime_checkable
+class Prepared(Attributor, Protocol):
+    """A method that learns something of the training set which may take long, and can be kept: its factors."""
+
+    def seconds(self, source: GradientSource) -> float:
+        """What they will take to make, by a short measurement; 0 where they are there. Raises what `fit` raises."""
+
+    def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
+        """Made where they are not there yet, for `fit` and for `restore`. Raises what `fit` raises."""
+
+    def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
+        """Take them up, so that `fit` does not make them."""

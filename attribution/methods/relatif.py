@@ -13,8 +13,10 @@ The training side has another length at every checkpoint, so every stored row is
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from attribution.methods import curvature
 from attribution.methods.lens import Lens, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
+from attribution.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,8 @@ class RelatIF:
 
     def fit(self, source: GradientSource) -> Lens:
         factors, weights = curvature.fitted(source, self.damping, self.curvature, self.checkpoints)
-        products, scales = np.zeros((2, len(factors), len(source.train_ids)))
-        for c, factor in enumerate(factors):
-            if factor is not None:
-                rows = source.train_vectors(c)
-                products[c] = factor.self_products(rows)
-                squares = products[c] if self.relative_to == "loss" else factor.squared_steps(rows)
-                scales[c] = reciprocal(np.sqrt(squares))
+        products, squares = self._measured(source)
+        scales = reciprocal(np.sqrt(squares))
 
         def transform(gradients: QueryGradients) -> NDArray[np.float64]:
             return weights[:, None] * curvature.solved(factors, gradients.vectors)
@@ -61,3 +59,40 @@ class RelatIF:
             return weights @ (products * scales)
 
         return Lens(source, self.name, weights, transform, own, "relative", scales.astype(np.float32))
+
+    def seconds(self, source: GradientSource) -> float:
+        curvature.refuse(source, self.damping, self.curvature)
+        if self in _lengths.get(source, {}):
+            return 0.0
+        twice = 1 if self.relative_to == "loss" else 2  # each about as dear as the curvature itself
+        spectra = curvature.seconds(source, self.curvature, self.checkpoints)
+        return spectra + twice * curvature.seconds_of_rows(source, self.curvature, self.checkpoints)
+
+    def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
+        curvature.refuse(source, self.damping, self.curvature)
+        spectra = curvature.arrays(source, self.curvature, self.checkpoints, progress=progress)
+        products, squares = self._measured(source)
+        return {**spectra, "products": products, "squares": squares}
+
+    def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
+        curvature.take(source, self.curvature, factors)
+        _lengths.setdefault(source, {})[self] = factors["products"], factors["squares"]
+
+    def _measured(self, source: GradientSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """g_iᵀ M g_i of every training example at every checkpoint, and what it is divided by the root of: (C, N)
+        both, 0 at a checkpoint that does not count. Kept as long as the source."""
+        known = _lengths.setdefault(source, {})
+        if self not in known:
+            factors, _ = curvature.fitted(source, self.damping, self.curvature, self.checkpoints)
+            products, squares = np.zeros((2, len(factors), len(source.train_ids)))
+            for c, factor in enumerate(factors):
+                if factor is not None:
+                    rows = source.train_vectors(c)
+                    products[c] = factor.self_products(rows)
+                    squares[c] = products[c] if self.relative_to == "loss" else factor.squared_steps(rows)
+            known[self] = products, squares
+        return known[self]
+
+
+_Lengths = tuple[NDArray[np.float64], NDArray[np.float64]]
+_lengths: weakref.WeakKeyDictionary[GradientSource, dict[RelatIF, _Lengths]] = weakref.WeakKeyDictionary()

@@ -126,6 +126,8 @@ def draw_page(debugger: Debugger) -> None:
                          role="status"), key="dead_end")  # fmt: skip
         chrome.footer(debugger)
         return
+    with state.drawn_errors():
+        methods.require_ready(debugger, group.method, group.link(method=methods.DEFAULT))
     with state.drawn_errors(), methods.preparing(debugger, group.method):
         evidence = _evidence(debugger, debugger.index_id, ids, group.target, group.k, group.method)
     chrome.planted_banner(debugger)

@@ -62,8 +62,26 @@ CARDS = {
         "loss over real parameters, by the final model. Over the last layer, or all of a small model, it is solved "
         "exactly and answers at once.",
         "Over the last layer the rest of the network counts as given. Over all parameters the loss is not convex and "
-        "training has not come to rest, so that curvature is added, which the answer tells; by conjugate gradients or "
-        "LiSSA each question is solved anew, which takes seconds to minutes.",
+        "training has not come to rest, so that curvature is added, which the answer tells.",
+    ),
+    "hessian:ekfac": Card(
+        "Influence by the curvature of every linear and convolution layer in the eigenbasis of its Kronecker factors, "
+        "with labels drawn from what the model predicts (EK-FAC). The factors are made once; each question then takes "
+        "a pass over the training set.",
+        "Layers are taken to have no curvature in common, and the eigenbasis is that of independent inputs and slopes. "
+        "The damping, a tenth of a layer's mean curvature, decides how much the flat directions count.",
+    ),
+    "hessian:cg": Card(
+        "Influence by the curvature over all parameters, solved by conjugate gradients to the residual that the answer "
+        "tells: by the Hessian where it is positive definite, else by the Gauss-Newton curvature, which leaves out how "
+        "the network itself curves.",
+        "Each question is solved anew, which takes seconds to minutes. The curvature is that of a part of the training "
+        "set, and with little damping flat directions that few examples pull decide much.",
+    ),
+    "hessian:lissa": Card(
+        "The same solve by a series over small batches (LiSSA), whose residual the answer tells.",
+        "It takes longer than conjugate gradients to come as near, and where curvature differs much between directions "
+        "the flat ones are cut off. Each question is solved anew.",
     ),
     "loss": Card(
         "A baseline: the training loss of each example by the final model, whatever is asked.",
@@ -83,5 +101,6 @@ CARDS = {
 
 
 def card(method: str) -> Card:
-    """The card of a method, layers or not."""
-    return CARDS[method.partition(":")[0]]
+    """The card of a method, whatever its layers or its damping; of a form that has none of its own, its method's."""
+    name = method.partition("@")[0]
+    return CARDS.get(name) or CARDS[name.partition(":")[0]]

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, TypedDict
 
 import streamlit as st
 
+from attribution import jobs
+from attribution.errors import InvalidInput
+from attribution.wording import duration
+from pages.shared import state
 from pages.shared.choices import choice
+from pages.shared.elements import button, draw, el, row
 from pages.shared.evidence_columns import Choice
+from pages.shared.jobs import draw_job, draw_start
 
 if TYPE_CHECKING:
     from attribution.debugger import Debugger
 
 DEFAULT = "tracin"
+LONG = 5.0  # seconds of preparing, as `attribution.factors.LONG`, which brings torch: beyond it a job does it
 
 
 class Pills(TypedDict):
@@ -28,13 +35,22 @@ class Pills(TypedDict):
 
 
 def asked(debugger: Debugger, given: str | None) -> str:
-    """The method of an address; what is not offered is the default."""
-    return given if given is not None and given in debugger.method_choices else DEFAULT
+    """The method of an address, with the damping behind an @ that it may say; what is not offered is the default."""
+    from attribution.methods import named
+
+    if given is None or given.partition("@")[0] not in debugger.method_choices:
+        return DEFAULT
+    try:
+        named(given)
+    except InvalidInput:
+        return DEFAULT
+    return given
 
 
 def pills(debugger: Debugger, method: str, link: Callable[[str], str]) -> Pills:
     """link: the address of the same question by another method."""
-    chosen, layers = method.partition(":")[0], debugger.layer_choices
+    method, layers = method.partition("@")[0], debugger.layer_choices
+    chosen = method.partition(":")[0]
     return {
         "methods": [choice(debugger.method_choices[m], link(m), m == chosen) for m in debugger.method_names],
         "layers": [choice(of, link(m), m == method) for m, of in layers.items() if method in layers],
@@ -49,7 +65,35 @@ def preparing(debugger: Debugger, method: str) -> AbstractContextManager[None]:
     """Says what the first question to a method waits for."""
     if debugger.is_ready(method):
         return nullcontext()
-    return st.spinner(f"Computing what {debugger.method_choices[method]} needs of all training examples, once")
+    return st.spinner(f"Computing what {debugger.title(method)} needs of all training examples, once")
+
+
+def require_ready(debugger: Debugger, method: str, back: str) -> None:
+    """Where it takes long to compute what a method needs: says how long, offers a job that does it or shows that which
+    runs, and the page stops. back: the address of the same question by the method that is asked unless told."""
+    if debugger.is_ready(method) or debugger.is_kept(method):
+        return
+    with st.spinner(f"Measuring what {debugger.title(method)} takes to prepare"):
+        seconds = debugger.foreseen(method)
+    if seconds <= LONG:
+        return
+    workspace = state.workspace_path()
+    job, title = jobs.latest(workspace), debugger.title(method)
+    head = el("h2", f"Not prepared yet: {title}")
+    told = el(
+        "p",
+        f"What it needs of all {debugger.n_train:,} training examples takes about {duration(seconds)} to compute, "
+        "once. It is kept, and from then on this page and the command line take it up.",
+    )
+    ways = row(button(f"Ask by {debugger.method_choices[DEFAULT]}", back))
+    draw(el("div", head, told, ways, cls="card state", role="status"), key="not_prepared")
+    is_running = job is not None and job.state == "running"
+    if job is not None and (is_running or st.session_state.get("preparing") == method):
+        draw_job(workspace, job, beside=lambda: None)
+    if not is_running:
+        draw_start(workspace, f"Prepare it (about {duration(seconds)})", "prepare", ("--method", method),
+                   then=lambda: st.session_state.update(preparing=method))  # fmt: skip
+    st.stop()
 
 
 def split_by(debugger: Debugger, method: str) -> str:
@@ -61,5 +105,5 @@ def why_split_by(debugger: Debugger, method: str) -> str:
     """Why the parts that are shown are not the method's own; "" where they are."""
     if debugger.splits(method):
         return ""
-    chosen, default = debugger.method_choices[method], debugger.method_choices[DEFAULT]
+    chosen, default = debugger.title(method), debugger.method_choices[DEFAULT]
     return f"What {chosen} gives, by which the lists are ranked, cannot be split, so the parts are {default}’s."

@@ -1,0 +1,87 @@
+"""What a lens needs of the whole training set, where making it takes long: made once, kept, and taken up again.
+
+    factors/<id>/factors.safetensors    the arrays of `methods.protocol.Prepared.factors`
+
+They are of one run as it was embedded, and of one lens with all its options. A lens whose factors are not kept makes
+them at its first question, in memory: `Debugger.foreseen` says how long that will take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.numpy import load_file
+
+from attribution import pipeline
+from attribution.errors import StoreError, Unsuited
+from attribution.files import UNREADABLE, write_tensors
+from attribution.methods import lens_record, named
+from attribution.methods.protocol import GradientSource, Prepared
+from attribution.progress import Progress, silent
+from attribution.workspace import Workspace, recipe_id
+
+KIND = "factors"
+LONG = 5.0  # seconds: beyond it people are told before, and a page makes a job of it
+_FILE = "factors.safetensors"
+
+
+def make(
+    workspace: Workspace,
+    parents: Mapping[str, str],
+    method: str,
+    source: GradientSource,
+    *,
+    progress: Progress = silent,
+) -> str:
+    """Make and keep the factors of a lens; returns their id.
+
+    parents  of the index that is open: `of` says which count.
+    Raises `Unsuited` for a lens that has none to keep, or that does not fit.
+    """
+    lens = named(method)
+    if not isinstance(lens, Prepared):
+        raise Unsuited(f"{lens.title} has nothing to prepare that is worth keeping.", "Ask by it as it is.")
+
+    def into(folder: Path) -> Mapping[str, Any]:
+        found = lens.factors(source, progress=progress)
+        write_tensors(folder / _FILE, {name: torch.from_numpy(array.copy()) for name, array in found.items()})
+        return {"method": method}
+
+    return pipeline.find_or_make(workspace, KIND, _recipe(method), of(parents), into, make_current=False)
+
+
+def of(parents: Mapping[str, str]) -> dict[str, str]:
+    """What factors are made from: the run, and how it was embedded, which says what is tracked."""
+    return {kind: parents[kind] for kind in ("gradients", "runs")}
+
+
+def are_kept(workspace: Workspace, parents: Mapping[str, str], method: str) -> bool:
+    """Whether the factors of a lens are in the workspace."""
+    return isinstance(named(method), Prepared) and workspace.has(KIND, _id(parents, method))
+
+
+def restore(workspace: Workspace, parents: Mapping[str, str], method: str, source: GradientSource) -> bool:
+    """Give a lens its factors where they are kept; False where they are not. Raises `StoreError` for damaged ones."""
+    lens = named(method)
+    if not isinstance(lens, Prepared) or not are_kept(workspace, parents, method):
+        return False
+    id_ = _id(parents, method)
+    workspace.manifest(KIND, id_)  # refuses one of a newer format
+    workspace.verify(KIND, id_)
+    try:
+        found = load_file(workspace.folder(KIND, id_) / _FILE)
+    except UNREADABLE as error:
+        raise StoreError(f"The factors of {method} cannot be read: {error}.", "Run `prepare` again.") from error
+    lens.restore(source, found)
+    return True
+
+
+def _recipe(method: str) -> dict[str, Any]:
+    return {"version": 1, "lens": lens_record(method)}
+
+
+def _id(parents: Mapping[str, str], method: str) -> str:
+    return recipe_id(KIND, _recipe(method), of(parents))
