@@ -3,7 +3,7 @@
     workspace.json                          {"format": 1, "project": …, "embedding": {…}, "current": {kind: id}}
     <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects,
                                             crossvalidations, retrainings, comparisons, maps, trusts, removals,
-                                            banks, evaluations
+                                            banks, evaluations, members, ensembles
     changes/<hash>.json                     decisions that a page hands to a `retrain` of its own process
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
@@ -37,7 +37,7 @@ FORMAT = 1
 FORMATS = {
     "examples": 1, "runs": 1, "predictions": 1, "gradients": 3, "indexes": 1, "suspects": 1, "retrainings": 1,
     "comparisons": 1, "crossvalidations": 1, "maps": 1, "trusts": 1, "removals": 1,
-    "banks": 1, "evaluations": 1, "curves": 1,
+    "banks": 1, "evaluations": 1, "curves": 1, "members": 1, "ensembles": 1,
 }  # fmt: skip
 Manifest = dict[str, Any]
 
@@ -58,6 +58,8 @@ KINDS = {
     "banks": ("bank of retrained models", "bank"),
     "evaluations": ("evaluation of the methods", "evaluate"),
     "curves": ("removal curve", "evaluate --curve removal"),
+    "members": ("model of an ensemble", "ensemble"),
+    "ensembles": ("ensemble of models", "ensemble"),
 }
 
 
@@ -93,6 +95,16 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "recipe": ("queries", "top", "seeds", "seed"),
         "facts": ("queries",),
         "parents": ("indexes", "runs"),
+    },
+    "members": {
+        "recipe": ("training", "part", "seed", "member", "projection", "layers"),
+        "facts": ("blocks", "parameters", "dimension", "checkpoints", "history"),
+        "parents": ("runs",),
+    },
+    "ensembles": {
+        "recipe": ("models", "part", "seed", "training"),
+        "facts": ("members", "accuracy"),
+        "parents": ("runs",),
     },
 }
 

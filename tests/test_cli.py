@@ -23,7 +23,8 @@ from attribution.workspace import Workspace
 from tests import disk
 
 VERBS = ["init", "demo", "check", "train", "embed", "index", "build", "map", "status", "mistakes", "query", "score",
-         "suspects", "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "trust", "bank",
+         "suspects", "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "trust", "ensemble",
+         "bank",
          "evaluate", "apply", "versus", "export", "import"]  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def test_fidelity_is_of_products_that_the_debugger_gives_too(opened: OpenIndex, 
     gradients, c = opened.gradients, 1
     id_ = str(opened.manifest["parents"]["gradients"])
     recipe = stored_recipe(Workspace(tiny_workspace).manifest("gradients", id_))
-    folder = gradients.store.folder / f"checkpoint-{c}"
+    folder = gradients.store.folders[c]
     pair = prepare(gradients.task, gradients.weights[c], gradients.train, recipe, folder)
     products, exact = fidelity.held_out_products(*pair, gradients.train, gradients.test, recipe.projection)
     rows = np.arange(100)  # every test row is drawn of so few
