@@ -192,8 +192,8 @@ class Spread:
 
     over    "checkpoints" or "models".
     values  what each gives, were all like it; their mean, weighted as they count, is the score.
-    low, high   of checkpoints the lowest and the highest, which are of one training and no sample; of models, which are,
-                the interval of 95 % of the mean.
+    low, high   of checkpoints, which are of one training and no sample, the lowest and the highest; of models the
+                interval of 95 % of their mean.
     """
 
     over: str

@@ -525,8 +525,10 @@ class Debugger:
         query: Item | None = None,
         new: Asked | None = None,
     ) -> EvidenceRow:
-        """A row of a list; without a single query there is no distance but that of the gradients. over: what a score is a
-        mean of."""
+        """A row of a list; without a single query there is no distance but that of the gradients.
+
+        over: what a score is a mean of, see `Spread`.
+        """
         kinds = new.places if new else self._distances.kinds if query else ()
         row = np.array([listed.row])
         distances = {kind: float(self._distance(kind, query, row, new)[0]) for kind in kinds if query is not None}

@@ -2,9 +2,9 @@
 
     ensemble.make(workspace, project, EnsembleRecipe(models=5))
 
-What a member is, and how several are opened as one, stands in `members`. Members are made in order, and a finished one is
-found by the next start: an ensemble that was interrupted goes on within the epoch or behind the last block of gradients,
-and one that is asked for with more models trains those that are missing.
+What a member is, and how several are opened as one, stands in `members`. They are made in order, and a finished one is
+found by the next start: an ensemble that was interrupted goes on behind the last epoch or block of gradients, and one
+that is asked for with more models trains those that are missing.
 """
 
 from __future__ import annotations
@@ -47,9 +47,8 @@ class Cost:
     def sentence(self) -> str:
         if not self.missing:
             return f"All {counted(self.models, 'model')} are there already."
-        there = (
-            f" ({self.models - self.missing} of {self.models} are there already)" if self.missing < self.models else ""
-        )
+        made = self.models - self.missing
+        there = f" ({made} of {self.models} are there already)" if made else ""
         on = "all" if self.part == 1 else share(self.part)
         what = f"{counted(self.missing, 'training')} on {on} of the training set with their gradients{there}"
         disk = f"{size(self.n_bytes)} of disk"
@@ -84,8 +83,8 @@ def foreseen(workspace: Workspace, project: Project, asked: EnsembleRecipe) -> C
 def make(workspace: Workspace, project: Project, asked: EnsembleRecipe, *, progress: Progress = silent) -> str:
     """Train and embed the models of an ensemble of the current run, or find them; returns its id.
 
-    Raises `InvalidInput` for a project without retrain=…, `Missing` where the run is not embedded, and `StoreError` where
-    its code or its settings have changed or the disk has too little room.
+    Raises `InvalidInput` for a project without retrain=…, `Missing` where the run is not embedded, and `StoreError`
+    where its code or its settings have changed or the disk has too little room.
     """
     opened = effect.open_run(workspace, project)
     embedding = _embedding(workspace, opened.run)
@@ -97,10 +96,8 @@ def make(workspace: Workspace, project: Project, asked: EnsembleRecipe, *, progr
     made: list[str] = []
     for number in range(asked.models):
 
-        def report(
-            rows: int, of: int, what: str, done: int = number * each, words: str = f"model {number + 1}"
-        ) -> None:
-            progress(done + rows, total, f"{words} of {asked.models}: {what}")
+        def report(rows: int, of: int, what: str, number: int = number) -> None:
+            progress(number * each + rows, total, f"model {number + 1} of {asked.models}: {what}")
 
         made.append(members.make(begun, asked, number, progress=report))
     progress(total, total, "models of the ensemble")

@@ -127,7 +127,7 @@ def _fidelity(gradients: OpenGradients, recipe: store.EmbedRecipe, series: Serie
 
 def _why_no_projection(lens: Attributor) -> str:
     if isinstance(lens, OverModels):
-        return f"It reads gradients of other models, kept as those of this one: by {lens.title} of this model it is measured."
+        return f"It reads gradients of other models, kept as those of this one, by which {lens.title} is measured."
     return "This method reads no stored gradients."
 
 

@@ -1,8 +1,8 @@
 """What several models foretell of retraining that one does not: TRAK and influence over the models of an ensemble.
 
 On the table and the pictures of `lds`, with its banks: a method by the checkpoints of the one run, beside the same over
-4 and over 8 further models, trained on random halves of the training set or on all of it with other seeds. No model of an
-ensemble is one of the bank's, which `marking` sees to.
+4 and over 8 further models, trained on random halves of the training set or on all of it with other seeds. No model of
+an ensemble is one of the bank's, which `marking` sees to.
 
     python -m benchmarks ensembles      makes the banks of `lds` first, if they are not there
 """

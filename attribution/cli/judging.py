@@ -1,5 +1,5 @@
-"""Verbs that train models beside the run: ensemble (further models for the methods that can ask several), bank (retrain on
-parts of the data: the ground truth), evaluate (mark the methods by it, or draw a curve)."""
+"""Verbs that train models beside the run: ensemble (for methods that ask several) and bank (on parts of the data: the
+ground truth); and evaluate (mark the methods by it, or draw a curve)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ensemble(
 ) -> None:
     """Train further models like this one and embed them, for methods that ask several: trak:models, influence:models.
 
-    What it takes is said first. Interrupted, the same command goes on; with more --models it adds those that are missing.
+    What it takes is said first. Interrupted, the same command goes on; more --models add those that are missing.
     """
     from attribution import ensemble as ensembles
     from attribution.members import EnsembleRecipe

@@ -8,8 +8,8 @@ it would be to a run. For TRAK that is the estimate of the paper (Park et al. 20
 with a product of the means and not a mean of products, and Φ_m of all N rows, whichever of them model m was trained on.
 An influence function becomes the mean of those of M models.
 
-What a model says by chance of its seed the others do not, and the mean forgets; what is asked about remains the answer of
-the one model that the run is. The rows of its index are not those that are compared: every row of every model is.
+What a model says by chance of its seed the others do not say, and the mean forgets it. What is asked about remains the
+answer of the one model that the run is. Its index knows nothing of the others: every row of every model is compared.
 """
 
 from __future__ import annotations
