@@ -160,7 +160,7 @@ def draw_answer(debugger: Debugger, at: Question, given: Any) -> None:
     digest = _digest(given)
     new = _read(debugger, given, debugger.index_id, digest)
     with methods.preparing(debugger, at.method):
-        evidence = _answer(debugger, new, debugger.index_id, digest, about, at.k, at.method)
+        evidence = _answer(debugger, new, debugger.answers_id, digest, about, at.k, at.method)
     before = edited_from(debugger, at, evidence, digest)
     if before is not None and at.of is not None:
         seen = faces.face(debugger, at.of), faces.face_of(new.preview)
@@ -190,7 +190,7 @@ def edited_from(debugger: Debugger, at: Question, evidence: Evidence, digest: st
         return None
     return _before(
         debugger,
-        debugger.index_id,
+        debugger.answers_id,
         at.of,
         "predicted" if debugger.is_number else evidence.target_label,
         at.k,
