@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 
 from attribution import effect, members, pipeline
-from attribution.embedding import described, sized, stored_recipe
+from attribution.embedding import sized, stored_recipe
 from attribution.errors import StoreError
 from attribution.files import require_room
 from attribution.members import KIND, MEMBERS, Beginning, EnsembleRecipe
 from attribution.progress import Progress, silent
 from attribution.project import Project
 from attribution.store import EmbedRecipe
-from attribution.training import TrainingRecipe
 from attribution.wording import counted, duration, share, size
 from attribution.workspace import Workspace, recipe_id
 
@@ -104,9 +103,9 @@ def make(workspace: Workspace, project: Project, asked: EnsembleRecipe, *, progr
 
     def into(folder: Path) -> Mapping[str, Any]:
         accuracy = [workspace.manifest(MEMBERS, id_)["facts"]["history"][-1]["test_accuracy"] for id_ in made]
-        return {"members": made, "accuracy": round(float(np.mean(accuracy)), 4)}
+        return {"accuracy": round(float(np.mean(accuracy)), 4)}
 
-    recipe = {**asdict(asked), "training": _without_checkpoints(opened.recipe), **described(embedding)}
+    recipe = {**asdict(asked), "members": made}
     return pipeline.find_or_make(workspace, KIND, recipe, {"runs": opened.run}, into)
 
 
@@ -116,10 +115,6 @@ def _embedding(workspace: Workspace, run: str) -> EmbedRecipe:
     if manifest["parents"]["runs"] != run:
         raise StoreError("The gradients were computed for another run than the current one.", "Run `embed` first.")
     return sized(stored_recipe(manifest), int(manifest["facts"]["dimension"]))
-
-
-def _without_checkpoints(recipe: TrainingRecipe) -> dict[str, Any]:
-    return {name: value for name, value in asdict(recipe).items() if name != "checkpoints"}  # the last alone is kept
 
 
 @dataclass(frozen=True)

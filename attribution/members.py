@@ -177,7 +177,7 @@ def opened(workspace: Workspace, run: str, task: Task, train: Split) -> IndexedR
     id_ = of_run(workspace, run)
     if id_ is None:
         return None
-    found = [_member(workspace, member) for member in workspace.manifest(KIND, id_)["facts"]["members"]]
+    found = [_member(workspace, member) for member in workspace.manifest(KIND, id_)["recipe"]["members"]]
     folders = [workspace.folder(MEMBERS, str(manifest["id"])) for manifest in found]
     stores = [GradientStore(folder, manifest) for folder, manifest in zip(folders, found, strict=True)]
     return IndexedRun(

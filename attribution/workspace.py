@@ -102,8 +102,8 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "parents": ("runs",),
     },
     "ensembles": {
-        "recipe": ("models", "part", "seed", "training"),
-        "facts": ("members", "accuracy"),
+        "recipe": ("models", "part", "seed", "members"),
+        "facts": ("accuracy",),
         "parents": ("runs",),
     },
 }

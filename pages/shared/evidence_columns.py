@@ -525,7 +525,7 @@ def spans_sentence(evidence: Lists) -> str:
         return ""
     count = len(spread.values)
     if spread.over == "models":
-        return f"The line on a bar: where the mean over such models lies, 95 %, by the {count} there are."
+        return f"The line on a bar: the 95 % interval of the mean over such models, from the {count} there are."
     return f"The line on a bar: from the lowest to the highest that one of the {count} checkpoints gives by itself."
 
 
