@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from attribution import ensemble, members, pipeline, shuffled, trust
+from attribution.answers import Spread
 from attribution.debugger import Debugger
 from attribution.errors import Cancelled, Damaged, InvalidInput, Missing, StoreError, Unsuited
 from attribution.evaluation import bank as banks
@@ -31,7 +32,9 @@ from attribution.methods.trak import TRAK
 from attribution.source import IndexedRun
 from attribution.training import TrainingRecipe, train
 from attribution.workspace import Workspace
+from pages.shared import evidence_columns as columns
 from tests import disk
+from tests.test_trust import drawn, page
 from tests.worlds import ArraySource, assert_close, checkpoints, pearson, queries, random_source
 
 THREE = EnsembleRecipe(models=3)
@@ -229,7 +232,12 @@ def test_the_same_ensemble_is_found_and_a_larger_one_trains_what_is_missing(
     copy: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project, trained = pipeline.recorded_project(copy), []
-    monkeypatch.setattr(members, "train", lambda *a, **k: (trained.append(a[3]), train(*a, **k))[1])
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        trained.append(arguments[3])
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(members, "train", noted)
     id_ = copy.current("ensembles")
     assert ensemble.foreseen(copy, project, THREE).sentence == "All 3 models are there already."
     assert make(copy) == id_
@@ -363,6 +371,22 @@ def test_a_row_shows_how_far_the_models_agree(debugger: Debugger, method: str) -
         assert (row.spread.low, row.spread.high) == pytest.approx((low, high), rel=1e-6)
 
 
+def test_a_card_draws_the_interval_on_its_bar_and_says_who_disagrees(debugger: Debugger) -> None:
+    found = debugger.evidence(debugger.mistakes()[0].id, k=5, method="trak:models")
+    opposer = found.opponents[0]
+    spread = Spread("models", (-0.3, 0.1, -0.4), -0.5, 0.1)
+    found = replace(found, proponents=(), opponents=(replace(opposer, score=-0.2, spread=spread),))
+    assert columns.scale(found) == 0.5, "the line reaches farther than the bar"
+    card = columns.card(
+        "opposes", found.opponents[0], found, debugger.classes, largest=0.5, show=lambda id: {"text": ""}, link=str
+    )
+    assert (card["share"], card["span"], card["from"]) == (pytest.approx(0.4), [0.0, 1.0], "right")
+    assert card["doubt"] == "the other way by 1 of 3 models"
+    assert card["doubt"] in card["alt"]
+    assert "95 % of the mean over 3 models: −0.5 to +0.1" in card["tooltip"]
+    assert columns.spans_sentence(found).endswith("from the 3 there are.")
+
+
 @pytest.mark.parametrize("method", ["tracin", "influence", "relatif", "cosine", "trak", "datainf", "arnoldi"])
 def test_a_row_shows_how_far_checkpoints_agree(debugger: Debugger, method: str) -> None:
     found = debugger.evidence(debugger.mistakes()[0].id, k=5, method=method)
@@ -435,7 +459,9 @@ def test_labels_that_are_shuffled_are_shuffled_for_every_model(debugger: Debugge
     assert_close(other.models.train_vectors(1), gradients.vectors[:, 1], 1e-6)
 
 
-def test_trust_measures_how_far_models_and_halves_of_the_ensemble_agree(copy: Workspace) -> None:
+def test_trust_measures_how_far_models_and_halves_of_the_ensemble_agree(
+    copy: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trust.make(copy, "influence:models")
     found = {each.name: each for each in trust.trust(copy, "influence:models").measurements}
     assert {"models", "ensemble"} <= set(found)
@@ -447,6 +473,9 @@ def test_trust_measures_how_far_models_and_halves_of_the_ensemble_agree(copy: Wo
     assert found["ensemble"].title == "Agreement between halves of the ensemble"
     assert len(found["models"].parts) == 1 + 3  # top ten in common, and three pairs
     assert found["null"].value is not None
+    told = drawn(page(monkeypatch, copy.path, m="influence:models"))
+    assert "Agreement between halves of the ensemble" in told
+    assert "3 models, each trained on another random 50 % of the training set; mean accuracy" in told
     make(copy, EnsembleRecipe(models=4))
     with pytest.raises(Missing):
         trust.trust(copy, "influence:models")

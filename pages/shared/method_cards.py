@@ -50,14 +50,14 @@ CARDS = {
         "TRAK as it was made: the linear model of the log-odds, a mean over several models of one recipe, each with a "
         "seed and, unless told otherwise, a random half of the training set of its own. What one model says by chance "
         "the mean forgets.",
-        "It explains what this recipe learns from these data, and less this one model: where the models disagree about "
-        "the answer, it is not this one's alone. Few models leave much chance; the line on each bar says how much.",
+        "It explains what this recipe learns from these data, and less what this one model did: others may not even "
+        "give its answer. Few models leave much to chance; the line on each bar says how much.",
     ),
     "influence:models": Card(
         "The mean of the influence functions of several models of one recipe, each with a seed and, unless told "
         "otherwise, a random half of the training set of its own. What one model says by chance the mean forgets.",
-        "It explains what this recipe learns from these data, and less this one model. Otherwise it fails where "
-        "influence does.",
+        "It explains what this recipe learns from these data, and less what this one model did: others may not even "
+        "give its answer. Otherwise it fails where influence does.",
     ),
     "datainf": Card(
         "Influence with the curvature of each layer inverted example by example and the inverses averaged: cheap, and "
