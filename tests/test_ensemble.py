@@ -330,6 +330,19 @@ def test_the_models_of_another_run_are_not_asked(copy: Workspace) -> None:
         Debugger.open(copy.path).evidence("test:0", method="trak:models")
 
 
+def test_the_verb_says_first_what_it_takes_and_a_method_says_what_to_run(stripes: Workspace) -> None:
+    refused = disk.whence("query", "--test", "0", "--method", "trak:models", "--workspace", stripes.path)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == "TRAK over several models needs several models and there is one: run `ensemble` first.\n"
+    told = disk.whence("ensemble", "--models", "2", "--workspace", stripes.path, "--json")
+    assert told.err.startswith("2 trainings on 50 % of the training set with their gradients take about ")
+    (row,) = told.json()
+    assert (row["ensemble"], row["models"], row["part"]) == (stripes.current("ensembles"), 2, 0.5)
+    answer = disk.whence("query", "--test", "0", "--method", "trak:models", "--workspace", stripes.path, "--json")
+    assert answer.json()["proponents"][0]["spread"]["over"] == "models"
+    assert disk.whence("ensemble", "--models", "1", "--workspace", stripes.path).code == 2
+
+
 # --- asked ------------------------------------------------------------------------------------------------------------
 
 
