@@ -132,6 +132,14 @@ class Ensemble:
         )  # fmt: skip
         return f"{counted(self.recipe.models, 'model')}, each trained on {on}; mean accuracy {self.accuracy:.3f}."
 
+    @property
+    def larger(self) -> str:
+        """The command that makes a larger one of it."""
+        asked, usual = self.recipe, EnsembleRecipe()
+        options = {"models": asked.models + 3, "part": asked.part, "seed": asked.seed}
+        given = [f"--{name} {value:g}" for name, value in options.items() if value != getattr(usual, name)]
+        return " ".join(["python -m attribution ensemble", *given])
+
 
 def fitting(workspace: Workspace) -> Ensemble | None:
     """The ensemble of the current run, from its manifest alone; None where there is none."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _UNBOUNDED = ("removal",)  # every other value is a share or a correlation
 _PUBLISHED = ("trusts", "removals", "evaluations", "indexes", "ensembles")
+_PAIRS = 10  # of models that are drawn one by one: of five all
 _VERBS = ("trust", "bank", "ensemble")  # whose end is told here
 
 
@@ -196,7 +197,7 @@ def draw_ensemble(debugger: Debugger, *, can_start: bool) -> None:
     if (there := ensemble.fitting(workspace)) is not None:
         over = [name for name in debugger.form_choices if name.endswith(":models")]
         ways = [button(debugger.method_choices[name], links.trust(name)) for name in over]
-        more = "`python -m attribution ensemble --models 8` adds to them."
+        more = f"`{there.larger}` adds to them."
         lines = [el("p", there.sentence), el("p", *prose(more), cls="muted")]
         draw(el("div", *lines, row(*ways), cls="card stack"), key="ensemble")
         return
@@ -305,7 +306,7 @@ def _charts(found: Trust) -> dict[str, tuple[object, str]]:
     for name, axis in (("fidelity", "correlation with exact scores"), ("checkpoints", ranks), ("models", ranks)):
         parts = by_name[name].parts if name in by_name else {}
         values = {part: value for part, value in parts.items() if part != "top ten in common"}
-        if len(values) > 1:
+        if 1 < len(values) <= _PAIRS:
             charts[name] = trust_figures.parts(values, axis, tokens), trust_figures.parts_alt(values, axis)
     for name, pair, axis, limits in (
         ("kept", {"test examples": "kept", "mistakes": "kept_mistakes"}, "kept share of the norm", (0.0, 1.0)),

@@ -19,6 +19,7 @@ from scipy import stats
 from attribution import ensemble, members, pipeline, shuffled, trust
 from attribution.answers import Spread
 from attribution.debugger import Debugger
+from attribution.ensemble import Ensemble
 from attribution.errors import Cancelled, Damaged, InvalidInput, Missing, StoreError, Unsuited
 from attribution.evaluation import bank as banks
 from attribution.evaluation import marking
@@ -171,6 +172,14 @@ def test_no_training_is_one_of_a_bank_or_the_runs_own() -> None:
 def test_an_ensemble_that_says_nothing_is_refused(options: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidInput, match=why):
         EnsembleRecipe(**options)
+
+
+def test_the_command_for_a_larger_one_keeps_what_was_asked() -> None:
+    usual = Ensemble("0", EnsembleRecipe(), 0.9)
+    assert usual.larger == "python -m attribution ensemble --models 8"
+    other = Ensemble("0", EnsembleRecipe(models=4, part=1, seed=2), 0.9)
+    assert other.larger == "python -m attribution ensemble --models 7 --part 1 --seed 2"
+    assert "on all training examples, with other seeds" in other.sentence
 
 
 # --- made, gone on with, opened ---------------------------------------------------------------------------------------
