@@ -205,7 +205,7 @@ class Ranker:
     def _parted(self, listed: list[Listed], vector: NDArray[np.float32], scorer: VectorScorer) -> list[Listed]:
         """The same rows with what single checkpoints give."""
         rows = _rows(listed)
-        stored = self._store.rows(rows).reshape(len(rows), len(self._store.checkpoints), -1)
+        stored = self._store.rows(rows).reshape(len(rows), len(self._store.checkpoints), self._store.dimension)
         return _with_parts(listed, by_checkpoint(scorer, vector, stored, rows))
 
 
