@@ -59,8 +59,8 @@ WORDS = (
     ),
     (
         "line on a bar",
-        "how far an influence depends on which checkpoint is asked, from the lowest to the highest; of several models the "
-        "95 % interval of their mean",
+        "how far an influence depends on which checkpoint is asked, from the lowest to the highest; of several models "
+        "the 95 % interval of their mean",
     ),
     ("loss, margin", "how wrong the model is about the label; a negative margin is a mistake"),
     ("pixel, feature", "distance between two pictures, and between what the last layer of the model sees of them"),
