@@ -1,7 +1,7 @@
 """Any method that takes a mean over checkpoints, taken over the models of an ensemble instead.
 
 The models are a source of gradients whose M checkpoints are the last of M trainings, so the method is fitted to them as
-it would be to a run. For TRAK that is the estimate of the paper (Park et al. 2023, eq. 17):
+it would be to a run. For TRAK that is the estimate of the paper (Park et al. 2023):
 
     τ[q, i] = [ (1/M) Σ_m φ_{q,m}ᵀ (Φ_mᵀ Φ_m)⁻¹ φ_{i,m} ] · [ (1/M) Σ_m (1 − p_{i,m}) ]
 
