@@ -186,6 +186,28 @@ class Sample:
     n_train: int
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How far a score depends on which checkpoint, or which model of an ensemble, is asked.
+
+    over    "checkpoints" or "models".
+    values  what each gives, were all like it; their mean, weighted as they count, is the score.
+    low, high   of checkpoints, which are of one training and no sample, the lowest and the highest; of models the
+                interval of 95 % of their mean.
+    """
+
+    over: str
+    values: tuple[float, ...]
+    low: float
+    high: float
+
+    @property
+    def against(self) -> int:
+        """How many have another sign than the most have."""
+        positive = sum(value > 0 for value in self.values)
+        return min(positive, len(self.values) - positive)
+
+
 @dataclass(frozen=True, eq=False)
 class EvidenceRow:
     """One training example as evidence.
@@ -196,6 +218,7 @@ class EvidenceRow:
     distances   to the query: "pixel" and "feature" Euclidean, "words" by BM25, "gradient" 1 − cosine; absent where not
                 defined.
     copies      ids of near-identical training examples further down the list that this row stands for.
+    spread      of the score over what it is a mean of; None for a method of one model.
     """
 
     item: Item
@@ -204,6 +227,7 @@ class EvidenceRow:
     distances: Mapping[str, float]
     copies: tuple[str, ...]
     estimate: float | None = None
+    spread: Spread | None = None
 
     @property
     def indexed_score(self) -> float:

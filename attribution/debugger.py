@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attribution import factors, pipeline
+from attribution import factors, members, pipeline
 from attribution.answers import (
     Breakdown,
     ClassEffect,
@@ -50,11 +50,12 @@ from attribution.changes import Changes
 from attribution.columns import Columns
 from attribution.distances import Distances
 from attribution.errors import InvalidInput, Unsuited
-from attribution.evidence import describe_distance, effect_by_class, percentile, plotted_rows
+from attribution.evidence import describe_distance, effect_by_class, percentile, plotted_rows, spread
 from attribution.examples import Examples, Preview, require_classes
 from attribution.given import Column, Given
 from attribution.index import open_index
 from attribution.methods import BASELINES, FORMS, METHODS, named, over_layers
+from attribution.methods.over_models import OverModels
 from attribution.methods.protocol import Prepared, Queries, Scorer, VectorScorer
 from attribution.methods.tracin import TracIn
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
@@ -89,6 +90,7 @@ class Debugger:
     def __init__(self, workspace: Workspace, *, device: str = "cpu") -> None:
         opened = pipeline.open_index(workspace, device=device)
         self._manifest, gradients = opened.manifest, opened.gradients
+        self._ensemble = members.of_run(workspace, self.run_id) or ""
         self._loaded, self._predictions = gradients.loaded, gradients.predictions
         self._splits = {"train": gradients.train, "test": gradients.test}
         self._store, self._source = gradients.store, gradients.source
@@ -143,6 +145,16 @@ class Debugger:
         return str(self._manifest["id"])
 
     @property
+    def ensemble_id(self) -> str:
+        """Of the models that were trained beside the run; "" where there are none."""
+        return self._ensemble
+
+    @property
+    def answers_id(self) -> str:
+        """What answers follow from, whichever method is asked: the index, and the ensemble where there is one."""
+        return f"{self.index_id} {self._ensemble}".rstrip()
+
+    @property
     def data_hash(self) -> str:
         return str(self._loaded.facts["data_hash"])
 
@@ -156,10 +168,10 @@ class Debugger:
     def method_choices(self) -> Mapping[str, str]:
         """What can be asked by, and what to call each: every method, other forms of it, TracIn over layers, then what
         methods are held against."""
-        found = {name: METHODS[name].title for name in self.method_names}
+        found = {name: METHODS[name]().title for name in self.method_names}
         found |= {name: f"{named(name).title}, {of}" for name, of in self.form_choices.items() if name not in found}
         found |= {name: f"TracIn, {of}" for name, of in self.layer_choices.items() if name not in found}
-        return found | {name: BASELINES[name].title for name in self.baseline_names}
+        return found | {name: BASELINES[name]().title for name in self.baseline_names}
 
     @property
     def baseline_names(self) -> tuple[str, ...]:
@@ -443,7 +455,10 @@ class Debugger:
         seconds_search = time.perf_counter() - start
         listed = (*found.proponents, *found.opponents)
         distances = self._ranker.gradient_distance(_rows(listed), gradients, scorer)
-        rows = [self._row(each, float(gradient), alone, new) for each, gradient in zip(listed, distances, strict=True)]
+        over = "models" if isinstance(named(method), OverModels) else "checkpoints"
+        rows = [
+            self._row(each, float(gradient), over, alone, new) for each, gradient in zip(listed, distances, strict=True)
+        ]
         shared = {
             "target": target,
             "method": method,
@@ -507,9 +522,17 @@ class Debugger:
         return self._index.extremes(vector, k)
 
     def _row(
-        self, listed: Listed, gradient_distance: float, query: Item | None = None, new: Asked | None = None
+        self,
+        listed: Listed,
+        gradient_distance: float,
+        over: str,
+        query: Item | None = None,
+        new: Asked | None = None,
     ) -> EvidenceRow:
-        """A row of a list; without a single query there is no distance but that of the gradients."""
+        """A row of a list; without a single query there is no distance but that of the gradients.
+
+        over: what a score is a mean of, see `Spread`.
+        """
         kinds = new.places if new else self._distances.kinds if query else ()
         row = np.array([listed.row])
         distances = {kind: float(self._distance(kind, query, row, new)[0]) for kind in kinds if query is not None}
@@ -520,6 +543,7 @@ class Debugger:
             {**distances, "gradient": gradient_distance},
             tuple(self.train.ids[c] for c in listed.copies),
             listed.estimate,
+            spread(over, listed.by_part),
         )
 
     def _distance(

@@ -164,7 +164,7 @@ class _Embedding:
         """
         if not self._is_new:
             return None
-        return self._work(self._recipe if self.target is None else _sized(self._recipe, fidelity.STEP))
+        return self._work(self._recipe if self.target is None else sized(self._recipe, fidelity.STEP))
 
     def _work(self, sized: EmbedRecipe) -> Work:
         taken, is_fitted = self._origin.rows if self._origin else 0, self.target is not None
@@ -191,7 +191,7 @@ class _Embedding:
         dimension = fidelity.choose(self._task, self.weights, self._train, self._recipe, folder, progress=progress)
         reached = fidelity.measured(folder, len(self.weights))
         if self._is_new:
-            work = self._work(_sized(self._recipe, dimension))
+            work = self._work(sized(self._recipe, dimension))
             announce(fidelity.sentence(dimension, reached))
             announce(work.cost().sentence)
         return {"fidelity": reached}
@@ -205,9 +205,10 @@ class _Embedding:
         return {**facts, "checkpoints": stored, "layers": recipe.layers, **described(recipe)}
 
 
-def _sized(recipe: EmbedRecipe, dimension: int) -> EmbedRecipe:
-    """The recipe of as many numbers as were chosen."""
-    assert isinstance(recipe.projection, Eigenbasis)
+def sized(recipe: EmbedRecipe, dimension: int) -> EmbedRecipe:
+    """The recipe of as many numbers as were chosen, where a fidelity asked how many."""
+    if not isinstance(recipe.projection, Eigenbasis) or recipe.projection.fidelity is None:
+        return recipe
     return replace(recipe, projection=replace(recipe.projection, dimension=dimension, fidelity=None))
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from attribution.answers import ClassEffect, Evidence, GroupEvidence, Lists
+from attribution.answers import ClassEffect, Evidence, GroupEvidence, Lists, Spread
+from attribution.comparing import over_seeds_interval
 from attribution.examples import Examples
 
 PLOTTED = 20_000  # training examples in an influence-versus-distance plot: more freeze a browser
@@ -48,6 +49,16 @@ def plotted_rows(evidence: Evidence) -> NDArray[np.int64]:
     if len(rows) > PLOTTED:
         rows = np.random.default_rng(0).choice(rows, PLOTTED - len(listed), replace=False)
     return np.union1d(rows, listed)
+
+
+def spread(over: str, values: tuple[float, ...]) -> Spread | None:
+    """How far a score depends on which of several checkpoints or models is asked, from what each gives."""
+    if len(values) < 2:
+        return None
+    if over == "checkpoints":
+        return Spread(over, values, min(values), max(values))
+    found = over_seeds_interval(np.array(values), over)
+    return Spread(over, values, found.low, found.high)
 
 
 def effect_by_class(evidence: Lists, train: Examples) -> tuple[ClassEffect, ...]:

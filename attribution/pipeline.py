@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attribution import applying, loading, predictions, revisions, standout
+from attribution import applying, loading, members, predictions, revisions, standout
 from attribution import index as vector_index
 from attribution.artefacts import (
     Make,
@@ -338,7 +338,9 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str, device: st
         split.examples.split: predictions.load(folder, split.examples.split, split.examples.targets)
         for split in (train_split, test_split)
     }
-    source = IndexedRun(task, weights, train_split, opened, stored_recipe(manifest), said["train"].features)
+    ensemble = members.opened(workspace, run, task, train_split)
+    features = said["train"].features
+    source = IndexedRun(task, weights, train_split, opened, stored_recipe(manifest), features, models=ensemble)
     return OpenGradients(task, weights, examples, train_split, test_split, said, opened, source)
 
 

@@ -15,7 +15,7 @@ A query is one example or the sum of several. N train, C checkpoints, D numbers 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from attribution.answers import KEPT_LOW, Sample
 from attribution.evidence import PLOTTED, NearIdentical, collapse, percentile
 from attribution.index import Index, sample_size
+from attribution.methods.lens import Comparison, by_checkpoint
 from attribution.methods.protocol import Queries, QueryGradients, Scorer, VectorScorer
 from attribution.scan import Extremes, Scaled, ends, scan
-from attribution.scores import Scores
 from attribution.source import IndexedRun
 from attribution.store import GradientStore
 
@@ -40,7 +40,8 @@ _RESCORED_NUMBERS = 2**30
 class Listed:
     """A row of one of the lists. score: exact where it was computed again; estimate: what the index gives.
 
-    copies: near-identical rows further down that it stands for.
+    copies: near-identical rows further down that it stands for. by_part: what single checkpoints, or models, give, were
+    all like each; empty where the method is of one.
     """
 
     row: int
@@ -48,6 +49,7 @@ class Listed:
     estimate: float
     percentile: float
     copies: tuple[int, ...]
+    by_part: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ class Ranker:
         leave_out   training rows that are the query, or of it: never their own evidence.
         """
         if not isinstance(scorer, VectorScorer):
-            return self._compared(scorer.score(queries), k, leave_out)
+            return self._compared(scorer, queries, k, leave_out)
         vector = scorer.query_vectors(gradients)[0]
         scores = self._scores(scorer, vector)
         share = kept_share(gradients, scorer)
@@ -98,18 +100,20 @@ class Ranker:
             lambda k: self._extremes(scorer, vector, scores, k), SHORTLIST * k if rescored else k, leave_out
         )
         listed = self._listed(found.groups, found.estimates, scores)
-        if rescored:
-            listed = self._rescored(listed, queries, scorer)
+        listed = self._rescored(listed, queries, scorer) if rescored else self._parted(listed, vector, scorer)
         recall = 1.0 if found.is_exact else self._index.recall
         strongest = found.strongest if self.sample else float(scores[np.abs(scores).argmax()])
         return Ranking(*_sides(listed, k), scores, self.sample, strongest, share, False, recall, rescored)
 
-    def _compared(self, given: Scores, k: int, leave_out: Collection[int]) -> Ranking:
+    def _compared(self, scorer: Scorer, queries: Queries, k: int, leave_out: Collection[int]) -> Ranking:
         """Both lists of all N scores, summed over the queries."""
+        given = scorer.score(queries)
         scores = given.values.sum(0)
         found = self._ends(lambda k: ends(scores, k), k, leave_out)
         strongest = float(scores[np.abs(scores).argmax()])
         listed = self._listed(found.groups, found.estimates, scores)
+        if isinstance(scorer, Comparison) and scorer.parts is not None and listed:
+            listed = _with_parts(listed, scorer.parts(queries, _rows(listed)))
         lists = _sides(listed, k)
         return Ranking(*lists, scores, None, strongest, 1.0, not strongest, 1.0, False, given.remarks)
 
@@ -192,12 +196,17 @@ class Ranker:
 
     def _rescored(self, listed: list[Listed], queries: Queries, scorer: VectorScorer) -> list[Listed]:
         """The same rows with exact scores, Σ_c w_c · ⟨gradient of the query, gradient of the row⟩."""
-        rows = np.array([each.row for each in listed], np.int64)
-        exact = scorer.weights @ self._source.products(rows, queries, scorer.counted)
-        return [
-            Listed(each.row, float(score), each.estimate, each.percentile, each.copies)
-            for each, score in zip(listed, exact, strict=True)
+        products = self._source.products(_rows(listed), queries, scorer.counted)
+        again = [
+            replace(each, score=float(score)) for each, score in zip(listed, scorer.weights @ products, strict=True)
         ]
+        return _with_parts(again, scorer.weights.sum() * products[np.flatnonzero(scorer.weights)].T)
+
+    def _parted(self, listed: list[Listed], vector: NDArray[np.float32], scorer: VectorScorer) -> list[Listed]:
+        """The same rows with what single checkpoints give."""
+        rows = _rows(listed)
+        stored = self._store.rows(rows).reshape(len(rows), len(self._store.checkpoints), self._store.dimension)
+        return _with_parts(listed, by_checkpoint(scorer, vector, stored, rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +217,17 @@ class _Ends:
     estimates: dict[int, float]
     strongest: float
     is_exact: bool
+
+
+def _rows(listed: list[Listed]) -> NDArray[np.int64]:
+    return np.array([each.row for each in listed], np.int64)
+
+
+def _with_parts(listed: list[Listed], parts: NDArray[np.float64]) -> list[Listed]:
+    """The same rows with parts (n, P); a single one is no part."""
+    if parts.shape[1] < 2:
+        return listed
+    return [replace(each, by_part=tuple(own)) for each, own in zip(listed, parts.tolist(), strict=True)]
 
 
 def _sides(listed: list[Listed], k: int) -> tuple[tuple[Listed, ...], tuple[Listed, ...]]:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution import effect, pipeline
+from attribution import effect, members, pipeline
 from attribution.changes import Changes
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import require_classes
@@ -66,8 +66,13 @@ DESIGN = Design()
 
 
 def recipe(method: str) -> dict[str, Any]:
-    """What a check by this lens follows from, beside the index."""
+    """What a check by this lens follows from, beside its parents."""
     return {**asdict(DESIGN), "lens": lens_record(method)}
+
+
+def parents(workspace: Workspace, method: str, index: str, run: str) -> dict[str, str]:
+    """What is measured of a lens is of an index, its run, and the ensemble that the lens reads, if any."""
+    return {"indexes": index, "runs": run, **members.read_by(workspace, run, named(method))}
 
 
 def foreseen_seconds(workspace: Workspace) -> float | None:
@@ -120,8 +125,8 @@ def make(workspace: Workspace, method: str, *, device: str = "cpu", progress: Pr
         facts = {"method": method, "questions": [gradients.test.examples.ids[j] for j in questions], "size": size}
         return facts | {"measurements": [each.record() for each in read_off(*_arrays(folder), size)]}
 
-    parents = {"indexes": str(opened.manifest["id"]), "runs": run}
-    return pipeline.find_or_make(workspace, KIND, asked, parents, into, make_current=False)
+    follows = parents(workspace, method, str(opened.manifest["id"]), run)
+    return pipeline.find_or_make(workspace, KIND, asked, follows, into, make_current=False)
 
 
 def _scores(opened: OpenIndex, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,13 @@ class RowsSource:
     def __post_init__(self) -> None:
         self.train_ids = tuple(self.whole.train_ids[i] for i in self.rows)
         self.learning_rates, self.steps = self.whole.learning_rates, self.whole.steps
+        self.trainings = self.whole.trainings
         self.n_classes = self.whole.n_classes
+
+    @cached_property
+    def models(self) -> RowsSource | None:
+        """The same rows with the same labels by every model of the ensemble."""
+        return None if self.whole.models is None else _labelled(self.whole.models, self.rows, self.train_labels)
 
     @property
     def layers(self) -> Sequence[str]:
@@ -89,9 +96,15 @@ def drawn(source: IndexedRun, rows: NDArray[np.int64]) -> RowsSource:
 
 def permuted(source: IndexedRun, rows: NDArray[np.int64], labels: NDArray[np.int64], *, seed: int) -> RowsSource:
     """The same rows with their labels (n,) permuted among them: one pass over them at every checkpoint."""
-    others = np.random.default_rng(seed).permutation(labels)
-    gradients, losses = source.relabelled(rows, others)
-    return RowsSource(source, rows, others, gradients, losses, _doubts(source, losses))
+    return _labelled(source, rows, np.random.default_rng(seed).permutation(labels))
+
+
+def _labelled(source: IndexedRun, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> RowsSource:
+    """Some rows with labels (n,) in place of theirs; as they are stored where these are the same."""
+    if (labels == source.train_labels[rows]).all():
+        return drawn(source, rows)
+    gradients, losses = source.relabelled(rows, labels)
+    return RowsSource(source, rows, labels, gradients, losses, _doubts(source, losses))
 
 
 def _doubts(source: IndexedRun, losses: NDArray[np.float32]) -> NDArray[np.float64] | None:

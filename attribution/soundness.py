@@ -5,6 +5,7 @@
     recall        share of the strongest examples that the index finds, as it was measured at `index`
     checkpoints   do single checkpoints agree on the order of the training examples, and on the first ten
     halves        do every second checkpoint and the others
+    models, ensemble   the same of the models of an ensemble, by a method that is taken over models
     null          how far the strongest scores stand out, beside scores under shuffled labels; see `shuffled`
     planted       average precision of self-influence on the labels flipped on purpose, beside the training loss's
 
@@ -27,6 +28,7 @@ from attribution import measurements as measuring
 from attribution.comparing import over_tests_interval
 from attribution.errors import Unsuited
 from attribution.measurements import Measurement, bootstrapped, unmeasured
+from attribution.methods.over_models import OverModels
 from attribution.methods.protocol import Attributor, Queries, QueryGradients, Scorer, VectorScorer
 from attribution.pipeline import OpenGradients, OpenIndex
 from attribution.progress import Progress, silent
@@ -64,7 +66,7 @@ def measure(
     of_gradients = (
         [_fidelity(gradients, recipe, series, progress), _kept(scorer, of_tests, of_wrong, series)]
         if isinstance(scorer, VectorScorer)
-        else [unmeasured(name, title, "This method reads no stored gradients.") for name, title in _PROJECTION.items()]
+        else [unmeasured(name, title, _why_no_projection(lens)) for name, title in _PROJECTION.items()]
     )
     return [
         *of_gradients,
@@ -101,8 +103,7 @@ def _fidelity(gradients: OpenGradients, recipe: store.EmbedRecipe, series: Serie
     worst, pairs = np.inf, None
     for c, weights in enumerate(gradients.weights):
         progress(c, len(gradients.weights), "exact scores")
-        folder = gradients.store.folder / f"checkpoint-{c}"
-        engine, projection = store.prepare(gradients.task, weights, gradients.train, recipe, folder)
+        engine, projection = store.prepare(gradients.task, weights, gradients.train, recipe, gradients.store.folders[c])
         found = fidelity.held_out_products(engine, projection, gradients.train, gradients.test, recipe.projection)
         parts[_name(gradients, c)] = value = fidelity.correlation(*found)
         if value < worst:
@@ -122,6 +123,12 @@ def _fidelity(gradients: OpenGradients, recipe: store.EmbedRecipe, series: Serie
         f"({gradients.store.n_parameters:,} numbers) by {worst:.4f} at the worst checkpoint.",
         parts,
     )  # fmt: skip
+
+
+def _why_no_projection(lens: Attributor) -> str:
+    if isinstance(lens, OverModels):
+        return f"It reads gradients of other models, kept as those of this one, by which {lens.title} is measured."
+    return "This method reads no stored gradients."
 
 
 def _kept(scorer: VectorScorer, tests: _Questions, wrong: _Questions, series: Series) -> Measurement:
@@ -182,19 +189,20 @@ class _Ranked:
 def _agreement(
     lens: Attributor, gradients: OpenGradients, asked: _Questions, series: Series, progress: Progress
 ) -> tuple[Measurement, Measurement]:
-    titles = {"checkpoints": "Agreement between checkpoints", "halves": "Agreement between halves of the checkpoints"}
-    C = len(gradients.weights)
-    if C < 2 or not hasattr(lens, "checkpoints"):
+    parts = _models(gradients) if isinstance(lens, OverModels) else _checkpoints(gradients)
+    (single_name, single_title), (halves_name, halves_title) = parts.measurements
+    C = len(parts.names)
+    if C < 2 or not hasattr(_inner(lens), "checkpoints"):
         why = (
             "There is one checkpoint, so nothing can be compared with it."
             if C < 2
             else "This method reads the final model alone."
         )
-        return unmeasured("checkpoints", titles["checkpoints"], why), unmeasured("halves", titles["halves"], why)
+        return unmeasured(single_name, single_title, why), unmeasured(halves_name, halves_title, why)
     found: dict[tuple[int, ...], _Ranked] = {}
     single = [(c,) for c in range(C)]
     for i, chosen in enumerate([*single, tuple(range(0, C, 2)), tuple(range(1, C, 2))]):
-        progress(i, C + 2, "scores by single checkpoints")
+        progress(i, C + 2, f"scores by single {parts.what}")
         try:
             found[chosen] = _ranked(_only(lens, chosen).fit(gradients.source), gradients, asked)
         except Unsuited:  # a learning rate of 0, as after a schedule's last step
@@ -202,18 +210,47 @@ def _agreement(
     halves = [found[chosen] for chosen in (tuple(range(0, C, 2)), tuple(range(1, C, 2))) if chosen in found]
     pairs = [(a, b) for i, a in enumerate(single) for b in single[:i] if a in found and b in found]
     between = [(found[a], found[b]) for a, b in pairs]
-    named_pairs = [f"{_name(gradients, b[0])} and {_name(gradients, a[0])}" for a, b in pairs]
+    named_pairs = [f"{parts.names[b[0]]} and {parts.names[a[0]]}" for a, b in pairs]
     of_halves = [(halves[0], halves[1])] if len(halves) == 2 else []
     on = f"{len(asked):,} test examples, {min(ROWS, len(gradients.train)):,} training examples"
-    on_pairs = f"{on}, {counted(len(pairs), 'pair')} of checkpoints"
+    on_pairs = f"{on}, {counted(len(pairs), 'pair')} of {parts.what}"
     return (
-        _agreed("checkpoints", titles["checkpoints"], between, named_pairs, on_pairs, series),
-        _agreed("halves", titles["halves"], of_halves, [], on, series),
+        _agreed(single_name, single_title, between, named_pairs, on_pairs, series),
+        _agreed(halves_name, halves_title, of_halves, [], on, series),
     )
 
 
-def _only(lens: Attributor, checkpoints: tuple[int, ...]) -> Attributor:
-    return replace(lens, checkpoints=checkpoints)  # type: ignore[type-var]
+@dataclass(frozen=True)
+class _Parts:
+    """What a lens takes its mean over: names of each, and the measurements of single ones and of halves."""
+
+    what: str
+    names: tuple[str, ...]
+    measurements: tuple[tuple[str, str], tuple[str, str]]
+
+
+def _checkpoints(gradients: OpenGradients) -> _Parts:
+    names = tuple(_name(gradients, c) for c in range(len(gradients.weights)))
+    titles = "Agreement between checkpoints", "Agreement between halves of the checkpoints"
+    return _Parts("checkpoints", names, (("checkpoints", titles[0]), ("halves", titles[1])))
+
+
+def _models(gradients: OpenGradients) -> _Parts:
+    models = gradients.source.models
+    names = tuple(f"model {m + 1}" for m in range(0 if models is None else len(models.learning_rates)))
+    titles = "Agreement between models", "Agreement between halves of the ensemble"
+    return _Parts("models", names, (("models", titles[0]), ("ensemble", titles[1])))
+
+
+def _inner(lens: Attributor) -> Attributor:
+    return lens.of if isinstance(lens, OverModels) else lens
+
+
+def _only(lens: Attributor, parts: tuple[int, ...]) -> Attributor:
+    """A lens that takes its mean over some checkpoints, or models, alone."""
+    if isinstance(lens, OverModels):
+        return OverModels(_only(lens.of, parts))
+    return replace(lens, checkpoints=parts)  # type: ignore[type-var]
 
 
 def _agreed(

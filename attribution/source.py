@@ -45,8 +45,14 @@ class IndexedRun:
         store: GradientStore,
         recipe: EmbedRecipe,
         features: NDArray[np.float32] | None = None,
+        *,
+        models: IndexedRun | None = None,
+        trainings: tuple[str, ...] = (),
     ) -> None:
-        """features: of the training set, (N, F), where they are kept; else they are computed when asked for."""
+        """features: of the training set, (N, F), where they are kept; else they are computed when asked for.
+
+        models, trainings   see `methods.protocol.GradientSource`.
+        """
         if len(weights) != len(store.checkpoints):
             raise StoreError(
                 f"The run has {len(weights)} checkpoints and the gradient store {len(store.checkpoints)}.",
@@ -56,6 +62,7 @@ class IndexedRun:
         self._weights = list(weights)
         self._lock = threading.Lock()
         self._features = features
+        self.models, self.trainings = models, trainings
         self._objectives: dict[Part, Objective | None] = {}
         self.train_ids, self.train_labels = train.examples.ids, train.examples.labels
         self.n_classes = len(train.examples.classes)
@@ -67,15 +74,17 @@ class IndexedRun:
     def _opened(self) -> list[tuple[GradientEngine, Projection]]:
         """Engine and projection of every checkpoint, loaded at the first question."""
         return [
-            prepare(self._task, weights, self._train, self._recipe, self._store.folder / f"checkpoint-{c}")
-            for c, weights in enumerate(self._weights)
+            prepare(self._task, weights, self._train, self._recipe, folder)
+            for weights, folder in zip(self._weights, self._store.folders, strict=True)
         ]
 
     def anew(self) -> IndexedRun:
         """The same run, of which no method has computed anything yet; models are shared, and so is their lock."""
         with self._lock:
             _ = self._opened  # opened once for both
-        return copy.copy(self)
+        other = copy.copy(self)
+        other.models = self.models and self.models.anew()
+        return other
 
     @contextmanager
     def engines(self) -> Iterator[list[GradientEngine]]:

@@ -15,6 +15,7 @@ N train, C checkpoints, D projected numbers per checkpoint.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -292,16 +293,26 @@ class GradientStore:
 
     blocks            (name, rows, columns, hooked) of each block of parameters.
     checkpoints       the C checkpoints in the order of training.
+    folders           one of each checkpoint.
     """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        self.folder = folder
         facts = manifest["facts"]
         self.blocks: list[tuple[str, int, int, bool]] = [tuple(b) for b in facts["blocks"]]
         self.checkpoints = [StoredCheckpoint(**c) for c in facts["checkpoints"]]
+        self.folders = [folder / f"checkpoint-{c}" for c in range(len(self.checkpoints))]
         self.dimension: int = facts["dimension"]
         self.n_parameters: int = facts["parameters"]
         self._projection_hashes: list[str] = facts.get("projection_sha256", [])
+
+    @staticmethod
+    def joined(stores: Sequence[GradientStore]) -> GradientStore:
+        """Stores of one model's parameters and one training set, their checkpoints one behind the other."""
+        whole = copy.copy(stores[0])
+        whole.checkpoints = [each for part in stores for each in part.checkpoints]
+        whole.folders = [each for part in stores for each in part.folders]
+        whole._projection_hashes = [each for part in stores for each in part._projection_hashes]
+        return whole
 
     def __len__(self) -> int:
         return len(self.losses(0))
@@ -311,7 +322,7 @@ class GradientStore:
         return {}
 
     def _array(self, c: int, name: str) -> NDArray[Any]:
-        path = self.folder / f"checkpoint-{c}" / f"{name}.npy"
+        path = self.folders[c] / f"{name}.npy"
         try:
             if (c, name) not in self._maps:
                 self._maps[c, name] = np.load(path, mmap_mode="r")
@@ -348,7 +359,7 @@ class GradientStore:
                 _REPAIR,
             )
         for c in range(len(self.checkpoints)):
-            damaged = blocks.damaged_blocks(self.folder / f"checkpoint-{c}", len(self))
+            damaged = blocks.damaged_blocks(self.folders[c], len(self))
             if damaged:
                 start, stop = damaged[0]
                 raise StoreError(
@@ -359,8 +370,8 @@ class GradientStore:
 
     def damaged_projections(self) -> list[Path]:
         """Files of projections that are gone or are not what the store was made with."""
-        paths = [self.folder / f"checkpoint-{c}" / _PROJECTION for c in range(len(self._projection_hashes))]
-        expected = zip(paths, self._projection_hashes, strict=True)
+        paths = [folder / _PROJECTION for folder in self.folders]
+        expected = zip(paths, self._projection_hashes, strict=False)  # one made before they were kept has none
         return [path for path, sha256 in expected if not path.exists() or file_sha256(path) != sha256]
 
 

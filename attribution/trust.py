@@ -46,7 +46,8 @@ def make(workspace: Workspace, method: str = "tracin", *, device: str = "cpu", p
     """
     asked = _recipe(method)  # refuses what is no method before anything is opened
     index = pipeline.current(workspace, "indexes")
-    parents = _parents(index, workspace.manifest("indexes", index)["parents"]["runs"])
+    run = str(workspace.manifest("indexes", index)["parents"]["runs"])
+    parents = removal.parents(workspace, method, index, run)
 
     def into(folder: Path) -> Mapping[str, Any]:
         opened = pipeline.open_index(workspace, device=device)
@@ -86,10 +87,6 @@ def _recipe(method: str) -> dict[str, Any]:
     return {**soundness.SIZES, "lens": lens_record(method)}
 
 
-def _parents(index: str, run: str) -> dict[str, str]:
-    return {"indexes": index, "runs": run}
-
-
 # --- opened to ask ----------------------------------------------------------------------------------------------------
 
 
@@ -122,7 +119,7 @@ def trust(workspace: Workspace, method: str = "tracin") -> Trust:
     """
     index = pipeline.current(workspace, "indexes")
     run = str(workspace.manifest("indexes", index)["parents"]["runs"])
-    ids = _ids_of(method, index, run)
+    ids = _ids_of(workspace, method, index, run)
     manifest = workspace.manifest(KIND, ids[KIND])
     workspace.verify(KIND, ids[KIND])
     try:
@@ -147,7 +144,7 @@ def level(workspace: Workspace, method: str, index: str, run: str) -> Verdict:
     """
     found: list[Measurement] = []
     try:
-        for kind, id_ in _ids_of(method, index, run).items():
+        for kind, id_ in _ids_of(workspace, method, index, run).items():
             if workspace.has(kind, id_):
                 found += map(Measurement.of, workspace.manifest(kind, id_)["facts"]["measurements"])
         if by_bank := marking.marked(workspace, index, run, named(method)):
@@ -157,7 +154,7 @@ def level(workspace: Workspace, method: str, index: str, run: str) -> Verdict:
     return verdict(found)
 
 
-def _ids_of(method: str, index: str, run: str) -> dict[str, str]:
-    parents = _parents(index, run)
+def _ids_of(workspace: Workspace, method: str, index: str, run: str) -> dict[str, str]:
+    parents = removal.parents(workspace, method, index, run)
     recipes = {KIND: _recipe(method), removal.KIND: removal.recipe(method)}
     return {kind: recipe_id(kind, recipe, parents) for kind, recipe in recipes.items()}

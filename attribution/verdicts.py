@@ -102,6 +102,11 @@ RULES = (
         "The two halves of the checkpoints do not agree on the order of the training examples.",
         "What one half of the training says and the other does not is about the path, not about the data.",
     ),
+    Rule(
+        "ensemble", _low(0),
+        "The two halves of the ensemble do not agree on the order of the training examples.",
+        "What one half of the models says and the other does not is about their seeds and parts, not about the data.",
+    ),
 )  # fmt: skip
 
 

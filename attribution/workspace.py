@@ -3,7 +3,7 @@
     workspace.json                          {"format": 1, "project": …, "embedding": {…}, "current": {kind: id}}
     <kind>/<id>/manifest.json + files       kinds: examples, runs, predictions, gradients, indexes, suspects,
                                             crossvalidations, retrainings, comparisons, maps, trusts, removals,
-                                            banks, evaluations, curves, factors
+                                            banks, evaluations, curves, factors, members, ensembles
     changes/<hash>.json                     decisions that a page hands to a `retrain` of its own process
     drafts/<kind>-<id>/                     work in progress, resumed by the next process that wants the same
     jobs/<id>.json                          status of long steps started from a page
@@ -37,8 +37,7 @@ FORMAT = 1
 FORMATS = {
     "examples": 1, "runs": 1, "predictions": 1, "gradients": 3, "indexes": 1, "suspects": 1, "retrainings": 1,
     "comparisons": 1, "crossvalidations": 1, "maps": 1, "trusts": 1, "removals": 1,
-    "banks": 1, "evaluations": 1, "curves": 1,
-    "factors": 1,
+    "banks": 1, "evaluations": 1, "curves": 1, "factors": 1, "members": 1, "ensembles": 1,
 }  # fmt: skip
 Manifest = dict[str, Any]
 
@@ -60,6 +59,8 @@ KINDS = {
     "evaluations": ("evaluation of the methods", "evaluate"),
     "curves": ("removal curve", "evaluate --curve removal"),
     "factors": ("preparation of a lens", "prepare"),
+    "members": ("model of an ensemble", "ensemble"),
+    "ensembles": ("ensemble of models", "ensemble"),
 }
 
 
@@ -97,6 +98,16 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "parents": ("indexes", "runs"),
     },
     "factors": {"recipe": ("lens",), "facts": ("method",), "parents": ("gradients", "runs")},
+    "members": {
+        "recipe": ("training", "part", "seed", "member", "projection", "layers"),
+        "facts": ("blocks", "parameters", "dimension", "checkpoints", "history"),
+        "parents": ("runs",),
+    },
+    "ensembles": {
+        "recipe": ("models", "part", "seed", "members"),
+        "facts": ("accuracy",),
+        "parents": ("runs",),
+    },
 }
 
 

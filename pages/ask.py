@@ -161,7 +161,7 @@ def draw_answer(debugger: Debugger, at: Question, given: Any) -> None:
     new = _read(debugger, given, debugger.index_id, digest)
     methods.require_ready(debugger, at.method, at.link(method=methods.DEFAULT))
     with methods.preparing(debugger, at.method):
-        evidence = _answer(debugger, new, debugger.index_id, digest, about, at.k, at.method)
+        evidence = _answer(debugger, new, debugger.answers_id, digest, about, at.k, at.method)
     before = edited_from(debugger, at, evidence, digest)
     if before is not None and at.of is not None:
         seen = faces.face(debugger, at.of), faces.face_of(new.preview)
@@ -191,7 +191,7 @@ def edited_from(debugger: Debugger, at: Question, evidence: Evidence, digest: st
         return None
     return _before(
         debugger,
-        debugger.index_id,
+        debugger.answers_id,
         at.of,
         "predicted" if debugger.is_number else evidence.target_label,
         at.k,

@@ -169,7 +169,7 @@ def _dead_end(debugger: Debugger, headline: str, sentence: str, step: str, href:
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _evidence(_debugger: Debugger, index_id: str, id: str, target: str, k: int, method: str) -> Evidence:
+def _evidence(_debugger: Debugger, answers_id: str, id: str, target: str, k: int, method: str) -> Evidence:
     """Frozen and never written to, so every session may hold the same one."""
     return _debugger.evidence(id, target=target, k=k, method=method)
 
@@ -177,7 +177,7 @@ def _evidence(_debugger: Debugger, index_id: str, id: str, target: str, k: int, 
 def by_others(debugger: Debugger, at: Selection) -> dict[str, Evidence]:
     """The same by every other method that has what it needs already: nothing is made for it."""
     ready = [name for name in debugger.method_names if name != at.method and debugger.is_ready(name)]
-    return {name: _evidence(debugger, debugger.index_id, at.id, at.target, at.k, name) for name in ready}
+    return {name: _evidence(debugger, debugger.answers_id, at.id, at.target, at.k, name) for name in ready}
 
 
 def walk(debugger: Debugger, at: Selection) -> dict[str, str]:
@@ -364,6 +364,7 @@ def evidence_frame(evidence: Evidence, classes: Sequence[str]) -> pd.DataFrame:
                 **({} if row.item.number is None else {"residual": row.item.number.residual}),
                 "percentile": row.percentile,
                 f"influence ({evidence.unit})": row.score,
+                **({} if row.spread is None else {"lowest": row.spread.low, "highest": row.spread.high}),
                 **{f"{kind} distance": distance for kind, distance in row.distances.items()},
                 "near-identical": " ".join(row.copies),
             }
@@ -389,7 +390,7 @@ def draw_page() -> None:
     with state.drawn_errors():
         methods.require_ready(debugger, at.method, at.link(method=methods.DEFAULT, question=""))
     with state.drawn_errors(), methods.preparing(debugger, at.method):
-        evidence = _evidence(debugger, debugger.index_id, at.id, at.target, at.k, at.method)
+        evidence = _evidence(debugger, debugger.answers_id, at.id, at.target, at.k, at.method)
     chrome.planted_banner(debugger)
     draw_walk(debugger, at, steps)
     question_choice.draw_choice(debugger, at.question, lambda question: at.link(question=question))

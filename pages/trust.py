@@ -1,7 +1,7 @@
 """Trust: how far to believe the scores of a method on this model, from what was measured on it.
 
-The address is the state: /trust?m=influence. What was measured is read; measuring, the check by retraining, and the
-bank of retrained models are jobs that start here with what they will take.
+The address is the state: /trust?m=influence. What was measured is read; measuring, the check by retraining, the bank
+of retrained models and the ensemble of further ones are jobs that start here with what they will take.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from attribution.trust import Trust
 
 _UNBOUNDED = ("removal",)  # every other value is a share or a correlation
-_PUBLISHED = ("trusts", "removals", "evaluations", "indexes")
-_VERBS = ("trust", "bank")  # whose end is told here
+_PUBLISHED = ("trusts", "removals", "evaluations", "indexes", "ensembles")
+_PAIRS = 10  # of models that are drawn one by one: of five all
+_VERBS = ("trust", "bank", "ensemble")  # whose end is told here
 
 
 def main() -> None:
@@ -43,12 +44,14 @@ def main() -> None:
     found = opened(debugger, method)
     if found is not None:
         draw_verdict(debugger, found)
-    if not draw_job_of_page():
+    is_running = draw_job_of_page()
+    if not is_running:
         draw_next(debugger, method, found)
     draw_card(debugger, method)
     if found is not None:
         draw_measurements(found)
         draw_rules(found)
+    draw_ensemble(debugger, can_start=not is_running)
     draw_published()
     chrome.footer(debugger)
 
@@ -62,7 +65,7 @@ def draw_published() -> None:
 
 def draw_pills(debugger: Debugger, method: str) -> None:
     pills = methods.pills(debugger, method, links.trust)
-    rows = [("Method", pills["methods"]), ("Layers", pills["layers"])]
+    rows = [("Method", pills["methods"]), ("Layers", pills["layers"]), ("Form", pills["forms"])]
     draw(el("div", *[_choices(name, each) for name, each in rows if len(each) > 1], cls="stack"), key="pills")
 
 
@@ -183,6 +186,41 @@ def draw_unchecked(method: str) -> bool:
     return True
 
 
+# ── further models ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_ensemble(debugger: Debugger, *, can_start: bool) -> None:
+    """The models that were trained beside this one, or what training some takes."""
+    from attribution import ensemble
+    from attribution.members import EnsembleRecipe
+    from attribution.pipeline import recorded_project
+
+    path = state.workspace_path()
+    workspace = Workspace(path)
+    st.header("Further models of the same recipe", anchor=False)
+    if (there := ensemble.fitting(workspace)) is not None:
+        over = [name for name in debugger.form_choices if name.endswith(":models")]
+        ways = [button(debugger.method_choices[name], links.trust(name)) for name in over]
+        more = f"`{there.larger}` adds to them."
+        lines = [el("p", there.sentence), el("p", *prose(more), cls="muted")]
+        draw(el("div", *lines, row(*ways), cls="card stack"), key="ensemble")
+        return
+    try:
+        cost = ensemble.foreseen(workspace, recorded_project(workspace), EnsembleRecipe())
+    except AttributionError as error:
+        draw(el("p", str(error), cls="card", role="status"), key="no_ensemble")
+        return
+    told = (
+        "What one model says by chance, others do not say. TRAK was made for several models, and influence gains by "
+        "them too; every listed example then shows how far they agree.",
+        cost.sentence,
+        "`python -m attribution ensemble` does the same; `--models` and `--part` make it larger or smaller.",
+    )
+    draw(el("div", *[el("p", *prose(each)) for each in told], cls="card stack"), key="ensemble")
+    if can_start:
+        draw_start(path, "Train further models", "ensemble", (), key="ensemble_start", main=False)
+
+
 # ── what was measured ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -268,14 +306,18 @@ def _charts(found: Trust) -> dict[str, tuple[object, str]]:
     if found.removal is not None:
         charts["prediction"] = trust_figures.removals(found.removal, tokens), trust_figures.removals_alt(found.removal)
     by_name = {each.name: each for each in found.measurements}
-    for name, axis in (("fidelity", "correlation with exact scores"), ("checkpoints", "rank correlation")):
-        values = {part: value for part, value in by_name[name].parts.items() if part != "top ten in common"}
-        if len(values) > 1:
+    ranks = "rank correlation"
+    for name, axis in (("fidelity", "correlation with exact scores"), ("checkpoints", ranks), ("models", ranks)):
+        parts = by_name[name].parts if name in by_name else {}
+        values = {part: value for part, value in parts.items() if part != "top ten in common"}
+        if 1 < len(values) <= _PAIRS:
             charts[name] = trust_figures.parts(values, axis, tokens), trust_figures.parts_alt(values, axis)
     for name, pair, axis, limits in (
         ("kept", {"test examples": "kept", "mistakes": "kept_mistakes"}, "kept share of the norm", (0.0, 1.0)),
         ("null", {"as labelled": "real", "labels shuffled": "null"}, "strongest ÷ typical score", None),
     ):
+        if not set(pair.values()) <= series.keys():  # not measured of a method that reads no stored gradients
+            continue
         values_of = {words: series[key] for words, key in pair.items()}
         figure = trust_figures.two_histograms(values_of, axis, tokens, limits=limits)
         charts[name] = figure, trust_figures.two_histograms_alt(values_of, axis)

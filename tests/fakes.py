@@ -124,6 +124,10 @@ class FakeDebugger:
         return np.hstack([flat, np.ones((len(pixels), 1))])
 
     @property
+    def answers_id(self) -> str:
+        return self.index_id
+
+    @property
     def disclosed(self) -> tuple[str, ...]:
         return (self.planted.sentence,)
 

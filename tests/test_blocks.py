@@ -112,12 +112,12 @@ def test_a_float16_store_is_half_as_large_and_of_a_format_that_older_versions_re
     stripes: tuple[Path, Path], half: Path
 ) -> None:
     wide, narrow = opened(stripes[1]), opened(half)
-    sizes = [(s.folder / "checkpoint-0" / "vectors.npy").stat().st_size - 128 for s in (wide, narrow)]
+    sizes = [(s.folders[0] / "vectors.npy").stat().st_size - 128 for s in (wide, narrow)]
     assert sizes[0] == 2 * sizes[1] == 4 * 48 * wide.dimension
     for name in ("squared_norms", "losses"):
-        files = [s.folder / "checkpoint-0" / f"{name}.npy" for s in (wide, narrow)]
+        files = [s.folders[0] / f"{name}.npy" for s in (wide, narrow)]
         assert files[0].read_bytes() == files[1].read_bytes()
-    assert json.loads((narrow.folder / "manifest.json").read_text())["format"] == 2
+    assert json.loads((narrow.folders[0].parent / "manifest.json").read_text())["format"] == 2
 
 
 def test_a_float16_store_reads_as_float32_close_to_the_other(stripes: tuple[Path, Path], half: Path) -> None:
@@ -146,7 +146,7 @@ def test_answers_from_float16_are_those_from_float32(stripes: tuple[Path, Path],
 def test_one_wrong_byte_in_an_exponent_is_found_and_mended(half: Path, tmp_path: Path) -> None:
     workspace = Path(shutil.copytree(half, tmp_path / "work"))
     before = disk.contents(workspace)
-    disk.flip_byte(opened(workspace).folder / "checkpoint-1" / "exponents.npy", -5)
+    disk.flip_byte(opened(workspace).folders[1] / "exponents.npy", -5)
     assert disk.whence("mistakes", "--workspace", workspace).code == 2
     assert disk.whence("embed", "--dtype", "float16", "--workspace", workspace).code == 0
     assert disk.contents(workspace) == before

@@ -24,7 +24,7 @@ from tests import disk
 
 VERBS = ["init", "demo", "check", "train", "embed", "index", "build", "map", "status", "mistakes", "query", "score",
          "suspects", "report", "app", "flag", "unflag", "flags", "retrain", "compare", "story", "trust", "prepare",
-         "bank", "evaluate", "apply", "versus", "export", "import"]  # fmt: skip
+         "ensemble", "bank", "evaluate", "apply", "versus", "export", "import"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

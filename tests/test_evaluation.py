@@ -425,7 +425,7 @@ def test_a_method_fitted_to_the_bank_is_not_marked_by_it(digits: Workspace, tmp_
     workspace = Workspace(shutil.copytree(digits.path, tmp_path / "work"))
     project = pipeline.recorded_project(workspace)
     seen = banks.open_bank(workspace, project).models[:3]
-    with pytest.raises(InvalidInput, match="fitted to 3 of the 8 models"):
+    with pytest.raises(InvalidInput, match="fitted to 3 of the 16 models"):
         marking.evaluate(workspace, project, {"fitted": Fitted(seen)}, queries=5)
     assert marking.evaluate(workspace, project, {"fitted": Fitted(("another:0",))}, queries=5)
 

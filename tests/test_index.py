@@ -298,7 +298,7 @@ def test_the_status_says_what_the_search_finds(approximate: tuple[Debugger, Debu
     from attribution.status import workspace_status
 
     debugger = approximate[0]
-    folder = Path(debugger._store.folder).parent.parent
+    folder = debugger._store.folders[0].parents[2]
     said = workspace_status(folder).steps[-1].sentence
     assert f"approximate search; {100 * debugger._index.recall:.1f} % of the exact top 100 found" in said
 

@@ -15,7 +15,7 @@ from attribution.methods import METHODS
 from attribution.questions import MEASURED, QUESTIONS
 from tests import disk
 
-TITLES = {name: method.title for name, method in METHODS.items()}
+TITLES = {name: method().title for name, method in METHODS.items()}
 _KINDS = {"image": "image", "text": "text", "table": "tabular"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_fidelity_is_of_products_that_the_debugger_gives_too(opened: OpenIndex, 
     gradients, c = opened.gradients, 1
     id_ = str(opened.manifest["parents"]["gradients"])
     recipe = stored_recipe(Workspace(tiny_workspace).manifest("gradients", id_))
-    folder = gradients.store.folder / f"checkpoint-{c}"
+    folder = gradients.store.folders[c]
     pair = prepare(gradients.task, gradients.weights[c], gradients.train, recipe, folder)
     products, exact = fidelity.held_out_products(*pair, gradients.train, gradients.test, recipe.projection)
     rows = np.arange(100)  # every test row is drawn of so few
@@ -240,7 +241,8 @@ def test_the_page_draws_the_verdict_and_every_measurement(
     assert found.verdict.sentence in shown
     for each in found.measurements:
         assert json.dumps(each.title)[1:-1] in shown
-    assert [each.label for each in page(monkeypatch, measured.path).button] == ["Make the bank"]
+    buttons = [each.label for each in page(monkeypatch, measured.path).button]
+    assert buttons == ["Make the bank", "Train further models"]
 
 
 def test_a_lens_not_checked_offers_the_check_with_its_cost(
@@ -274,6 +276,32 @@ def test_without_a_bank_the_page_says_what_one_takes_and_makes_it(
     assert "There is no bank of this run yet. 100 trainings on 50% of the training set take about" in drawn(app)
     app.button(key="bank").click().run()
     assert started[0][1:] == ("bank", ())
+
+
+def test_without_further_models_the_page_says_what_they_take_and_trains_them(
+    monkeypatch: pytest.MonkeyPatch, measured: Workspace
+) -> None:
+    started: list[tuple[Any, ...]] = []
+
+    def start(*asked: Any) -> Job:
+        started.append(asked)
+        return Job("1", "ensemble", "running")
+
+    monkeypatch.setattr(jobs, "start", start)
+    app = page(monkeypatch, measured.path)
+    assert "5 trainings on 50 % of the training set with their gradients take about" in drawn(app)
+    app.button(key="ensemble_start").click().run()
+    assert started[0][1:] == ("ensemble", ())
+
+
+def test_a_project_that_cannot_be_trained_says_so_where_further_models_would_start(
+    monkeypatch: pytest.MonkeyPatch, measured: Workspace
+) -> None:
+    recorded = pipeline.recorded_project
+    monkeypatch.setattr(pipeline, "recorded_project", lambda w: replace(recorded(w), retrain=None))
+    app = page(monkeypatch, measured.path, m="influence")
+    assert "how to train it again is not known" in drawn(app)
+    assert "Train further models" not in [each.label for each in app.button]
 
 
 def test_a_lens_not_measured_offers_to_measure_it(monkeypatch: pytest.MonkeyPatch, measured: Workspace) -> None:

@@ -163,6 +163,8 @@ class ArraySource:
     train_labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     n_classes: int = 3
     last: nn.Linear | None = None
+    models: ArraySource | None = None
+    trainings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._objective: Objective | None = None

@@ -1,4 +1,5 @@
-"""Verbs of ground truth: bank (retrain on parts of the data), evaluate (mark the methods by it, or draw a curve)."""
+"""Verbs that train models beside the run: ensemble (for methods that ask several) and bank (on parts of the data: the
+ground truth); and evaluate (mark the methods by it, or draw a curve)."""
 
 from __future__ import annotations
 
@@ -23,6 +24,37 @@ if TYPE_CHECKING:
     from attribution.workspace import Workspace
 
 verbs = typer.Typer()
+
+
+@verbs.command()
+def ensemble(
+    project: ProjectFile = None,
+    workspace: WorkspaceOption = None,
+    models: Annotated[int, typer.Option(help="How many there are to be; those that are there are kept.")] = 5,
+    part: Annotated[
+        float, typer.Option(help="Of the training examples that each is trained on, drawn anew for each; 1 is all.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Which parts are drawn, and how the trainings begin.")] = 0,
+    as_json: JsonOption = False,
+    job: JobOption = None,
+) -> None:
+    """Train further models like this one and embed them, for methods that ask several: trak:models, influence:models.
+
+    What it takes is said first. Interrupted, the same command goes on; more --models add those that are missing.
+    """
+    from attribution import ensemble as ensembles
+    from attribution.members import EnsembleRecipe
+
+    folder = workspace_of(project, workspace)
+    with reported(folder, "ensemble", job) as progress:
+        recipe = EnsembleRecipe(models, part, seed)
+        opened, target = project_and_workspace(None, folder)
+        say(ensembles.foreseen(target, opened, recipe).sentence)
+        id_ = ensembles.make(target, opened, recipe, progress=progress)
+    found = ensembles.fitting(target)
+    accuracy = None if found is None else found.accuracy
+    row = {"ensemble": id_, "models": models, "part": part, "seed": seed, "accuracy": accuracy}
+    print_rows([row], as_json)
 
 
 @verbs.command()

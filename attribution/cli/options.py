@@ -63,7 +63,8 @@ MethodOption = Annotated[
     typer.Option(
         help="tracin, influence, relatif, cosine, trak, datainf, arnoldi, hessian or representer; tracin:LAYER sums "
         "over that layer only; influence:diagonal, relatif:parameters, cosine:ones, hessian:all, hessian:ekfac, "
-        "hessian:cg and hessian:lissa are other forms; loss and random are baselines."
+        "hessian:cg and hessian:lissa are other forms; trak:models and influence:models ask the models of `ensemble`; "
+        "loss and random are baselines."
     ),
 ]
 

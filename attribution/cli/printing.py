@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ def evidence_row(debugger: Debugger, row: EvidenceRow) -> dict[str, Any]:
         "score": row.score,
         "indexed_score": row.indexed_score,
         "percentile": row.percentile,
+        **({} if row.spread is None else {"spread": asdict(row.spread)}),
         **({"distance": row.distances["feature"]} if "feature" in row.distances else {}),
         "distances": dict(row.distances),
         "copies": list(row.copies),

@@ -28,6 +28,7 @@ from attribution.effect import OpenRun
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import require_classes
 from attribution.files import UNREADABLE, write_array
+from attribution.members import training_name
 from attribution.progress import Progress, silent
 from attribution.project import Project
 from attribution.training import TrainingRecipe, train
@@ -94,11 +95,12 @@ class BankRecipe:
 class Bank:
     """A bank, opened.
 
-    subsets (m, N); log_odds and losses (m, R, n); seconds of all trainings together.
+    subsets (m, N); log_odds and losses (m, R, n); seconds of all trainings together; training: as the run's was.
     """
 
     id: str
     recipe: BankRecipe
+    training: TrainingRecipe
     subsets: NDArray[np.bool_]
     log_odds: NDArray[np.float32]
     losses: NDArray[np.float32]
@@ -107,8 +109,12 @@ class Bank:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """A name for what each part gave, (m,): what was fitted to one of these cannot be marked by it."""
-        return tuple(f"{self.id}:{part}" for part in range(len(self.subsets)))
+        """The names of its m · R trainings: what was fitted to one of these cannot be marked by it."""
+        return tuple(
+            training_name(self.recipe.training(self.training, part, repeat), rows)
+            for part, rows in enumerate(self.subsets)
+            for repeat in range(self.recipe.seeds)
+        )
 
     @property
     def sentence(self) -> str:
@@ -248,5 +254,6 @@ def open_bank(workspace: Workspace, project: Project, id_: str | None = None) ->
     facts = manifest["facts"]
     subsets = np.unpackbits(packed, axis=1, count=facts["examples"]).astype(bool)
     return Bank(
-        id_, BankRecipe(**asked), subsets, log_odds, losses, float(facts["accuracy"]), float(manifest["seconds"])
-    )
+        id_, BankRecipe(**asked), project.retrain, subsets, log_odds, losses, float(facts["accuracy"]),
+        float(manifest["seconds"]),
+    )  # fmt: skip

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from attribution import pipeline
+from attribution import members, pipeline
 from attribution.comparing import Interval
 from attribution.errors import InvalidInput, StoreError, Unsuited
 from attribution.evaluation import bank as banks
@@ -36,6 +36,7 @@ from attribution.evaluation import lds
 from attribution.evaluation.bank import Bank
 from attribution.files import UNREADABLE, write_array
 from attribution.measurements import Measurement, unmeasured
+from attribution.methods.over_models import OverModels
 from attribution.methods.protocol import Attributor, Queries, Scorer
 from attribution.pipeline import OpenGradients
 from attribution.progress import Progress, silent
@@ -121,13 +122,17 @@ def evaluate(
         return _mark_all(gradients, opened, methods, queries, seed, folder, progress)
 
     recipe = {"version": 2, "methods": chosen, "queries": queries, "seed": seed}
-    parents = {"banks": opened.id, "indexes": index, "runs": pipeline.current(workspace, "runs")}
+    run = pipeline.current(workspace, "runs")
+    parents = {"banks": opened.id, "indexes": index, "runs": run}
+    for method in methods.values():
+        parents |= members.read_by(workspace, run, method)
     return pipeline.find_or_make(workspace, KIND, recipe, parents, make, make_current=make_current)
 
 
 def described(method: Attributor) -> dict[str, Any]:
     """A method with all its options, for recipes."""
-    return {"is": type(method).__name__, **asdict(method)}  # type: ignore[call-overload]
+    inner = {"of": described(method.of)} if isinstance(method, OverModels) else {}
+    return {"is": type(method).__name__, **asdict(method), **inner}  # type: ignore[call-overload]
 
 
 def _mark_all(
@@ -228,9 +233,9 @@ def open_evaluation(workspace: Workspace, id_: str | None = None) -> Evaluation:
     if id_ is None:
         raise missing(workspace.path, KIND)
     manifest = workspace.manifest(KIND, id_)
-    for kind, what in (("runs", "run"), ("indexes", "index")):
-        made_for, now = manifest["parents"][kind], workspace.current(kind)
-        if made_for != now:
+    for kind, what in (("runs", "run"), ("indexes", "index"), (members.KIND, "ensemble")):
+        made_for, now = manifest["parents"].get(kind), workspace.current(kind)
+        if made_for not in (None, now):
             raise StoreError(
                 f"The evaluation {id_} was made for another {what} ({made_for} vs {now}).", "Run `evaluate` again."
             )
@@ -267,8 +272,10 @@ class Marked:
 
 def marked(workspace: Workspace, index: str, run: str, method: Attributor, *, bank: str | None = None) -> Marked | None:
     """The last mark of a method with these options on an index, by a bank if one is named; None where it has none."""
-    wanted = canonical(described(method))
+    wanted, read = canonical(described(method)), members.read_by(workspace, run, method)
     for manifest in _newest_first(workspace, index, run):
+        if not read.items() <= manifest["parents"].items():  # by another ensemble
+            continue
         for name, options in manifest["recipe"]["methods"].items():
             if canonical(options) == wanted and bank in (None, manifest["parents"]["banks"]):
                 return _marked(manifest, name)

@@ -20,6 +20,7 @@ from attribution.methods.datainf import DataInf
 from attribution.methods.hessian import Hessian
 from attribution.methods.influence import Influence
 from attribution.methods.loss import TrainingLoss
+from attribution.methods.over_models import OverModels
 from attribution.methods.protocol import Attributor
 from attribution.methods.random import Random
 from attribution.methods.relatif import RelatIF
@@ -46,10 +47,13 @@ BASELINES: dict[str, type[Attributor]] = {TrainingLoss.name: TrainingLoss, Rando
 FORMS: Mapping[str, tuple[Attributor, str]] = {
     "influence": (Influence(), "whole curvature"),
     "influence:diagonal": (Influence(curvature="diagonal"), "its diagonal (EK-FAC of what is kept)"),
+    "influence:models": (OverModels(Influence()), "several models"),
     "relatif": (RelatIF(), "by the losses (ℓ)"),
     "relatif:parameters": (RelatIF(relative_to="parameters"), "by the parameters (θ)"),
     "cosine": (Cosine(), "by learning rate (GAS)"),
     "cosine:ones": (Cosine(weighting="ones"), "plain mean (CosIn)"),
+    "trak": (TRAK(), "checkpoints of this model"),
+    "trak:models": (OverModels(TRAK()), "several models"),
     "hessian": (Hessian(), "last layer, exact"),
     "hessian:all": (Hessian("all"), "all parameters, exact"),
     "hessian:ekfac": (Hessian("all", EKFAC()), "all parameters, EK-FAC"),
@@ -103,7 +107,7 @@ def _named(name: str) -> Attributor:
         return known[method]()
     if method != TracIn.name:
         raise InvalidInput(
-            f"By {known[method].title} all layers count together; only {TracIn.title} is a sum over layers.",
+            f"By {known[method]().title} all layers count together; only {TracIn.title} is a sum over layers.",
             f"Use {method}, or {TracIn.name}:{layers}.",
         )
     return TracIn(layers=tuple(layers.split(",")))

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput
-from attribution.methods.protocol import GradientSource, Queries, QueryGradients
+from attribution.methods.protocol import GradientSource, Queries, QueryGradients, VectorScorer
 from attribution.progress import Progress, silent
 from attribution.scores import Scores
 
@@ -89,8 +89,11 @@ class Lens:
 class Comparison:
     """A `Scorer` by something else than stored gradients, which then count alike at every checkpoint in distances.
 
-    compare  queries → their scores (Q, N), and sentences on how far to trust them.
-    own      computes the influence of every training example on itself, (N,).
+    compare    queries → their scores (Q, N), and sentences on how far to trust them.
+    own        computes the influence of every training example on itself, (N,).
+    fitted_on  names of the trainings it was fitted to, other than the run's own.
+    parts      queries, rows (n,) → what each of M models gives their sum, (n, M), as `by_checkpoint`; None for a method
+               of one model.
     """
 
     source: GradientSource
@@ -99,6 +102,8 @@ class Comparison:
     own: Callable[[], NDArray[Any]]
     unit: str
     is_gradient_product: bool = False
+    fitted_on: tuple[str, ...] = ()
+    parts: Callable[[Queries, NDArray[np.int64]], NDArray[np.float64]] | None = None
     weights: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,6 +133,23 @@ class Comparison:
     @cached_property
     def _self_scores(self) -> NDArray[np.float32]:
         return self.own().astype(np.float32)
+
+
+def by_checkpoint(
+    scorer: VectorScorer, vector: NDArray[Any], stored: NDArray[Any], rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What single checkpoints give some training rows (n,), were all like each: the mean, weighted as they are, is the
+    score. (n, those of the C checkpoints that have a weight.)
+
+    vector   what a query has become, (C·D,).
+    stored   gradients of the rows, (n, C, D).
+    """
+    parts = np.einsum("cd,ncd->nc", np.asarray(vector, np.float64).reshape(stored.shape[1:]), stored)
+    if scorer.row_scales is not None:
+        parts *= scorer.row_scales[:, rows].T
+    counted = np.flatnonzero(scorer.weights)
+    found: NDArray[np.float64] = parts[:, counted] * (scorer.weights.sum() / scorer.weights[counted])
+    return found
 
 
 def chosen(source: GradientSource, checkpoints: Sequence[int] | None) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,11 @@ class GradientSource(Protocol):
     n_classes: int
     learning_rates: NDArray[np.float64]  # (C,)
     steps: NDArray[np.int64] | None  # (C,) optimiser steps taken at each checkpoint; None where not known
+    trainings: tuple[str, ...]  # names of what the C checkpoints were trained by, where they are not one run's own
+
+    @property
+    def models(self) -> GradientSource | None:
+        """Further models of the same recipe, each as if it were a checkpoint; None where there is the one alone."""
 
     def train_vectors(self, c: int) -> NDArray[np.float32]:
         """(N, D) at checkpoint c."""
@@ -145,8 +150,11 @@ class VectorScorer(Scorer, Protocol):
 class Attributor(Protocol):
     """A method with its options. title: what people call it."""
 
-    name: ClassVar[str]
-    title: ClassVar[str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
 
     def why_not(self, source: GradientSource) -> str | None:
         """None, or one sentence that says why the method does not fit."""

@@ -57,6 +57,11 @@ WORDS = (
         "class, by what the last layer sees; DataInf, Arnoldi: influence with a cheaper inverse. Compare lists between "
         "methods, never scores",
     ),
+    (
+        "line on a bar",
+        "how far an influence depends on which checkpoint is asked, from the lowest to the highest; of several models "
+        "the 95 % interval of their mean",
+    ),
     ("loss, margin", "how wrong the model is about the label; a negative margin is a mistake"),
     ("pixel, feature", "distance between two pictures, and between what the last layer of the model sees of them"),
     ("gradient", "distance between how two examples pull the weights: 0 alike, 1 unrelated, 2 opposite"),

@@ -21,7 +21,7 @@ from pages.shared.links import FOLLOW_JS, MOST_WITHOUT, token
 from pages.shared.theme import OPPOSES_GLYPH, RIGHT_GLYPH, SUPPORTS_GLYPH, WRONG_GLYPH
 
 if TYPE_CHECKING:
-    from attribution.answers import Evidence, EvidenceRow, Item, Lists
+    from attribution.answers import Evidence, EvidenceRow, Item, Lists, Spread
 
 SHOWN_COPIES = 12
 SNIPPET = 160  # characters of a text on a card
@@ -85,7 +85,10 @@ li.planted>a.card{border:2px dashed var(--flag);padding:5px}
 .card img{width:100%;aspect-ratio:1}
 .card .text{display:-webkit-box;-webkit-line-clamp:3;-webkit-box-orient:vertical;overflow:hidden}
 .card .percentile{margin-top:5px}
-.card .track{height:8px;margin:4px 0 6px}.opposes .track{justify-content:flex-end}
+.card .track{height:8px;margin:4px 0 6px;position:relative}
+.card .track>b{position:absolute;top:3px;height:2px;min-width:2px;background:var(--text)}
+.card .doubt{font-size:.8125rem;color:var(--muted);margin:-2px 0 4px}
+.opposes .track{justify-content:flex-end}
 .supports .track>i{background:var(--supports)}.opposes .track>i{background:var(--opposes)}
 .card .chip{display:block;width:fit-content;margin-top:3px;padding:0 8px;line-height:25px;white-space:nowrap;
            overflow:hidden;text-overflow:ellipsis}
@@ -142,10 +145,16 @@ const face = (shown, alt) => {
   return img;
 };
 const chip = c => el('span', 'chip ' + c.kind, c.text);
-const track = share => {
+const track = (share, span, side) => {              // span: a line from, to along the bar
   const bar = el('i');
   bar.style.width = (100 * share) + '%';
   const made = el('div', 'track', bar);
+  if (span) {
+    const line = el('b');
+    line.style[side] = (100 * span[0]) + '%';
+    line.style.width = (100 * (span[1] - span[0])) + '%';
+    made.append(line);
+  }
   made.setAttribute('aria-hidden', 'true');
   return made;
 };
@@ -175,7 +184,8 @@ const flag = c => {
 };
 const card = c => {
   const percentile = el('div', 'percentile', el('b', '', c.glyph), ' ', c.percentile);
-  const a = link(c.href, 'card', face(c.face, ''), percentile, track(c.share), ...c.chips.map(chip),
+  const a = link(c.href, 'card', face(c.face, ''), percentile, track(c.share, c.span, c.from),
+    c.doubt ? el('div', 'doubt', c.doubt) : null, ...c.chips.map(chip),
     c.face.note ? el('div', 'grey', c.face.note) : null);
   a.title = c.tooltip;
   a.setAttribute('aria-label', c.alt);
@@ -219,6 +229,7 @@ const build = d => el('div', d.query.face ? 'frame' : 'frame alone',
   d.query.face ? query(d.query) : bars(d.query.bars), el('div', 'answer',
   choices('What is asked', d.questions), ways(d), el('p', '', d.sentence), ...d.notes.map(note),
   d.legend ? el('p', 'grey', d.legend) : null,
+  d.spans ? el('p', 'grey', d.spans) : null,
   status(), el('div', 'columns', ...d.columns.map(column)),
   el('div', 'foot', choices('How many are shown', d.columns.length ? d.sizes : []), el('span', 'grey', d.took))));
 
@@ -319,7 +330,7 @@ def view(
     """All that the component draws; `show` gives an example's face, `link` the address of its evidence, `without` the
     training examples that are ticked to be left out, `left_out` what that is predicted to do, `named` whether a method
     was chosen by name, and `legend` how faces are drawn. Without `flags` nothing can be flagged."""
-    largest = max((abs(row.score) for row in (*evidence.proponents, *evidence.opponents)), default=1.0) or 1.0
+    largest = scale(evidence)
     target = classes[evidence.target_label]
     columns = [
         column("supports", evidence.proponents, evidence, classes, largest=largest, show=show, link=link),
@@ -339,6 +350,7 @@ def view(
         "most": MOST_WITHOUT,
         "left_out": left_out,
         "legend": legend,
+        "spans": "" if evidence.is_zero else spans_sentence(evidence),
         "flags": flags.of(listed) if flags else None,
         "sentence": question_sentence(evidence, target),
         "notes": notes(evidence, link),
@@ -502,6 +514,38 @@ def planted_sentence(rows: Sequence[EvidenceRow]) -> str:
     return f"{count} of these {len(rows)} {verb} a label that was flipped on purpose"
 
 
+def scale(evidence: Lists) -> float:
+    """What a full bar stands for: the strongest score of both columns, or the end of a line that reaches farther."""
+    rows = (*evidence.proponents, *evidence.opponents)
+    ends = [abs(end) for row in rows for end in (row.score, *(() if row.spread is None else _ends(row)))]
+    return max(ends, default=1.0) or 1.0
+
+
+def _ends(row: EvidenceRow) -> tuple[float, float]:
+    """Where the line on a bar begins and ends, in the direction of the score; what lies beyond 0 is left out."""
+    assert row.spread is not None
+    ends = (row.spread.low, row.spread.high) if row.score >= 0 else (-row.spread.high, -row.spread.low)
+    return max(ends[0], 0.0), max(ends[1], 0.0)
+
+
+def spans_sentence(evidence: Lists) -> str:
+    """What the line on a bar is; "" where none has one."""
+    spread = next((row.spread for row in (*evidence.proponents, *evidence.opponents) if row.spread), None)
+    if spread is None:
+        return ""
+    count = len(spread.values)
+    if spread.over == "models":
+        return f"The line on a bar: the 95 % interval of the mean over such models, from the {count} there are."
+    return f"The line on a bar: from the lowest to the highest that one of the {count} checkpoints gives by itself."
+
+
+def doubt(row: EvidenceRow) -> str:
+    """How many of the checkpoints or models speak the other way; "" where none does."""
+    if row.spread is None or not row.spread.against:
+        return ""
+    return f"the other way by {row.spread.against} of {len(row.spread.values)} {row.spread.over}"
+
+
 def card(
     kind: str, row: EvidenceRow, evidence: Lists, classes: Sequence[str], *, largest: float, show: Show, link: Link
 ) -> dict[str, Any]:
@@ -514,10 +558,16 @@ def card(
         "glyph": SUPPORTS_GLYPH if kind == "supports" else OPPOSES_GLYPH,
         "percentile": wording.percentile(row.percentile),
         "share": min(abs(row.score) / largest, 1.0),
+        "span": None if row.spread is None else [end / largest for end in _ends(row)],
+        "from": "left" if kind == "supports" else "right",
+        "doubt": doubt(row),
         "chips": label_chips(item, classes),
         "planted": item.is_planted,
         "tooltip": tooltip(row, evidence),
-        "alt": f"{item.id}, {chip_words(item, classes)}, {kind}, {wording.percentile(row.percentile)} percentile",
+        "alt": ", ".join(
+            [item.id, chip_words(item, classes), kind, f"{wording.percentile(row.percentile)} percentile"]
+            + [doubt(row)] * bool(doubt(row))
+        ),
         "copies": _copies(row, show, link),
     }
 
@@ -565,7 +615,14 @@ def chip_words(item: Item, classes: Sequence[str]) -> str:
 
 def tooltip(row: EvidenceRow, evidence: Lists) -> str:
     distances = [f"{kind} distance {distance:.3g}" for kind, distance in row.distances.items()]
-    return "\n".join([row.item.id, f"influence {signed(row.score)} ({evidence.unit})", *distances])
+    span = [] if row.spread is None else [span_words(row.spread)]
+    return "\n".join([row.item.id, f"influence {signed(row.score)} ({evidence.unit})", *span, *distances])
+
+
+def span_words(spread: Spread) -> str:
+    ends = f"{signed(spread.low)} to {signed(spread.high)}"
+    count = f"{len(spread.values)} {spread.over}"
+    return f"95 % of the mean over {count}: {ends}" if spread.over == "models" else f"by single ones of {count}: {ends}"
 
 
 def _copies(row: EvidenceRow, show: Show, link: Link) -> dict[str, Any] | None:

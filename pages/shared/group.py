@@ -104,7 +104,7 @@ def _is_known(debugger: Debugger, id: str) -> bool:
 
 @st.cache_resource(max_entries=16, show_spinner="Asking about all of them together")
 def _evidence(
-    _debugger: Debugger, index_id: str, ids: tuple[str, ...], target: str, k: int, method: str
+    _debugger: Debugger, answers_id: str, ids: tuple[str, ...], target: str, k: int, method: str
 ) -> GroupEvidence:
     return _debugger.evidence_of_group(ids, target=target, k=k, method=method)
 
@@ -129,7 +129,7 @@ def draw_page(debugger: Debugger) -> None:
     with state.drawn_errors():
         methods.require_ready(debugger, group.method, group.link(method=methods.DEFAULT))
     with state.drawn_errors(), methods.preparing(debugger, group.method):
-        evidence = _evidence(debugger, debugger.index_id, ids, group.target, group.k, group.method)
+        evidence = _evidence(debugger, debugger.answers_id, ids, group.target, group.k, group.method)
     chrome.planted_banner(debugger)
     flags, sentence = flagging.open_for(debugger, st.query_params.get("by", ""))
     columns.draw(view(debugger, group, evidence, flags), key="group")
@@ -167,7 +167,7 @@ def view(
 ) -> dict[str, Any]:
     """What the component of the Evidence page draws, for a group; nothing can be left out."""
     listed = (*evidence.proponents, *evidence.opponents)
-    largest = max((abs(row.score) for row in listed), default=1.0) or 1.0
+    largest = columns.scale(evidence)
     sides = (("supports", evidence.proponents), ("opposes", evidence.opponents))
     return {
         "page": " ".join([group.link(), evidence.index_id]),
@@ -178,6 +178,7 @@ def view(
         "without": [],
         "most": 0,
         "left_out": "",
+        "spans": "" if evidence.is_zero else columns.spans_sentence(evidence),
         "flags": flags.of([row.item.id for row in listed]) if flags else None,
         "sentence": question_sentence(evidence, debugger.classes),
         "notes": notes(evidence),

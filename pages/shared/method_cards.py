@@ -46,6 +46,19 @@ CARDS = {
         "It was made for many models trained on parts of the data; the checkpoints of one run are much alike and give "
         "less. An example that the model is sure of has a gradient of rounding errors, and fades out.",
     ),
+    "trak:models": Card(
+        "TRAK as it was made: the linear model of the log-odds, a mean over several models of one recipe, each with a "
+        "seed and, unless told otherwise, a random half of the training set of its own. What one model says by chance "
+        "the mean forgets.",
+        "It explains what this recipe learns from these data, and less what this one model did: others may not even "
+        "give its answer. Few models leave much to chance; the line on each bar says how much.",
+    ),
+    "influence:models": Card(
+        "The mean of the influence functions of several models of one recipe, each with a seed and, unless told "
+        "otherwise, a random half of the training set of its own. What one model says by chance the mean forgets.",
+        "It explains what this recipe learns from these data, and less what this one model did: others may not even "
+        "give its answer. Otherwise it fails where influence does.",
+    ),
     "datainf": Card(
         "Influence with the curvature of each layer inverted example by example and the inverses averaged: cheap, and "
         "near to influence where a layer is small.",

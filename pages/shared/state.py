@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Fingerprint = tuple[tuple[str, int, int], ...]  # path, time and size of every file
 # What is published below a workspace. It never changes in place: another time or size is another answer, or damage.
-_PUBLISHED = ("examples", "runs", "predictions", "gradients", "indexes", "suspects", "crossvalidations")
+_PUBLISHED = ("examples", "runs", "predictions", "gradients", "indexes", "suspects", "crossvalidations", "ensembles")
 _COMPARED = ("examples", "runs", "retrainings", "comparisons")
 
 
