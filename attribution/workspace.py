@@ -57,7 +57,7 @@ KINDS = {
     "removals": ("check by removal", "trust --retrain"),
     "banks": ("bank of retrained models", "bank"),
     "evaluations": ("evaluation of the methods", "evaluate"),
-    "curves": ("removal curve", "evaluate --curve removal"),
+    "curves": ("curve", "evaluate --curve removal"),
 }
 
 
@@ -89,11 +89,7 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "parents": ("runs",),
     },
     "evaluations": {"facts": ("methods",), "parents": ("banks", "indexes", "runs")},
-    "curves": {
-        "recipe": ("queries", "top", "seeds", "seed"),
-        "facts": ("queries",),
-        "parents": ("indexes", "runs"),
-    },
+    "curves": {"recipe": ("curve", "method"), "parents": ("indexes", "runs")},
 }
 
 

@@ -1,4 +1,4 @@
-"""What the curves of single predictions share: test examples drawn by seed, and the training examples held against them.
+"""What curves of single predictions share: test examples drawn by seed, and training examples held against them.
 
 Of each is asked what the model said of it. Its supporters are the training examples that a method scores highest for
 that; the control is random training examples of the label that was said, which is what knowing that label alone would

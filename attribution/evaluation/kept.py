@@ -1,6 +1,6 @@
 """Curves that were made of a method on an index, found again by their manifests alone.
 
-    curves/<id>/   one curve of one method; its recipe says which ("curve"), of which method, and how it was made
+curves/<id>/   one curve of one method; its recipe says which ("curve"), of which method, and how it was made
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.errors import StoreError
+from attribution.errors import Damaged, StoreError
 from attribution.evaluation.marking import described
 from attribution.files import UNREADABLE
 from attribution.methods.protocol import Attributor
@@ -38,13 +38,20 @@ def newest(workspace: Workspace, curve: str, method: Attributor, *, index: str, 
     return max(found, key=lambda manifest: str(manifest["created"]))["id"] if found else None
 
 
-def read(workspace: Workspace, id_: str, names: Sequence[str]) -> tuple[Manifest, list[NDArray[Any]]]:
-    """The manifest and the arrays of a curve; raises `Missing` where there is none, `StoreError` where it is damaged."""
+def read(
+    workspace: Workspace, id_: str, names: Sequence[str], needed: Sequence[str] = ()
+) -> tuple[Manifest, list[NDArray[Any]]]:
+    """The manifest and arrays of a curve, with what its recipe and facts are needed for.
+
+    Raises `Missing` where there is none, and `StoreError` where it is damaged.
+    """
     manifest = workspace.manifest(KIND, id_)
     workspace.verify(KIND, id_)
+    again = f"Run `evaluate --curve {manifest['recipe']['curve']}` again."
+    if lacking := [name for name in needed if name not in manifest["recipe"] | manifest["facts"]]:
+        raise Damaged(f"{KIND}/{id_}/manifest.json has no {lacking[0]}.", again)
     folder: Path = workspace.folder(KIND, id_)
     try:
         return manifest, [np.load(folder / f"{name}.npy") for name in names]
     except UNREADABLE as error:
-        again = f"Run `evaluate --curve {manifest['recipe']['curve']}` again."
         raise StoreError(f"The curve {id_} cannot be read: {error}.", again) from error

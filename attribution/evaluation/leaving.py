@@ -1,14 +1,14 @@
 """Leave-one-out: what a method foretells of single training examples, beside what comes of leaving each of them out.
 
-Of one test example is asked what the model said of it. For some training examples, the strongest supporters and opposers
-by the method and random others, each is left out by itself:
+Of one test example is asked what the model said of it. Some training examples, the strongest supporters and opposers by
+the method and random others, are left out, each by itself:
 
     predicted[i] = score[i]                                   what the method says i lends to what was said
     measured[i]  = log-odds of what was said, with all examples − without i      above 0: i supported it
 
 **By refit** where the model is one linear layer, or of the last layer alone: the objective of training, (1/N) Σ
-cross-entropy + weight decay / 2 · ‖θ‖², is lowered to its end with all examples and without i, in float64. It is convex,
-so there is one end and no noise. It is not what the run did where the run stopped before that end.
+cross-entropy + weight decay / 2 · ‖θ‖², is lowered to its end with all examples and without i, in float64. It is
+convex, so there is one end and no noise. It is not what the run did where the run stopped before that end.
 
 **By retraining** from scratch, with all examples and without i, by some seeds: log-odds are compared within a seed.
 Leaving out one example also moves all others between batches, so that much of what is measured may be noise. How much
@@ -216,13 +216,17 @@ def _refitted(made: Plan, rows: NDArray[np.int64], progress: Progress) -> NDArra
     read = _reader(gradients)
     features, question = (read(gradients.predictions[split].features) for split in ("train", "test"))
     question, targets = question[asked.rows], np.eye(gradients.source.n_classes)[made.run.train.examples.labels]
+
+    def odds(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return log_odds(question @ weights, asked.said)
+
     progress(0, len(rows) + 1, "fitting without some examples")
     end = fitted(features, targets, penalty)
-    whole, found = log_odds((question @ end).astype(np.float64), asked.said), np.zeros((1, len(rows)))
+    found = np.zeros((1, len(rows)))
     for at, row in enumerate(rows):
         progress(at + 1, len(rows) + 1, "fitting without some examples")
         left = fitted(np.delete(features, row, 0), np.delete(targets, row, 0), penalty, start=end)
-        found[0, at] = (whole - log_odds(question @ left, asked.said))[0]
+        found[0, at] = (odds(end) - odds(left))[0]
     progress(len(rows) + 1, len(rows) + 1, "fitting without some examples")
     return found
 
@@ -389,6 +393,6 @@ def _between(ends: Interval) -> str:
 
 def open_left_out(workspace: Workspace, id_: str) -> LeftOut:
     """A leave-one-out curve by its id; raises `Missing` where there is none, and `StoreError` where it is damaged."""
-    manifest, arrays = kept.read(workspace, id_, _ARRAYS)
+    manifest, arrays = kept.read(workspace, id_, _ARRAYS, ("by", "test", "said", "examples"))
     facts = manifest["facts"]
     return LeftOut(id_, manifest["recipe"]["by"], facts["test"], facts["said"], tuple(facts["examples"]), *arrays)

@@ -104,8 +104,7 @@ def precisions(values: NDArray[Any], wrong: NDArray[np.bool_], counts: NDArray[n
     own, others = values[wrong], np.sort(-values[~wrong])
     steps, at = np.unique(-own, return_inverse=True)  # the highest value first
     right = np.searchsorted(others, steps, side="right")
-    new = np.zeros((len(counts), len(steps)))
-    np.add.at(new, (slice(None), at), counts)
+    new = counts @ (at[:, None] == np.arange(len(steps)))  # of each step, (R, steps)
     found = np.cumsum(new, 1)
     precision = np.divide(found, found + right, out=np.zeros_like(found), where=found > 0)
     return (new * precision).sum(1) / counts.sum(1)
@@ -235,7 +234,7 @@ class Recovery:
 
     @property
     def curve(self) -> Curve | None:
-        return self.ranked and self.ranked.curve
+        return None if self.ranked is None else self.ranked.curve
 
 
 def recover(

@@ -7,9 +7,9 @@ From the final checkpoint one step is taken on one training example alone, and u
 for each of the k strongest supporters of a test example, and for as many random training examples of the label that was
 said (`asked`). η is the learning rate of the final checkpoint. Nothing is retrained: seconds.
 
-Such a step is small, so that it follows the gradient: a method that compares gradients of the final model does well here
-by construction. It says whether a list can still move the model, not what the model would be without it; that is what
-removal and leaving one out are for. Momentum, weight decay and what Adam remembers are no part of the step.
+Such a step is small, so that it follows the gradient: a method that compares gradients of the final model does well
+here by construction. It says whether a list can still move the model, not what the model would be without it: that is
+what removal and leaving one out are for. Momentum, weight decay and what Adam remembers are no part of the step.
 
     curves/<id>/   supporters.npy, random.npy (Q, k)     change.npy, probability.npy (2, k, Q), in that order
 
@@ -241,5 +241,5 @@ def _small(change: float) -> str:
 
 def open_patched(workspace: Workspace, id_: str) -> Patched:
     """A tail-patch curve by its id; raises `Missing` where there is none, and `StoreError` where it is damaged."""
-    manifest, arrays = kept.read(workspace, id_, _ARRAYS)
+    manifest, arrays = kept.read(workspace, id_, _ARRAYS, ("rate", "queries"))
     return Patched(id_, float(manifest["recipe"]["rate"]), tuple(manifest["facts"]["queries"]), *arrays)

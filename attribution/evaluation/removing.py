@@ -19,7 +19,7 @@ Q test examples, K sizes k, S seeds. Intervals are over test examples, each by t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from attribution import effect, pipeline
-from attribution.changes import Changes
 from attribution.comparing import CONFIDENCE, Interval
 from attribution.effect import OpenRun
 from attribution.errors import InvalidInput
@@ -77,7 +76,6 @@ class Design:
                 f"{self.seeds} trainings on each set by seed {self.seed} were asked for.",
                 "Use 1 or more, and a seed of 0 or more.",
             )
-
 
     def trainings(self, queries: int, methods: int = 1) -> int:
         """How many there are at most: fewer where some have been made before. The random examples serve all methods."""
@@ -216,7 +214,9 @@ class Removed:
         """What follows from the largest size."""
         point = self.points[-1]
         gap = point.gap.interval
-        more = "More is lost with the supporters" if gap.high < 0 else "No more is lost with them, as far as can be told"
+        more = (
+            "More is lost with the supporters" if gap.high < 0 else "No more is lost with them, as far as can be told"
+        )
         return (
             f"Without the {counted(point.k, 'strongest supporter')} the log-odds of what was said change by "
             f"{signed(point.supporters.value, 2)}, without as many random examples of that label by "
@@ -232,7 +232,7 @@ class Removed:
 
 def open_removed(workspace: Workspace, id_: str) -> Removed:
     """A removal curve by its id; raises `Missing` where there is none, and `StoreError` where it is damaged."""
-    manifest, arrays = kept.read(workspace, id_, _ARRAYS)
+    manifest, arrays = kept.read(workspace, id_, _ARRAYS, ("queries", "top", "seeds", "seed"))
     recipe = manifest["recipe"]
     design = Design(recipe["queries"], tuple(recipe["top"]), recipe["seeds"], recipe["seed"])
     return Removed(id_, design, tuple(manifest["facts"]["queries"]), *arrays)
