@@ -1,6 +1,6 @@
 """Trust: how far to believe the scores of a method on this model, from what was measured on it.
 
-The address is the state: /trust?m=influence. What was measured is read; measuring, the check by retraining, and the
+The address is the state: /trust?m=influence&curve=loo. What was measured is read; measuring, the check by retraining, and the
 bank of retrained models are jobs that start here with what they will take.
 """
 
@@ -15,7 +15,7 @@ from attribution import jobs
 from attribution.errors import AttributionError, InvalidInput, Missing
 from attribution.verdicts import RULES
 from attribution.workspace import Workspace
-from pages.shared import chrome, links, method_cards, methods, state, theme, trust_figures
+from pages.shared import chrome, curves, links, method_cards, methods, state, theme, trust_figures
 from pages.shared.elements import Element, button, draw, el, prose, row
 from pages.shared.evidence_columns import Choice
 from pages.shared.jobs import draw_job, draw_start
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _UNBOUNDED = ("removal",)  # every other value is a share or a correlation
 _PUBLISHED = ("trusts", "removals", "evaluations", "indexes")
-_VERBS = ("trust", "bank")  # whose end is told here
+_VERBS = ("trust", "bank", "evaluate")  # whose end is told here
 
 
 def main() -> None:
@@ -43,12 +43,14 @@ def main() -> None:
     found = opened(debugger, method)
     if found is not None:
         draw_verdict(debugger, found)
-    if not draw_job_of_page():
+    is_running = draw_job_of_page()
+    if not is_running:
         draw_next(debugger, method, found)
     draw_card(debugger, method)
     if found is not None:
         draw_measurements(found)
         draw_rules(found)
+    curves.draw_curves(debugger, method, st.query_params.get("curve"), may_start=not is_running)
     draw(row(button("Published results, made again", links.published("leave_one_out"))), key="published")
     chrome.footer(debugger)
 

@@ -97,9 +97,9 @@ class Design:
             )
 
 
-def usual_way(parameters: int, head: int | None) -> By:
-    """By refit where the last layer, of `head` parameters, is all that was trained."""
-    return "refit" if parameters == head else "retraining"
+def usual_way(is_linear: bool) -> By:
+    """By refit where the last linear layer is all that was trained."""
+    return "refit" if is_linear else "retraining"
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ def plan(workspace: Workspace, project: Project, design: Design, *, device: str 
     index = pipeline.open_index(workspace, device=device)
     gradients = index.gradients
     head, whole = (gradients.source.objective(part) for part in ("head", "all"))
-    by = design.by or usual_way(whole.size if whole else 0, head.size if head else None)
+    by = design.by or usual_way(head is not None and whole is not None and head.size == whole.size)
     if by == "refit":
         _refuse_unfit(gradients, project)
     row, n = _row(gradients, design.test), len(gradients.train)

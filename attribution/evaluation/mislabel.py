@@ -102,11 +102,12 @@ def resampled(n_wrong: int) -> NDArray[np.int64]:
 def precisions(values: NDArray[Any], wrong: NDArray[np.bool_], counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Average precision of values (N,) with each wrong label there as often as counts (R, W) say, (R,)."""
     own, others = values[wrong], np.sort(-values[~wrong])
-    steps, at = np.unique(-own, return_inverse=True)  # the highest value first
+    order = np.argsort(-own, kind="stable")
+    steps, starts = np.unique(-own[order], return_index=True)  # the highest value first
     right = np.searchsorted(others, steps, side="right")
-    new = counts @ (at[:, None] == np.arange(len(steps)))  # of each step, (R, steps)
+    new = np.add.reduceat(counts[:, order], starts, axis=1)  # drawn of each step, (R, steps)
     found = np.cumsum(new, 1)
-    precision = np.divide(found, found + right, out=np.zeros_like(found), where=found > 0)
+    precision = np.divide(found, found + right, out=np.zeros(found.shape), where=found > 0)
     return (new * precision).sum(1) / counts.sum(1)
 
 
