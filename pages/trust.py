@@ -1,7 +1,7 @@
 """Trust: how far to believe the scores of a method on this model, from what was measured on it.
 
-The address is the state: /trust?m=influence&curve=loo. What was measured is read; measuring, the check by retraining, and the
-bank of retrained models are jobs that start here with what they will take.
+The address is the state: /trust?m=influence&curve=loo. What was measured is read; measuring, the check by retraining,
+the bank of retrained models and each curve are jobs that start here with what they will take.
 """
 
 from __future__ import annotations
