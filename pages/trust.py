@@ -274,6 +274,8 @@ def _charts(found: Trust) -> dict[str, tuple[object, str]]:
         ("kept", {"test examples": "kept", "mistakes": "kept_mistakes"}, "kept share of the norm", (0.0, 1.0)),
         ("null", {"as labelled": "real", "labels shuffled": "null"}, "strongest ÷ typical score", None),
     ):
+        if not all(key in series for key in pair.values()):
+            continue  # a method that reads no stored gradients keeps no share of their norm
         values_of = {words: series[key] for words, key in pair.items()}
         figure = trust_figures.two_histograms(values_of, axis, tokens, limits=limits)
         charts[name] = figure, trust_figures.two_histograms_alt(values_of, axis)

@@ -71,7 +71,8 @@ _AS_SHOWN = 1e-3  # of the largest logit: how far the last layer's may be from t
 class Design:
     """What is left out.
 
-    by        how it is measured; None: by refit where the model is one linear layer, else by retraining.
+    by        how it is measured; None: by refit where the model is one linear layer with weight decay, else by
+              retraining.
     test      id of the test example that is asked about; None: the worst mistake.
     examples  that are left out, half of them random; None: as usual for the way it is measured.
     seeds     trainings without each.    seed   which random ones.
@@ -97,9 +98,10 @@ class Design:
             )
 
 
-def usual_way(is_linear: bool) -> By:
-    """By refit where the last linear layer is all that was trained."""
-    return "refit" if is_linear else "retraining"
+def usual_way(project: Project, is_linear: bool) -> By:
+    """By refit where the last linear layer is all that was trained (`is_linear`), and its fit has one end."""
+    has_one_end = project.loss is None and effect.training_recipe(project).weight_decay > 0
+    return "refit" if is_linear and has_one_end else "retraining"
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,7 @@ def plan(workspace: Workspace, project: Project, design: Design, *, device: str 
     index = pipeline.open_index(workspace, device=device)
     gradients = index.gradients
     head, whole = (gradients.source.objective(part) for part in ("head", "all"))
-    by = design.by or usual_way(head is not None and whole is not None and head.size == whole.size)
+    by = design.by or usual_way(project, head is not None and whole is not None and head.size == whole.size)
     if by == "refit":
         _refuse_unfit(gradients, project)
     row, n = _row(gradients, design.test), len(gradients.train)
@@ -365,7 +367,11 @@ class LeftOut:
         if np.isnan(r):
             return "Nothing varies of what was predicted or measured, so the two have no correlation."
         says = "goes with what came" if ends.low > 0 else "cannot be told from chance"
-        limit = "" if self.ceiling is None else f" The noise of training leaves no more than {self.ceiling:.2f}."
+        limit = (
+            ""
+            if self.ceiling is None
+            else f" The noise of training leaves no more than {self.ceiling:.2f} to any method."
+        )
         how = "fitting the last layer to its end without it" if self.by == "refit" else (
             f"{counted(len(self.measured), 'training')} from scratch without it"
         )  # fmt: skip

@@ -175,8 +175,8 @@ class Ranked:
         """What follows, beside the training loss where that was ranked too."""
         ends, W, tenth = self.recall_interval, int(self.wrong.sum()), self.curve.recall
         found = (
-            f"Checking the tenth of the training set that it ranks first finds {tenth:.0%} of the {W:,} labels known "
-            f"to be wrong (95 % {ends.low:.0%} to {ends.high:.0%}); chance finds 10%"
+            f"Checking the tenth of the training set that it ranks first finds {_percent(tenth)} of the {W:,} labels "
+            f"known to be wrong (95 % {_percent(ends.low)} to {_percent(ends.high)}); chance finds 10 %"
         )
         if loss is None:
             return f"{found}."
@@ -187,10 +187,14 @@ class Ranked:
             "As far as can be told it finds them no sooner than the loss"
         )  # fmt: skip
         return (
-            f"{found}, the training loss {loss.curve.recall:.0%}. {more}: average precision "
+            f"{found}, the training loss {_percent(loss.curve.recall)}. {more}: average precision "
             f"{self.curve.average_precision:.3f} against {loss.curve.average_precision:.3f}, difference "
             f"{signed(gap, 3)} ({signed(over.low, 3)} to {signed(over.high, 3)})."
         )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def known_wrong(gradients: OpenGradients) -> NDArray[np.bool_]:

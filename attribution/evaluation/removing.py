@@ -184,6 +184,10 @@ def points(top: tuple[int, ...], change: NDArray[Any], flipped: NDArray[Any]) ->
     )
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
 def _share(values: NDArray[np.float64]) -> Estimate:
     """With Wilson's interval, which has a width also where none or all flip. Seeds are no further test examples."""
     n, p = len(values), float(values.mean())
@@ -221,8 +225,8 @@ class Removed:
             f"Without the {counted(point.k, 'strongest supporter')} the log-odds of what was said change by "
             f"{signed(point.supporters.value, 2)}, without as many random examples of that label by "
             f"{signed(point.random.value, 2)}. {more}: the difference is {signed(point.gap.value, 2)} "
-            f"({signed(gap.low, 2)} to {signed(gap.high, 2)}); {point.flipped.value:.0%} of the answers flip, and "
-            f"{point.flipped_at_random.value:.0%} at random."
+            f"({signed(gap.low, 2)} to {signed(gap.high, 2)}); {_percent(point.flipped.value)} of the answers flip, "
+            f"and {_percent(point.flipped_at_random.value)} at random."
         )
 
     def summary(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def flipped(found: Removed, tokens: Tokens) -> Figure:
     figure = _two_arms([p.k for p in points], arms, tokens, times=100)
     _lay_out(figure, tokens, "training examples left out", "answers that flip, %", height=300)
     figure.update_xaxes(tickvals=[p.k for p in points])
-    figure.update_yaxes(range=[0, 100])
+    figure.update_yaxes(range=[-4, 104])
     said = "; ".join(f"{p.k}: {p.flipped.value:.0%}, {p.flipped_at_random.value:.0%} at random" for p in points)
     return figure, f"Share of the answers that flip by how many supporters are left out. {said}."
 

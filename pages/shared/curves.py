@@ -79,9 +79,9 @@ def draw_curves(debugger: Debugger, method: str, asked: str | None, *, may_start
     loss = _found(debugger, next(iter(BASELINES)), mislabel.CURVE) if found[mislabel.CURVE] else None
     rows = [_listed(debugger, method, name, each, loss, asked) for name, each in found.items()]
     draw(el("nav", *rows, cls="stack", aria_label="Curves"), key="curves")
-    if asked is None or asked not in CURVES:
+    if asked is None or asked not in CURVES or (found[asked] is None and _why_not(debugger, asked)):
         return
-    st.subheader(CURVES[asked].title, anchor=False)
+    st.markdown(f"**{CURVES[asked].title}**")
     st.text(CURVES[asked].about)
     if found[asked] is None:
         _draw_missing(debugger, method, asked, may_start=may_start)
@@ -105,14 +105,16 @@ def _found(debugger: Debugger, method: str, curve: str) -> Any:
 
 def _listed(debugger: Debugger, method: str, name: str, found: Any, loss: Ranked | None, asked: str | None) -> Element:
     """A line of the list: the title, and the conclusion or that there is none; a click on the open one closes it."""
+    title = el("b", CURVES[name].title)
+    if found is None and (why := _why_not(debugger, name)):
+        return el("div", title, el("p", why, cls="muted"), cls="card")
     if found is None:
-        why = _why_not(debugger, name)
-        words = el("p", why or "Not measured yet.", cls="muted")
+        words = el("p", "Not measured yet.", cls="muted")
     else:
         words = el("p", found.sentence(loss) if isinstance(found, Ranked) else found.sentence)
     here: dict[str, Any] = {"aria_current": "true"} if name == asked else {}
     href = links.trust(method, curve=None if here else name)
-    head = row(el("b", CURVES[name].title), el("span", "close" if here else "show", cls="chip"))
+    head = row(title, el("span", "close" if here else "show", cls="chip"))
     return el("a", head, words, href=href, cls="card", **here)
 
 
@@ -136,27 +138,27 @@ def _why_not(debugger: Debugger, name: str) -> str:
 
 def _cost(debugger: Debugger, name: str) -> str:
     from attribution import effect
+    from attribution.pipeline import recorded_project
 
     workspace, run = Workspace(state.workspace_path()), debugger.run_id
     if name == leaving.CURVE:
-        by = leaving.usual_way(debugger.is_linear)
+        by = leaving.usual_way(recorded_project(workspace), debugger.is_linear)
         return leaving.cost(workspace, run, by, leaving.USUAL[by], leaving.Design().seeds)
     if name == removing.CURVE:
         design = removing.Design()
         return effect.cost(workspace, run, design.trainings(min(design.queries, debugger.n_test)))
     if name == patching.CURVE:
         return patching.Design().cost
-    return "One ranking of the training set by each: seconds to minutes, and nothing is retrained."
+    return "one ranking of the training set by its self-influence; nothing is retrained."
 
 
 def _draw_missing(debugger: Debugger, method: str, name: str, *, may_start: bool) -> None:
-    why = _why_not(debugger, name)
-    told = [why] if why else [
-        f"It takes: {_cost(debugger, name)}",
+    told = (
+        f"It takes {_cost(debugger, name)}",
         f"`python -m attribution evaluate --curve {name} --method {method}` does the same.",
-    ]  # fmt: skip
+    )
     draw(el("div", *[el("p", *prose(each)) for each in told], cls="card stack", role="status"), key="no_curve")
-    if not why and may_start:
+    if may_start:
         arguments = ("--curve", name, "--method", method)
         draw_start(state.workspace_path(), "Measure this curve", "evaluate", arguments, key="curve", main=False)
 
