@@ -21,7 +21,7 @@ from attribution.evaluation import marking
 from attribution.methods import named
 from attribution.side_by_side import TOP, Agreement, SideBySide
 from attribution.workspace import Workspace
-from pages.shared import chrome, links, marks, state, theme
+from pages.shared import chrome, curves, links, marks, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, button, chip, draw, el, prose, row, thumb
 from pages.shared.wording import counted, number, share, snippet
@@ -83,6 +83,7 @@ def main() -> None:
         draw_many(debugger, asked)
     if not debugger.is_number:
         draw_marks(debugger, asked)
+        curves.draw_by_lens(debugger)
     if is_ranked:
         draw_columns(debugger, asked, found)
     chrome.footer(debugger)

@@ -99,6 +99,9 @@ def test_from_the_command_line_mislabel_curves_need_no_bank(tiny_workspace_copy:
     printed = disk.whence(*asked)
     assert "30 of 300 training labels are known to be wrong" in printed.out
     assert "cosine: " in printed.out
+    alone = disk.whence("evaluate", "--curve", "mislabel", "--workspace", tiny_workspace_copy, "--method", "cosine")
+    assert (alone.code, alone.out) == (2, "")
+    assert "with itself is 1 for every example" in alone.err
 
 
 def test_where_nothing_was_planted_there_is_one_sentence(tmp_path: Path) -> None:

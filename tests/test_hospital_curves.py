@@ -170,6 +170,18 @@ def test_a_curve_that_was_not_made_says_what_it_takes_and_starts(
     assert "Not measured yet." in words(page(monkeypatch, hospital.path, "trust", curve="<b>"))
 
 
+def test_compare_lenses_tables_what_was_measured_of_each(
+    monkeypatch: pytest.MonkeyPatch, hospital: Workspace, drawn: Workspace
+) -> None:
+    said = words(page(monkeypatch, drawn.path, "lenses"))
+    for method in ("hessian", "random"):
+        assert f"trust?m={method}&curve=loo" in said
+        assert f"trust?m={method}&curve=removal" not in said
+    value = left_out(drawn, "hessian").pearson.value
+    assert f"{value:.3g} (" in said
+    assert "No curve of any lens is measured yet" in words(page(monkeypatch, hospital.path, "lenses"))
+
+
 def test_a_damaged_curve_is_drawn(monkeypatch: pytest.MonkeyPatch, drawn: Workspace, tmp_path: Path) -> None:
     path = Path(shutil.copytree(drawn.path, tmp_path / "work"))
     for file in path.glob("curves/*/measured.npy"):

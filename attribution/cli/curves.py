@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attribution.cli.printing import print_json, print_rows, say
-from attribution.errors import InvalidInput
+from attribution.errors import InvalidInput, Unsuited
 from attribution.wording import counted, number, signed
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ def _mislabel(asked: Asked) -> None:
 
     index = pipeline.open_index(asked.workspace, device=asked.device)
     found = mislabel.recover(asked.workspace, index, asked.methods, progress=asked.progress)
+    refused = [each for each in found if each.name in asked.methods and each.ranked is None]
+    if len(refused) == len(asked.methods):
+        raise Unsuited(refused[0].why_not, "Ask for another method.")
     wrong = mislabel.known_wrong(index.gradients)
     if asked.as_json:
         print_json(mislabel.summary(found, wrong))

@@ -176,7 +176,7 @@ class Ranked:
         ends, W, tenth = self.recall_interval, int(self.wrong.sum()), self.curve.recall
         found = (
             f"Checking the tenth of the training set that it ranks first finds {_percent(tenth)} of the {W:,} labels "
-            f"known to be wrong (95 % {_percent(ends.low)} to {_percent(ends.high)}); chance finds 10 %"
+            f"known to be wrong (95 %: {_percent(ends.low)} to {_percent(ends.high)}); chance finds 10 %"
         )
         if loss is None:
             return f"{found}."

@@ -27,6 +27,7 @@ from pages.shared.wording import counted, number
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from attribution.comparing import Interval
     from attribution.debugger import Debugger
 
 Figure = tuple["go.Figure", str]  # and its words
@@ -118,6 +119,69 @@ def _listed(debugger: Debugger, method: str, name: str, found: Any, loss: Ranked
     return el("a", head, words, href=href, cls="card", **here)
 
 
+# ── all lenses at once ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_by_lens(debugger: Debugger) -> None:
+    """What was measured of every lens and of the baselines, a row each; a number leads to its curve on Trust."""
+    st.header("What comes true, by lens", anchor=False)
+    lenses = (*debugger.method_names, *debugger.baseline_names)
+    try:
+        found = {lens: {name: _found(debugger, lens, name) for name in CURVES} for lens in lenses}
+    except AttributionError as error:
+        draw(el("p", *prose(f"{error.message} {error.hint}"), cls="card", role="status"), key="by_lens")
+        return
+    found = {lens: curves for lens, curves in found.items() if any(curves.values())}
+    if not found:
+        words = (
+            "No curve of any lens is measured yet: Trust measures them one by one, and `python -m attribution evaluate "
+            "--curve loo --method tracin,influence` (or removal, mislabel, tailpatch) those of several."
+        )
+        draw(el("p", *prose(words), cls="card", role="status"), key="by_lens")
+        return
+    head = el("tr", el("td"), *[el("th", each, scope="col") for each in COLUMNS.values()])
+    rows = [
+        el("tr", el("th", el("a", debugger.method_choices[lens], href=links.trust(lens)), scope="row"),
+           *[el("td", *_cell(lens, name, curves[name])) for name in COLUMNS])
+        for lens, curves in found.items()
+    ]  # fmt: skip
+    table = el("div", el("table", el("thead", head), el("tbody", *rows)), cls="tabled")
+    draw(el("div", table, cls="stack"), key="by_lens")
+    st.caption(
+        "In brackets 95 %. Each is the curve made last of a lens, and they may have been asked about other test examples: "
+        "Trust says which."
+    )
+
+
+COLUMNS = {
+    leaving.CURVE: "Leaving one out: Pearson",
+    removing.CURVE: "Without supporters − at random: log-odds",
+    mislabel.CURVE: "Wrong labels: average precision",
+    patching.CURVE: "One more step, supporter − random: log-odds",
+}
+
+
+def _cell(lens: str, name: str, found: Any) -> list[Element | str]:
+    """A number with its interval, which leads to the curve; that noise drowns it; or that it was not measured."""
+    if found is None:
+        return ["–"]
+    if isinstance(found, LeftOut) and found.is_drowned:
+        words = "drowned by noise"
+    else:
+        value, ends = _number(found)
+        words = f"{number(value)} ({number(ends.low)} to {number(ends.high)})"
+    return [el("a", words, href=links.trust(lens, curve=name))]
+
+
+def _number(found: LeftOut | Removed | Ranked | Patched) -> tuple[float, Interval]:
+    if isinstance(found, Ranked):
+        return found.curve.average_precision, found.precision_interval
+    if isinstance(found, LeftOut):
+        return found.pearson.value, found.pearson.interval
+    gap = found.points[-1].gap if isinstance(found, Removed) else found.estimates["log-odds, difference"]
+    return gap.value, gap.interval
+
+
 # ── not made yet ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -195,7 +259,8 @@ def _draw_ranked(debugger: Debugger, method: str, found: Ranked) -> None:
     known = {title: each for title, each in beside.items() if each is not None}
     _draw(curve_figures.ranked(found, debugger.method_choices[method], known, theme.tokens()), "ranked")
     st.text(
-        f"{int(found.wrong.sum()):,} of {len(found.wrong):,} labels are known to be wrong; the band is 95 % over which."
+        f"{int(found.wrong.sum()):,} of {len(found.wrong):,} labels are known to be wrong; the band is 95 % over "
+        "drawing other wrong ones."
     )
 
 
