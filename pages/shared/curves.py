@@ -148,7 +148,7 @@ def draw_by_lens(debugger: Debugger) -> None:
     table = el("div", el("table", el("thead", head), el("tbody", *rows)), cls="tabled")
     draw(el("div", table, cls="stack"), key="by_lens")
     st.caption(
-        "In brackets 95 %. Each is the curve made last of a lens, and they may have been asked about other test examples: "
+        "In brackets 95 %. Each is the curve made last of a lens, and they may have been asked about others: "
         "Trust says which."
     )
 
