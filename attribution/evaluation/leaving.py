@@ -367,11 +367,8 @@ class LeftOut:
         if np.isnan(r):
             return "Nothing varies of what was predicted or measured, so the two have no correlation."
         says = "goes with what came" if ends.low > 0 else "cannot be told from chance"
-        limit = (
-            ""
-            if self.ceiling is None
-            else f" The noise of training leaves no more than {self.ceiling:.2f} to any method."
-        )
+        most = "" if self.ceiling is None else f"{self.ceiling:.2f}"
+        limit = most and f" By how far the seeds agree, no method is expected above about {most}."
         how = "fitting the last layer to its end without it" if self.by == "refit" else (
             f"{counted(len(self.measured), 'training')} from scratch without it"
         )  # fmt: skip

@@ -139,16 +139,17 @@ def draw_by_lens(debugger: Debugger) -> None:
         )
         draw(el("p", *prose(words), cls="card", role="status"), key="by_lens")
         return
-    head = el("tr", el("td"), *[el("th", each, scope="col") for each in COLUMNS.values()])
+    shown = [name for name in COLUMNS if any(curves[name] for curves in found.values())]
+    head = el("tr", el("td"), el("th", "Lens", scope="col"), *[el("th", COLUMNS[name], scope="col") for name in shown])
     rows = [
-        el("tr", el("th", el("a", debugger.method_choices[lens], href=links.trust(lens)), scope="row"),
-           *[el("td", *_cell(lens, name, curves[name])) for name in COLUMNS])
+        el("tr", el("td"), el("th", el("a", debugger.method_choices[lens], href=links.trust(lens)), scope="row"),
+           *[el("td", *_cell(lens, name, curves[name])) for name in shown])
         for lens, curves in found.items()
     ]  # fmt: skip
     table = el("div", el("table", el("thead", head), el("tbody", *rows)), cls="tabled")
     draw(el("div", table, cls="stack"), key="by_lens")
     st.caption(
-        "In brackets 95 %. Each is the curve made last of a lens, and they may have been asked about others: "
+        "Below each number 95 %. Each is the curve made last of a lens, and they may have been asked about others: "
         "Trust says which."
     )
 
@@ -165,12 +166,11 @@ def _cell(lens: str, name: str, found: Any) -> list[Element | str]:
     """A number with its interval, which leads to the curve; that noise drowns it; or that it was not measured."""
     if found is None:
         return ["–"]
+    href = links.trust(lens, curve=name)
     if isinstance(found, LeftOut) and found.is_drowned:
-        words = "drowned by noise"
-    else:
-        value, ends = _number(found)
-        words = f"{number(value)} ({number(ends.low)} to {number(ends.high)})"
-    return [el("a", words, href=links.trust(lens, curve=name))]
+        return [el("a", "drowned by noise", href=href)]
+    value, ends = _number(found)
+    return [el("div", el("a", number(value), href=href)), el("small", f"{number(ends.low)} to {number(ends.high)}")]
 
 
 def _number(found: LeftOut | Removed | Ranked | Patched) -> tuple[float, Interval]:
