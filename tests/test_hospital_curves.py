@@ -183,6 +183,16 @@ def test_compare_lenses_tables_what_was_measured_of_each(
     assert "No curve of any lens is measured yet" in words(page(monkeypatch, hospital.path, "lenses"))
 
 
+def test_trust_of_a_method_that_reads_no_stored_gradients_opens_once_it_is_measured(
+    monkeypatch: pytest.MonkeyPatch, hospital: Workspace, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(hospital.path, tmp_path / "work"))
+    assert disk.whence("trust", "--method", "hessian", "--workspace", path).code == 0
+    said = words(page(monkeypatch, path, "trust", m="hessian"))
+    assert "This method reads no stored gradients." in said
+    assert "Leaving one out" in said
+
+
 def test_a_damaged_curve_is_drawn(monkeypatch: pytest.MonkeyPatch, drawn: Workspace, tmp_path: Path) -> None:
     path = Path(shutil.copytree(drawn.path, tmp_path / "work"))
     for file in path.glob("curves/*/measured.npy"):
