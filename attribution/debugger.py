@@ -229,6 +229,13 @@ class Debugger:
             for i, c in enumerate(self._store.checkpoints, 1)
         )
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the last linear layer is all that was trained: the loss is convex then, and leaving an example out
+        has an exact answer."""
+        head, whole = (self._source.objective(part) for part in ("head", "all"))
+        return head is not None and whole is not None and head.size == whole.size
+
     @cached_property
     def planted(self) -> Planted | None:
         """The label noise planted on purpose, if any."""

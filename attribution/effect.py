@@ -15,7 +15,7 @@ show stays what it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,12 +33,14 @@ from attribution.examples import Examples, require_classes
 from attribution.files import UNREADABLE, write_array, writing
 from attribution.flags import Flags
 from attribution.loading import LoadedExamples
+from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
 from attribution.project import Project
 from attribution.store import engine_of
 from attribution.task import Split, Task
 from attribution.training import Start, TrainingRecipe
 from attribution.whatif import WhatIf, schedule
+from attribution.wording import duration
 from attribution.workspace import Manifest, Workspace, missing
 
 _PREDICTED = "predicted.npy"
@@ -193,6 +195,13 @@ def open_run(workspace: Workspace, project: Project) -> OpenRun:
     return OpenRun(workspace, run, task, loaded, train, test, recipe)
 
 
+def run_of(workspace: Workspace, project: Project, index: OpenIndex) -> OpenRun:
+    """The run under an opened index, which has been checked; raises `InvalidInput` without retrain=…."""
+    gradients, recipe = index.gradients, training_recipe(project)
+    run = str(index.manifest["parents"]["runs"])
+    return OpenRun(workspace, run, gradients.task, gradients.loaded, gradients.train, gradients.test, recipe)
+
+
 def training_recipe(project: Project) -> TrainingRecipe:
     """How a project is trained again; raises `InvalidInput` where it does not say."""
     if project.retrain is None:
@@ -283,6 +292,46 @@ def retrained(
 
     parents = {"runs": opened.run}
     return pipeline.find_or_make(opened.workspace, "retrainings", asked, parents, make, make_current=False)
+
+
+class Trainings:
+    """Retrainings from scratch without some examples, each found or made, with one progress over all `count` of them.
+
+    They differ in what is left out and in the seed alone, which is the project's own and those that follow it.
+    """
+
+    def __init__(self, opened: OpenRun, count: int, progress: Progress) -> None:
+        self._opened, self._progress, self._epochs = opened, progress, opened.recipe.epochs
+        self._done, self._total = 0, count * opened.recipe.epochs
+
+    def without(self, rows: Iterable[int], seed: int) -> NDArray[np.float32]:
+        """Logits (n, K) of the test set when trained without these rows; seed: counted from the project's."""
+        recipe, ids = self._opened.recipe, self._opened.train.examples.ids
+        changes = Changes(dropped=tuple(ids[i] for i in rows))
+
+        def report(epoch: int, of: int, what: str) -> None:
+            self._say(self._done + epoch)
+
+        id_ = retrained(self._opened, changes, replace(recipe, seed=recipe.seed + seed), None, None, report)
+        self._done += self._epochs
+        found: NDArray[np.float32] = np.load(self._opened.workspace.folder("retrainings", id_) / "logits.npy")
+        return found
+
+    def finish(self) -> None:
+        """Say that all is done, also where less had to be trained than was foreseen."""
+        self._say(self._total)
+
+    def _say(self, done: int) -> None:
+        self._progress(done, self._total, "retraining without some examples")
+
+
+def cost(workspace: Workspace, run: str, trainings: int) -> str:
+    """What so many trainings take, by what the run's own took, in a sentence to say before they start."""
+    manifest = workspace.manifest("runs", run)
+    seconds = float(manifest["seconds"]) * trainings
+    known = bool(manifest["facts"]["history"])  # else it was trained elsewhere
+    how_long = f", about {duration(seconds)} by what the run's own training took" if known else ""
+    return f"{trainings:,} trainings from scratch{how_long}; those that were made before are not made again."
 
 
 def _predict(opened: OpenRun, changes: Changes, start: int | None, progress: Progress) -> NDArray[np.float64]:

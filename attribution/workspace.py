@@ -57,7 +57,7 @@ KINDS = {
     "removals": ("check by removal", "trust --retrain"),
     "banks": ("bank of retrained models", "bank"),
     "evaluations": ("evaluation of the methods", "evaluate"),
-    "curves": ("removal curve", "evaluate --curve removal"),
+    "curves": ("curve", "evaluate --curve removal"),
     "factors": ("preparation of a lens", "prepare"),
     "members": ("model of an ensemble", "ensemble"),
     "ensembles": ("ensemble of models", "ensemble"),
@@ -92,11 +92,7 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
         "parents": ("runs",),
     },
     "evaluations": {"facts": ("methods",), "parents": ("banks", "indexes", "runs")},
-    "curves": {
-        "recipe": ("queries", "top", "seeds", "seed"),
-        "facts": ("queries",),
-        "parents": ("indexes", "runs"),
-    },
+    "curves": {"recipe": ("curve", "method"), "parents": ("indexes", "runs")},
     "factors": {"recipe": ("lens",), "facts": ("method",), "parents": ("gradients", "runs")},
     "members": {
         "recipe": ("training", "part", "seed", "member", "projection", "layers"),

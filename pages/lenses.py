@@ -22,7 +22,7 @@ from attribution.methods import named
 from attribution.side_by_side import TOP, Agreement, SideBySide
 from attribution.wording import duration
 from attribution.workspace import Workspace
-from pages.shared import chrome, links, marks, methods, state, theme
+from pages.shared import chrome, curves, links, marks, methods, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, button, chip, draw, el, prose, row, thumb
 from pages.shared.wording import counted, number, share, snippet
@@ -86,6 +86,7 @@ def main() -> None:
         draw_many(debugger, asked, lenses)
     if not debugger.is_number:
         draw_marks(debugger, asked)
+        curves.draw_by_lens(debugger)
     if is_ranked:
         draw_columns(debugger, asked, found)
     draw(row(button("Published results, made again", links.published())), key="published")

@@ -1,7 +1,8 @@
 """Trust: how far to believe the scores of a method on this model, from what was measured on it.
 
-The address is the state: /trust?m=influence. What was measured is read; measuring, the check by retraining, the bank
-of retrained models and the ensemble of further ones are jobs that start here with what they will take.
+The address is the state: /trust?m=influence&curve=loo. What was measured is read; measuring, the check by retraining,
+the bank of retrained models, the ensemble of further ones and each curve are jobs that start here with what they will
+take.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from attribution import jobs
 from attribution.errors import AttributionError, InvalidInput, Missing
 from attribution.verdicts import RULES
 from attribution.workspace import Workspace
-from pages.shared import chrome, links, method_cards, methods, state, theme, trust_figures
+from pages.shared import chrome, curves, links, method_cards, methods, state, theme, trust_figures
 from pages.shared.elements import Element, button, draw, el, prose, row
 from pages.shared.evidence_columns import Choice
 from pages.shared.jobs import draw_job, draw_start
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _UNBOUNDED = ("removal",)  # every other value is a share or a correlation
 _PUBLISHED = ("trusts", "removals", "evaluations", "indexes", "ensembles")
 _PAIRS = 10  # of models that are drawn one by one: of five all
-_VERBS = ("trust", "bank", "ensemble")  # whose end is told here
+_VERBS = ("trust", "bank", "ensemble", "evaluate")  # whose end is told here
 
 
 def main() -> None:
@@ -51,6 +52,7 @@ def main() -> None:
     if found is not None:
         draw_measurements(found)
         draw_rules(found)
+    curves.draw_curves(debugger, method, st.query_params.get("curve"), may_start=not is_running)
     draw_ensemble(debugger, can_start=not is_running)
     draw_published()
     chrome.footer(debugger)

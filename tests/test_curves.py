@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import average_precision_score
 
 from attribution import pipeline
 from attribution.errors import Cancelled, InvalidInput, Unsuited
-from attribution.evaluation import mislabel, removing
+from attribution.evaluation import kept, leaving, mislabel, removing
+from attribution.evaluation.leaving import LeftOut
 from attribution.evaluation.removing import Design, Removed
 from attribution.methods.cosine import Cosine
 from attribution.methods.tracin import TracIn
@@ -69,9 +71,11 @@ def test_what_has_no_curve_is_refused(values: list[float], wrong: list[bool], wh
         mislabel.curve(np.array(values), np.array(wrong))
 
 
-def test_every_method_is_held_against_the_loss_and_chance_the_best_first(tiny_workspace: Path) -> None:
-    gradients = pipeline.open_index(Workspace(tiny_workspace)).gradients
-    found = mislabel.recover(gradients, {"cosine": Cosine(), "tracin": TracIn()})
+def test_every_method_is_held_against_the_loss_and_chance_the_best_first(tiny_workspace_copy: Path) -> None:
+    workspace = Workspace(tiny_workspace_copy)
+    index = pipeline.open_index(workspace)
+    gradients = index.gradients
+    found = mislabel.recover(workspace, index, {"cosine": Cosine(), "tracin": TracIn()})
     curves = {each.name: each.curve for each in found}
     assert set(curves) == {"tracin", "loss", "random", "cosine"}
     assert curves["cosine"] is None
@@ -84,8 +88,8 @@ def test_every_method_is_held_against_the_loss_and_chance_the_best_first(tiny_wo
     assert curves["loss"].recall == pytest.approx(wrong[order].sum() / wrong.sum(), abs=1e-9)
 
 
-def test_from_the_command_line_mislabel_curves_need_no_bank(tiny_workspace: Path) -> None:
-    asked = ("evaluate", "--curve", "mislabel", "--workspace", tiny_workspace, "--method", "tracin,cosine")
+def test_from_the_command_line_mislabel_curves_need_no_bank(tiny_workspace_copy: Path) -> None:
+    asked = ("evaluate", "--curve", "mislabel", "--workspace", tiny_workspace_copy, "--method", "tracin,cosine")
     told = disk.whence(*asked, "--json").json()
     assert told["wrong"] == 30
     assert {row["name"] for row in told["methods"]} == {"tracin", "loss", "random", "cosine"}
@@ -95,6 +99,9 @@ def test_from_the_command_line_mislabel_curves_need_no_bank(tiny_workspace: Path
     printed = disk.whence(*asked)
     assert "30 of 300 training labels are known to be wrong" in printed.out
     assert "cosine: " in printed.out
+    alone = disk.whence("evaluate", "--curve", "mislabel", "--workspace", tiny_workspace_copy, "--method", "cosine")
+    assert (alone.code, alone.out) == (2, "")
+    assert "with itself is 1 for every example" in alone.err
 
 
 def test_where_nothing_was_planted_there_is_one_sentence(tmp_path: Path) -> None:
@@ -105,6 +112,44 @@ def test_where_nothing_was_planted_there_is_one_sentence(tmp_path: Path) -> None
     unknown = disk.whence("evaluate", "--curve", "nonsense", "--workspace", workspace)
     assert unknown.code == 2
     assert "There is no curve “nonsense”" in unknown.err
+
+
+@given(st.integers(0, 10_000), st.integers(3, 40))
+def test_other_wrong_labels_are_weights_of_the_average_precision(seed: int, n: int) -> None:
+    values, wrong = random(seed).integers(0, 6, n), random(seed + 1).random(n) < 0.4
+    wrong[:2] = True, False
+    counts = random(seed).multinomial(wrong.sum(), np.full(wrong.sum(), 1 / wrong.sum()), size=3)
+    for drawn, found in zip(counts, mislabel.precisions(values, wrong, counts), strict=True):
+        weights = np.ones(n)
+        weights[wrong] = drawn
+        assert found == pytest.approx(average_precision_score(wrong, values, sample_weight=weights), abs=1e-12)
+    checked, once = np.linspace(0, 1, 7), np.ones((1, wrong.sum()), np.int64)
+    assert mislabel.shares_found(values, wrong, once, checked)[0] == pytest.approx(
+        mislabel.curve(values, wrong).at(checked), abs=1e-12
+    )
+
+
+def test_a_mislabel_curve_is_kept_with_an_interval_that_holds_it(
+    tiny_workspace_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tiny_workspace_copy)
+    index = pipeline.open_index(workspace)
+    id_ = mislabel.measure(workspace, index, TracIn())
+    monkeypatch.setattr(TracIn, "fit", refuse)
+    assert mislabel.measure(workspace, index, TracIn()) == id_, "made once"
+    parents = {"index": str(index.manifest["id"]), "run": str(index.manifest["parents"]["runs"])}
+    assert kept.newest(workspace, "mislabel", TracIn(), **parents) == id_
+    assert kept.newest(workspace, "mislabel", Cosine(), **parents) is None
+    assert kept.newest(workspace, "removal", TracIn(), **parents) is None
+    found = mislabel.open_ranked(workspace, id_)
+    ends = found.precision_interval
+    assert ends.low < found.curve.average_precision < ends.high
+    low, high = found.band
+    assert (low <= found.curve.at(mislabel.DRAWN) + 1e-12).all()
+    assert (found.curve.at(mislabel.DRAWN) <= high + 1e-12).all()
+    gap, over = found.against(found)
+    assert (gap, over.low, over.high) == (0, 0, 0), "the same labels are drawn for both"
+    assert "of the 30 labels known to be wrong" in found.sentence(found)
 
 
 # --- removal ----------------------------------------------------------------------------------------------------------
@@ -230,7 +275,7 @@ def test_stopped_half_way_a_removal_curve_goes_on_and_is_found_again(copy: Works
     assert removed(copy, progress=refuse).id == found.id
 
 
-def refuse(done: int, total: int, what: str) -> None:
+def refuse(*asked: Any) -> None:
     raise AssertionError("it is there already")
 
 
@@ -267,12 +312,23 @@ def test_from_the_command_line_a_removal_curve_says_its_cost_first(copy: Workspa
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--curve", "removal", "--top", "2,13"), "13 examples are to be left out, and of “even” there are 12."),
+        (("--curve", "removal", "--top", "2,13"), "13 examples are to be taken, and of “even” there are 12."),
         (("--curve", "removal", "--top", "5,x"), "“x” is no number of examples."),
         (("--curve", "removal", "--top", "5,2"), "What is to be left out is 5, 2."),
         (("--curve", "removal", "--queries", "1"), "1 queries were asked for."),
         (("--curve", "removal", "--top", "2", "--seeds", "0"), "0 trainings on each set"),
-        (("--top", "5"), "--top and --seeds say what --curve removal does."),
+        (("--top", "5"), "--top says nothing to marking by a bank. Leave it away, or use --curve removal or --curve t"),
+        (("--curve", "removal", "--bank", "1"), "--bank says nothing to --curve removal. Leave it away, or use no --c"),
+        (("--curve", "mislabel", "--queries", "5"), "--queries says nothing to --curve mislabel."),
+        (("--curve", "mislabel", "--seed", "0"), "--seed says nothing to --curve mislabel."),
+        (("--curve", "tailpatch", "--seeds", "2"), "--seeds says nothing to --curve tailpatch."),
+        (("--curve", "tailpatch", "--top", "5,10"), "5,10 are several numbers of supporters."),
+        (("--curve", "loo", "--top", "5"), "--top says nothing to --curve loo."),
+        (("--curve", "loo", "--test", "<b>"), "There is no test example “<b>”"),
+        (("--curve", "loo", "--by", "magic"), "There is no way “magic” to leave one out."),
+        (("--curve", "loo", "--examples", "7"), "7 examples were asked for."),
+        (("--curve", "loo", "--seeds", "1"), "1 trainings without each"),
+        (("--curve", "loo", "--by", "refit"), "Without weight decay the fit of the last layer need not have an end."),
     ],
 )
 def test_a_removal_that_cannot_be_made_is_one_sentence(groups: Workspace, arguments: Any, why: str) -> None:
@@ -289,3 +345,54 @@ def test_without_a_recipe_or_classes_nothing_is_removed(groups: Workspace) -> No
         removing.plan(groups, replace(project, retrain=None), SIZES)
     with pytest.raises(Unsuited, match="removal curves are for classes only"):
         removing.plan(groups, replace(project, target="number", classes=()), SIZES)
+
+
+# --- leaving one out --------------------------------------------------------------------------------------------------
+
+
+def test_what_leaving_one_out_does_is_what_the_arithmetic_of_training_says(copy: Workspace) -> None:
+    design = leaving.Design("retraining", "test:2", 8)
+    plan = leaving.plan(copy, pipeline.recorded_project(copy), design)
+    assert plan.cost() == "18 trainings from scratch" + plan.cost()[len("18 trainings from scratch") :]
+    found = leaving.open_left_out(copy, leaving.measure(plan, Planted()))
+    assert found.measured.shape == (2, 8)
+    assert found.strongest == 4
+    lost = log_odds_after(6) - log_odds_after(5)
+    assert found.mean == pytest.approx(np.where(found.rows % 4 == 2, lost, 0), abs=1e-5)
+    assert found.predicted.tolist() == (1.0 * (found.rows % 4 == 2)).tolist()
+    assert not found.is_drowned
+    assert [found.pearson.value, found.spearman.value, found.ceiling] == pytest.approx([1, 1, 1], abs=1e-6)
+    again = leaving.plan(copy, pipeline.recorded_project(copy), design)
+    assert leaving.measure(again, Planted(), progress=refuse) == found.id
+
+
+def left_out(measured: np.ndarray, predicted: np.ndarray) -> LeftOut:
+    rows = np.arange(len(predicted))
+    return LeftOut("1", "retraining", "test:0", "even", tuple(map(str, rows)), rows, predicted, measured)
+
+
+def test_noise_that_drowns_single_examples_is_all_that_is_said() -> None:
+    scores = random(0).normal(size=40)
+    noise = left_out(random(1).normal(size=(2, 40)), scores)
+    assert noise.is_drowned
+    assert "The noise of training drowns single examples" in noise.sentence
+    assert "Pearson" not in noise.sentence
+    clear = left_out(scores + 0.1 * random(1).normal(size=(2, 40)), scores)
+    assert not clear.is_drowned
+    assert clear.pearson.interval.low < clear.pearson.value < clear.pearson.interval.high
+    assert "goes with what came" in clear.sentence
+
+
+def test_the_ceiling_is_what_the_truth_itself_correlates_with_the_mean_of_seeds() -> None:
+    truth = random(2).normal(size=20_000)
+    found = left_out(truth + random(3).normal(size=(3, 20_000)), truth)
+    assert found.ceiling == pytest.approx(np.corrcoef(truth, found.mean)[0, 1], abs=0.01)
+
+
+def test_half_of_what_is_left_out_are_the_strongest_and_the_random_ones_are_mostly_shared() -> None:
+    scores, others = random(0).normal(size=1000), random(1).normal(size=1000)
+    rows, beside = (leaving.chosen(each, 20, seed=3) for each in (scores, others))
+    assert len(set(rows.tolist())) == 20
+    order = np.argsort(-scores)
+    assert rows[:10].tolist() == [*order[:5], *order[:-6:-1]]
+    assert len({*rows[10:]} & {*beside[10:]}) >= 9

@@ -3,7 +3,6 @@ ground truth); and evaluate (mark the methods by it, or draw a curve)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,19 +10,14 @@ import typer
 from attribution.cli.opening import project_and_workspace, workspace_of
 from attribution.cli.options import DeviceOption, JobOption, JsonOption, ProjectFile, WorkspaceOption
 from attribution.cli.printing import print_json, print_rows, reported, say
-from attribution.errors import InvalidInput
-from attribution.wording import counted, signed
 
 if TYPE_CHECKING:
     from attribution.comparing import Interval
     from attribution.evaluation.marking import Evaluation, Mark
-    from attribution.evaluation.mislabel import Curve
-    from attribution.evaluation.removing import Estimate, Plan, Point
     from attribution.methods.protocol import Attributor
-    from attribution.progress import Progress
-    from attribution.workspace import Workspace
 
 verbs = typer.Typer()
+DEFAULT = "tracin"
 
 
 @verbs.command()
@@ -101,66 +95,88 @@ def evaluate(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="Methods with commas between them, or the option again for each.  [default: all; tracin with --curve "
-            "removal]"
+            help="Methods with commas between them, or the option again for each.  [default: all; tracin with a "
+            "--curve but mislabel]"
         ),
     ] = None,
     bank: Annotated[str | None, typer.Option(help="Id of a bank.  [default: the one made last]")] = None,
     queries: Annotated[
         int | None,
         typer.Option(
-            help="Test examples that are asked about, drawn by seed.  [default: 100; 10 with --curve removal]"
+            help="Test examples that are asked about, drawn by seed.  [default: 100; 10 with --curve removal; 20 with "
+            "tailpatch]"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which test examples are drawn.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Which test examples are drawn, and which random training examples.  [default: 0]"),
+    ] = None,
     curve: Annotated[
         str | None,
         typer.Option(
             help="Without a bank. mislabel: how soon each method finds the labels that are known to be wrong; removal: "
-            "what predictions lose when their strongest supporters are left out of training, beside random examples."
+            "what predictions lose when their strongest supporters are left out of training, beside random examples; "
+            "loo: what leaving out single examples does, beside what is foretold; tailpatch: what one more step on a "
+            "supporter does, beside random examples."
         ),
     ] = None,
     top: Annotated[
-        str | None, typer.Option(help="How many supporters --curve removal leaves out.  [default: 10,20,50]")
+        str | None,
+        typer.Option(
+            help="How many supporters --curve removal leaves out, or tailpatch steps on.  [default: 10,20,50; 10]"
+        ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Trainings of --curve removal on each set.  [default: 2]")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Trainings of --curve removal or loo on each set.  [default: 2]")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Test example that --curve loo asks about.  [default: the worst mistake]")
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option(
+            help="Training examples that --curve loo leaves out, half of them random.  [default: 100 by refit, 24 by "
+            "retraining]"
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="refit: --curve loo fits the last layer to its end without each; retraining: from scratch.  [default: "
+            "refit where the model is one linear layer]"
+        ),
+    ] = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     job: JobOption = None,
 ) -> None:
     """Mark methods by a bank of retrained models: which one foretells what retraining does, and what it costs.
 
-    With --curve, draw a curve in place of that. What the trainings of a removal curve take is said before they start;
-    interrupted, the same command goes on.
+    With --curve, draw a curve in place of that and keep it, for Trust too. What its trainings take is said before they
+    start; interrupted, the same command goes on.
     """
-    from attribution.evaluation import marking, removing
-    from attribution.evaluation.removing import Design
-    from attribution.methods.tracin import TracIn
+    from attribution.cli import curves
+    from attribution.evaluation import marking
     from attribution.task import require_device
 
     folder = workspace_of(project, workspace)
     with reported(folder, "evaluate", job) as progress:
         require_device(device)
-        _refuse_unknown(curve, top, seeds)
-        chosen = _methods(method or ([TracIn.name] if curve == "removal" else []))
+        asked = {
+            "bank": bank, "queries": queries, "seed": seed, "top": top, "seeds": seeds, "test": test,
+            "examples": examples, "by": by,
+        }  # fmt: skip
+        given = {name: value for name, value in asked.items() if value is not None}
+        curves.refuse_clashes(curve, given)
+        chosen = _methods(method or ([DEFAULT] if curve not in (None, curves.MISLABEL) else []))
         opened, target = project_and_workspace(None, folder)
-        if curve == "mislabel":
-            _mislabel(target, chosen, device, as_json, progress)
+        if curve is not None:
+            curves.DRAW[curve](curves.Asked(target, opened, chosen, given, device, as_json, progress))
             return
-        if curve == "removal":
-            usual = Design()
-            design = Design(
-                usual.queries if queries is None else queries,
-                usual.top if top is None else _numbers(top),
-                usual.seeds if seeds is None else seeds,
-                seed,
-            )
-            _removal(removing.plan(target, opened, design, device=device), chosen, as_json, progress)
-            return
-        asked = marking.QUERIES if queries is None else queries
         id_ = marking.evaluate(
-            target, opened, chosen, bank=bank, queries=asked, seed=seed, device=device, progress=progress
-        )
+            target, opened, chosen, bank=bank, queries=marking.QUERIES if queries is None else queries,
+            seed=seed or 0, device=device, progress=progress,
+        )  # fmt: skip
     found = marking.open_evaluation(target, id_)
     if as_json:
         print_json(marking.summary(found))
@@ -180,96 +196,6 @@ def _methods(asked: list[str]) -> dict[str, Attributor]:
         else:
             names.append(part)
     return {name: named(name) for name in names}
-
-
-def _refuse_unknown(curve: str | None, top: str | None, seeds: int | None) -> None:
-    if curve not in (None, *_CURVES):
-        raise InvalidInput(f"There is no curve “{curve}”.", f"Use --curve {' or '.join(_CURVES)}.")
-    if curve != "removal" and (top is not None or seeds is not None):
-        raise InvalidInput("--top and --seeds say what --curve removal does.", "Add it, or leave them away.")
-
-
-def _numbers(asked: str) -> tuple[int, ...]:
-    parts = asked.split(",")
-    for part in parts:
-        if not (part.isascii() and part.isdigit() and len(part) < 10):
-            raise InvalidInput(
-                f"“{part}” is no number of examples.", "Use numbers with commas, such as --top 10,20,50."
-            )
-    return tuple(map(int, parts))
-
-
-def _mislabel(
-    workspace: Workspace, methods: dict[str, Attributor], device: str, as_json: bool, progress: Progress
-) -> None:
-    from attribution import pipeline
-    from attribution.evaluation import mislabel
-
-    gradients = pipeline.open_index(workspace, device=device).gradients
-    found, wrong = mislabel.recover(gradients, methods, progress=progress), mislabel.known_wrong(gradients)
-    if as_json:
-        print_json(mislabel.summary(found, wrong))
-        return
-    typer.echo(
-        f"{wrong.sum():,} of {len(wrong):,} training labels are known to be wrong: by chance the average precision is "
-        f"{wrong.mean():.3f}. What checking the highest self-influence first finds of them:"
-    )
-    print_rows([_recovered(each.name, each.curve) for each in found if each.curve is not None], False)
-    for each in found:
-        if each.curve is None:
-            typer.echo(f"{each.name}: {each.why_not}")
-
-
-def _recovered(name: str, curve: Curve) -> dict[str, Any]:
-    shares = {f"found in {share:.0%}": f"{curve.at(share):.1%}" for share in _SHARES}
-    return {"method": name, "average precision": curve.average_precision} | shares
-
-
-def _removal(plan: Plan, methods: dict[str, Attributor], as_json: bool, progress: Progress) -> None:
-    from attribution.evaluation import removing
-
-    say(plan.cost(len(methods)))
-    found = {
-        name: removing.open_removed(plan.run.workspace, removing.measure(plan, method, progress=progress))
-        for name, method in methods.items()
-    }
-    if as_json:
-        print_json({name: each.summary() for name, each in found.items()})
-        return
-    typer.echo(
-        f"{len(plan.rows)} test examples, {counted(plan.design.seeds, 'training')} on each set. Change of the log-odds "
-        "of what was said, and how often the answer is another one, without the k strongest supporters and without k "
-        "random examples of that label; in brackets 95 % over test examples:"
-    )
-    print_rows([_removed(name, point) for name, each in found.items() for point in each.points], False)
-
-
-def _removed(name: str, point: Point) -> dict[str, Any]:
-    return {
-        "method": name,
-        "k": point.k,
-        "change": _estimate(point.supporters, _odds),
-        "at random": _estimate(point.random, _odds),
-        "difference": _estimate(point.gap, _odds),
-        "flipped": _estimate(point.flipped, _percent),
-        "flipped at random": _estimate(point.flipped_at_random, _percent),
-    }
-
-
-def _estimate(found: Estimate, written: Callable[[float], str]) -> str:
-    return f"{written(found.value)} ({written(found.interval.low)} to {written(found.interval.high)})"
-
-
-def _odds(change: float) -> str:
-    return signed(change, 2)
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}"
-
-
-_SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # of the training set, checked
-_CURVES = ("mislabel", "removal")
 
 
 def _print(found: Evaluation) -> None:

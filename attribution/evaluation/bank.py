@@ -188,7 +188,7 @@ def _train_one(
     return np.stack([log_odds(said.logits, labels), said.losses, said.predicted == labels]).astype(np.float32)
 
 
-def log_odds(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def log_odds(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """log(p / (1 − p)) of the label of each example, (n,), from logits (n, K): finite where p rounds to 1."""
     logits = logits.astype(np.float64)
     rows = np.arange(len(labels))

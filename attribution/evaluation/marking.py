@@ -164,7 +164,7 @@ def _mark_all(
         "bank": bank.sentence,
         "ceiling": lds.ceiling(repeated),
         "loss_label_precision": _label_precision(gradients, gradients.predictions["train"].losses),
-        "methods": [_plain(asdict(mark)) for mark in marks],
+        "methods": [plain(asdict(mark)) for mark in marks],
     }
 
 
@@ -217,10 +217,10 @@ def _label_precision(gradients: OpenGradients, values: NDArray[Any]) -> float | 
     return float(average_precision_score(wrong, values)) if wrong.any() else None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON has it, which knows no NaN."""
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
@@ -334,7 +334,7 @@ def summary(found: Evaluation) -> dict[str, Any]:
         "queries": len(found.queries),
         "ceiling": found.ceiling,
         "loss_label_precision": found.loss_label_precision,
-        "methods": [_plain(asdict(mark)) for mark in found.marks],
+        "methods": [plain(asdict(mark)) for mark in found.marks],
     }
 
 

@@ -1,16 +1,14 @@
 """Removal curves: what a prediction loses without its k strongest supporters, and how often it is then another one.
 
 For some test examples, drawn by seed, the k training examples that a method scores highest for what the model said are
-left out and the model is trained again; and so it is without k random examples of the label it said, which is what
-knowing that label alone would give.
+left out and the model is trained again; and so it is without k random examples of the label it said (`asked`).
 
     change    log-odds of what the run's model said, without the k examples − with all, by trainings of the same seed
     flipped   whether the answer is another one than that of the training on all by the same seed
 
-Trainings of one seed begin with the same weights, so that most of what differs between seeds cancels. The random
-examples of a test example are the same for every method, and those of a smaller k are among those of a larger one. The
-trainings are `retrainings`, named by what they were trained on: whatever was trained on before is not trained on again,
-and what was interrupted goes on.
+Trainings of one seed begin with the same weights, so that most of what differs between seeds cancels. The trainings are
+`retrainings`, named by what they were trained on: whatever was trained on before is not trained on again, and what was
+interrupted goes on.
 
     curves/<id>/   supporters.npy, random.npy (Q, most)   rows that are left out, the first k of them
                    change.npy, flipped.npy (S, 2, K, Q)   without supporters, without random examples
@@ -21,7 +19,7 @@ Q test examples, K sizes k, S seeds. Intervals are over test examples, each by t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +28,23 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from attribution import effect, pipeline
-from attribution.changes import Changes
-from attribution.comparing import CONFIDENCE, Interval, over_seeds_interval
+from attribution.comparing import CONFIDENCE, Interval
 from attribution.effect import OpenRun
-from attribution.errors import InvalidInput, StoreError
+from attribution.errors import InvalidInput
+from attribution.evaluation import kept
+from attribution.evaluation.asked import COVERS, Asked, Estimate, drawn, over_queries
 from attribution.evaluation.bank import log_odds
 from attribution.evaluation.marking import described
 from attribution.examples import require_classes
-from attribution.files import UNREADABLE, write_array
-from attribution.methods.protocol import Attributor, Queries
+from attribution.files import write_array
+from attribution.methods.protocol import Attributor
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
 from attribution.project import Project
-from attribution.wording import duration
+from attribution.wording import counted, signed
 from attribution.workspace import Workspace
 
-KIND = "curves"
-_COVERS = "drawing other test examples"
+CURVE = "removal"
 _ARRAYS = ("supporters", "random", "change", "flipped")
 
 
@@ -79,49 +77,24 @@ class Design:
                 "Use 1 or more, and a seed of 0 or more.",
             )
 
+    def trainings(self, queries: int, methods: int = 1) -> int:
+        """How many there are at most: fewer where some have been made before. The random examples serve all methods."""
+        return self.seeds * (1 + queries * len(self.top) * (methods + 1))
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What will be trained: a design on an opened run. rows, said (Q,): test examples, and what the model said."""
+    """What will be trained: a design on an opened run, and the test examples it drew."""
 
     index: OpenIndex
     run: OpenRun
     design: Design
-    rows: NDArray[np.int64]
-    said: NDArray[np.int64]
-
-    def trainings(self, methods: int = 1) -> int:
-        """How many there are at most for so many methods: fewer where some have been made before."""
-        sets = 1 + len(self.rows) * len(self.design.top) * (methods + 1)  # the random examples serve all methods
-        return self.design.seeds * sets
-
-    def foreseen_seconds(self, methods: int = 1) -> float | None:
-        """How long they take, by what the run's own training took; None where it was trained elsewhere."""
-        manifest = self.run.workspace.manifest("runs", self.run.run)
-        return float(manifest["seconds"]) * self.trainings(methods) if manifest["facts"]["history"] else None
+    asked: Asked
 
     def cost(self, methods: int = 1) -> str:
-        """What they take, in a sentence to say before they start."""
-        seconds = self.foreseen_seconds(methods)
-        how_long = "" if seconds is None else f", about {duration(seconds)} by what the run's own training took"
-        many = self.trainings(methods)
-        return f"{many:,} trainings from scratch{how_long}; those that were made before are not made again."
-
-    def random(self) -> NDArray[np.int64]:
-        """Random training examples of the label that was said, (Q, most)."""
-        labels, most = self.run.train.examples.labels, self.design.top[-1]
-        drawn = [
-            np.random.default_rng([self.design.seed, int(row)]).permutation(np.flatnonzero(labels == label))[:most]
-            for row, label in zip(self.rows, self.said, strict=True)
-        ]
-        return np.stack(drawn)
-
-    def supporters(self, method: Attributor) -> NDArray[np.int64]:
-        """Training examples that a method scores highest for what was said, the strongest first, (Q, most)."""
-        test, source = self.run.test, self.index.gradients.source
-        ids = tuple(test.examples.ids[row] for row in self.rows)
-        scores = method.fit(source).score(Queries(ids, test.inputs(self.rows), self.said, "margin")).values
-        return np.argsort(-scores, axis=1, kind="stable")[:, : self.design.top[-1]]
+        """What the trainings take, in a sentence to say before they start."""
+        trainings = self.design.trainings(len(self.asked.rows), methods)
+        return effect.cost(self.run.workspace, self.run.run, trainings)
 
 
 def plan(workspace: Workspace, project: Project, design: Design, *, device: str = "cpu") -> Plan:
@@ -131,22 +104,10 @@ def plan(workspace: Workspace, project: Project, design: Design, *, device: str 
     is to be left out than there are examples of a label.
     """
     require_classes(project.is_number, "removal curves")
-    training = effect.training_recipe(project)
+    effect.training_recipe(project)
     index = pipeline.open_index(workspace, device=device)
-    gradients, run = index.gradients, str(index.manifest["parents"]["runs"])
-    opened = OpenRun(workspace, run, gradients.task, gradients.loaded, gradients.train, gradients.test, training)
-    n = len(gradients.test)
-    rows = np.sort(np.random.default_rng(design.seed).choice(n, min(design.queries, n), replace=False))
-    said = gradients.predictions["test"].predicted[rows]
-    examples, most = gradients.train.examples, design.top[-1]
-    for label in np.unique(said):
-        size = int((examples.labels == label).sum())
-        if most > size:
-            raise InvalidInput(
-                f"{most:,} examples are to be left out, and of “{examples.classes[label]}” there are {size:,}.",
-                f"Use --top with {size:,} at most.",
-            )
-    return Plan(index, opened, design, rows, said)
+    asked = drawn(index.gradients, design.queries, design.top[-1], design.seed)
+    return Plan(index, effect.run_of(workspace, project, index), design, asked)
 
 
 def measure(made: Plan, method: Attributor, *, progress: Progress = silent) -> str:
@@ -156,16 +117,17 @@ def measure(made: Plan, method: Attributor, *, progress: Progress = silent) -> s
     """
 
     def into(folder: Path) -> Mapping[str, Any]:
-        supporters, random = made.supporters(method), made.random()
+        most = made.design.top[-1]
+        supporters, random = made.asked.supporters(method, most), made.asked.random(most)
         change, flipped = _trained(made, np.stack([supporters, random]), progress)
         for name, array in zip(_ARRAYS, (supporters, random, change, flipped), strict=True):
             write_array(folder / f"{name}.npy", array)
-        return {"queries": [made.run.test.examples.ids[row] for row in made.rows]}
+        return {"queries": list(made.asked.ids)}
 
     training = {name: value for name, value in asdict(made.run.recipe).items() if name != "checkpoints"}
-    recipe = {"curve": "removal", "method": described(method), **asdict(made.design), "training": training}
+    recipe = {"curve": CURVE, "method": described(method), **asdict(made.design), "training": training}
     parents = {"indexes": str(made.index.manifest["id"]), "runs": made.run.run}
-    return pipeline.find_or_make(made.run.workspace, KIND, recipe, parents, into, make_current=False)
+    return pipeline.find_or_make(made.run.workspace, kept.KIND, recipe, parents, into, make_current=False)
 
 
 def _trained(
@@ -173,46 +135,24 @@ def _trained(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Change of the log-odds of what was said, and whether the answer is another, (S, 2, K, Q): of removed
     (2, Q, most)."""
-    opened, ids, epochs = made.run, made.run.train.examples.ids, made.run.recipe.epochs
-    shape = (made.design.seeds, len(removed), len(made.design.top), len(made.rows))
+    asked, trained = made.asked, effect.Trainings(made.run, made.design.trainings(len(made.asked.rows)), progress)
+    shape = (made.design.seeds, len(removed), len(made.design.top), len(asked.rows))
     change, flipped = np.zeros(shape), np.zeros(shape, bool)
-    total, done = epochs * made.trainings(), 0
-
-    def logits(seed: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Of all test examples, trained without these rows."""
-        nonlocal done
-
-        def report(epoch: int, of: int, what: str) -> None:
-            progress(done + epoch, total, "retraining without some examples")
-
-        recipe = replace(opened.recipe, seed=opened.recipe.seed + seed)
-        id_ = effect.retrained(opened, Changes(dropped=tuple(ids[i] for i in rows)), recipe, None, None, report)
-        done += epochs
-        found: NDArray[np.float32] = np.load(opened.workspace.folder("retrainings", id_) / "logits.npy")
-        return found[made.rows]
 
     for seed in range(made.design.seeds):
-        whole = logits(seed, np.zeros(0, np.int64))
-        odds, answers = log_odds(whole, made.said), whole.argmax(1)
-        for q in range(len(made.rows)):
+        whole = trained.without([], seed)[asked.rows]
+        odds, answers = log_odds(whole, asked.said), whole.argmax(1)
+        for q in range(len(asked.rows)):
             for s, k in enumerate(made.design.top):
                 for arm, rows in enumerate(removed[:, q, :k]):
-                    left = logits(seed, rows)
-                    change[seed, arm, s, q] = log_odds(left, made.said)[q] - odds[q]
+                    left = trained.without(rows, seed)[asked.rows]
+                    change[seed, arm, s, q] = log_odds(left, asked.said)[q] - odds[q]
                     flipped[seed, arm, s, q] = left[q].argmax() != answers[q]
-    progress(total, total, "retraining without some examples")
+    trained.finish()
     return change, flipped
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over test examples with its 95 % interval."""
-
-    value: float
-    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -237,15 +177,15 @@ def points(top: tuple[int, ...], change: NDArray[Any], flipped: NDArray[Any]) ->
     return tuple(
         Point(
             k,
-            *(_mean(each) for each in (*by_query[:, s], by_query[0, s] - by_query[1, s])),
+            *(over_queries(each) for each in (*by_query[:, s], by_query[0, s] - by_query[1, s])),
             *(_share(each) for each in share[:, s]),
         )
         for s, k in enumerate(top)
     )
 
 
-def _mean(values: NDArray[np.float64]) -> Estimate:
-    return Estimate(float(values.mean()), over_seeds_interval(values, _COVERS))
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _share(values: NDArray[np.float64]) -> Estimate:
@@ -254,7 +194,7 @@ def _share(values: NDArray[np.float64]) -> Estimate:
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     low, high = ((middle + side * half) / (1 + z**2 / n) for side in (-1, 1))
-    return Estimate(p, Interval(max(0.0, low), min(1.0, high), _COVERS))
+    return Estimate(p, Interval(max(0.0, low), min(1.0, high), COVERS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,6 +213,22 @@ class Removed:
     def points(self) -> tuple[Point, ...]:
         return points(self.design.top, self.change, self.flipped)
 
+    @property
+    def sentence(self) -> str:
+        """What follows from the largest size."""
+        point = self.points[-1]
+        gap = point.gap.interval
+        more = (
+            "More is lost with the supporters" if gap.high < 0 else "No more is lost with them, as far as can be told"
+        )
+        return (
+            f"Without the {counted(point.k, 'strongest supporter')} the log-odds of what was said change by "
+            f"{signed(point.supporters.value, 2)}, without as many random examples of that label by "
+            f"{signed(point.random.value, 2)}. {more}: the difference is {signed(point.gap.value, 2)} "
+            f"({signed(gap.low, 2)} to {signed(gap.high, 2)}); {_percent(point.flipped.value)} of the answers flip, "
+            f"and {_percent(point.flipped_at_random.value)} at random."
+        )
+
     def summary(self) -> dict[str, Any]:
         """As plain values."""
         return {"id": self.id, "queries": list(self.queries), "points": [asdict(point) for point in self.points]}
@@ -280,14 +236,7 @@ class Removed:
 
 def open_removed(workspace: Workspace, id_: str) -> Removed:
     """A removal curve by its id; raises `Missing` where there is none, and `StoreError` where it is damaged."""
-    manifest = workspace.manifest(KIND, id_)
-    workspace.verify(KIND, id_)
-    try:
-        arrays = [np.load(workspace.folder(KIND, id_) / f"{name}.npy") for name in _ARRAYS]
-    except UNREADABLE as error:
-        raise StoreError(
-            f"The curve {id_} cannot be read: {error}.", "Run `evaluate --curve removal` again."
-        ) from error
+    manifest, arrays = kept.read(workspace, id_, _ARRAYS, ("queries", "top", "seeds", "seed"))
     recipe = manifest["recipe"]
     design = Design(recipe["queries"], tuple(recipe["top"]), recipe["seeds"], recipe["seed"])
     return Removed(id_, design, tuple(manifest["facts"]["queries"]), *arrays)

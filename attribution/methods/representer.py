@@ -87,8 +87,17 @@ def coefficients(features: NDArray[np.float64], targets: NDArray[np.float64], pe
     return parts
 
 
-def fitted(features: NDArray[np.float64], targets: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
-    """W (F, K) that minimises (1/N) Σ cross-entropy + penalty · ‖W‖²: by L-BFGS, then by Newton's steps."""
+def fitted(
+    features: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    penalty: float,
+    *,
+    start: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """W (F, K) that minimises (1/N) Σ cross-entropy + penalty · ‖W‖²: by L-BFGS, then by Newton's steps.
+
+    start: weights that are near, such as those fitted to all rows but one; by Newton's steps alone then.
+    """
     n, shape = len(features), (features.shape[1], targets.shape[1])
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -100,7 +109,11 @@ def fitted(features: NDArray[np.float64], targets: NDArray[np.float64], penalty:
         return (features.T @ (p - targets)).ravel() / n + 2 * penalty * flat
 
     limits = {"maxiter": 5000, "maxfun": 10_000, "ftol": 0, "gtol": 1e-9}
-    flat = minimize(objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=limits).x
+    if start is None:
+        found = minimize(objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=limits)
+        flat = found.x
+    else:
+        flat = start.ravel()
     for _ in range(_NEWTON_STEPS):
         p = softmax(features @ flat.reshape(shape), axis=1)
         slope = gradient(flat, p)

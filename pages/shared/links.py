@@ -111,9 +111,9 @@ def evidence(
     )
 
 
-def trust(method: str = "tracin") -> str:
-    """How far to believe the scores of a method."""
-    return _address("trust", [("m", None if method == "tracin" else method)])
+def trust(method: str = "tracin", *, curve: str | None = None) -> str:
+    """How far to believe the scores of a method, with one of its curves drawn."""
+    return _address("trust", [("m", None if method == "tracin" else method), ("curve", curve)])
 
 
 def ask(

@@ -1,0 +1,57 @@
+"""Curves that were made of a method on an index, found again by their manifests alone.
+
+curves/<id>/   one curve of one method; its recipe says which ("curve"), of which method, and how it was made
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.errors import Damaged, StoreError
+from attribution.evaluation.marking import described
+from attribution.files import UNREADABLE
+from attribution.methods.protocol import Attributor
+from attribution.workspace import Manifest, Workspace, canonical
+
+KIND = "curves"
+
+
+def newest(workspace: Workspace, curve: str, method: Attributor, *, index: str, run: str) -> str | None:
+    """The id of the curve made last of a method with these options; None where there is none.
+
+    Raises `StoreError` where a manifest cannot be read.
+    """
+    wanted, parents = canonical(described(method)), {"indexes": index, "runs": run}
+    manifests = [workspace.manifest(KIND, id_) for id_ in workspace.ids(KIND)]
+    found = [
+        manifest
+        for manifest in manifests
+        if manifest["parents"] == parents
+        and manifest["recipe"]["curve"] == curve
+        and canonical(manifest["recipe"]["method"]) == wanted
+    ]
+    return max(found, key=lambda manifest: str(manifest["created"]))["id"] if found else None
+
+
+def read(
+    workspace: Workspace, id_: str, names: Sequence[str], needed: Sequence[str] = ()
+) -> tuple[Manifest, list[NDArray[Any]]]:
+    """The manifest and arrays of a curve, with what its recipe and facts are needed for.
+
+    Raises `Missing` where there is none, and `StoreError` where it is damaged.
+    """
+    manifest = workspace.manifest(KIND, id_)
+    workspace.verify(KIND, id_)
+    again = f"Run `evaluate --curve {manifest['recipe']['curve']}` again."
+    if lacking := [name for name in needed if name not in manifest["recipe"] | manifest["facts"]]:
+        raise Damaged(f"{KIND}/{id_}/manifest.json has no {lacking[0]}.", again)
+    folder: Path = workspace.folder(KIND, id_)
+    try:
+        return manifest, [np.load(folder / f"{name}.npy") for name in names]
+    except UNREADABLE as error:
+        raise StoreError(f"The curve {id_} cannot be read: {error}.", again) from error
