@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
 from attribution import index, loading, store
-from attribution.demos.fashion import SmallCNN
 from attribution.files import file_sha256
+from attribution.methods import named
 from attribution.methods.protocol import Queries
-from attribution.methods.tracin import TracIn
 from attribution.project import Checkpoint, Project
 from attribution.projection import Eigenbasis
+from attribution.questions import QUESTIONS
 from attribution.source import IndexedRun
 from attribution.store import EmbedRecipe, GradientStore, StoredCheckpoint
 from attribution.task import Split, Task
@@ -30,17 +30,20 @@ from benchmarks.peers.setting import NUMBERS, Setting
 class Whence:
     """TracIn over the given checkpoints."""
 
+    def _lens(self) -> str:
+        return "tracin"
+
     def __init__(self, setting: Setting, folder: Path) -> None:
         rates = zip(setting.weights, setting.rates, strict=True)
         self._project = Project(
             name="peers",
-            model=SmallCNN,
+            model=setting.network,
             train=setting.dataset(),
             test=TensorDataset(*setting.queries),
-            classes=[str(c) for c in range(10)],
+            classes=[str(c) for c in range(setting.classes)],
             checkpoints=[Checkpoint(str(path), learning_rate=rate) for path, rate in rates],
         )
-        self._weights, self._rates, self._folder = setting.weights, setting.rates, folder
+        self._setting, self._weights, self._rates, self._folder = setting, setting.weights, setting.rates, folder
         self._task = Task(self._project)
         self._examples = loading.read_split(self._project, "train")
         self._recipe = EmbedRecipe(Eigenbasis(dimension=NUMBERS))
@@ -55,20 +58,28 @@ class Whence:
         gradients = GradientStore(self._folder, manifest)
         index.build(gradients, self._folder)
         self._source = IndexedRun(self._task, self._weights, train, gradients, self._recipe)
-        self._scorer = TracIn().fit(self._source)
+        self._scorer = named(self._lens()).fit(self._source)
         self._index = index.VectorIndex(self._folder)
 
     def scores(self, queries: Batch) -> NDArray[np.float32]:
-        return self._scorer.score(_queries(queries)).values
+        return self._scorer.score(self._queries(queries)).values
 
     def strongest(self, query: Batch, k: int) -> NDArray[np.int64]:
-        found = self._index.extremes(self._scorer.query_vectors(self._source.query_gradients(_queries(query)))[0], k)
+        gradients = self._source.query_gradients(self._queries(query))
+        found = self._index.extremes(self._scorer.query_vectors(gradients)[0], k)
         return np.concatenate([found.proponents, found.opponents])
 
     def self_influence(self) -> NDArray[np.float32]:
         return self._scorer.self_scores()
 
+    def _queries(self, batch: Batch) -> Queries:
+        inputs, labels = batch
+        ids = tuple(f"query:{i}" for i in range(len(labels)))
+        return Queries(ids, inputs, labels.numpy(), self._setting.measure)
 
-def _queries(batch: Batch) -> Queries:
-    inputs, labels = batch
-    return Queries(tuple(f"query:{i}" for i in range(len(labels))), inputs, labels.numpy())
+
+class Change(Whence):
+    """The lens that the app takes for “What would change this prediction?”."""
+
+    def _lens(self) -> str:
+        return QUESTIONS["change"].lens("text" if self._setting.task == "texts" else "image")
