@@ -157,11 +157,11 @@ AGREEING: Mapping[str, Row] = {
     "plain": ROWS["plain"],
     CHANGE: Row(
         "whence.Change",
-        "Whence, for “What would change this prediction?”",
+        "Whence, default lens",
         "all",
         ANOTHER,
-        "The lens that the app takes for this question where none is named, influence in the stored space, with its "
-        "defaults; the index is the one of TracIn.",
+        "What the app takes for “What would change this prediction?”: influence in the stored space with its defaults, "
+        "the mean of all checkpoints, on the same index as TracIn.",
     ),
     "whence": _again("whence", f"{_TRACIN}; eigenbasis of {NUMBERS} numbers.", name="Whence TracIn"),
     "exact": _again("exact", f"{_TRACIN}."),

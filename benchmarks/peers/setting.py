@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
-
 if TYPE_CHECKING:
     from attribution.task import Split
 
