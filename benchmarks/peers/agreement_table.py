@@ -59,7 +59,7 @@ def _cells_of_a_task(found: Found, one: Mapping[str, Any]) -> list[str]:
     if "lds" not in found:
         return [found["status"].split(";")[0], ""]
     low, high = found["over_models"]
-    value = share(found["lds"], 3)
+    value = share(found["lds"])
     best = max(r["lds"] for r in one["rows"].values() if "lds" in r)
     bold = f"**{value}**" if found["lds"] == best else value
     some = "" if found["covers"] == "all" else f"; {found['covers']} only"
@@ -77,14 +77,12 @@ def _first_of(task: str, rows: Mapping[str, Any]) -> str:
     if not others:
         return f"{task}: nobody else was measured."
     best = max(others.values(), key=lambda row: row["lds"])
-    above = ours["lds"] > best["lds"]
-    apart = (
-        ours["over_models"][0] > best["over_models"][1] if above else best["over_models"][0] > ours["over_models"][1]
-    )
+    lower, upper = sorted((ours, best), key=lambda row: row["lds"])
+    apart = upper["over_models"][0] > lower["over_models"][1]
     return (
-        f"{task}: Whence’s default lens has {share(ours['lds'], 3)} for {passes(ours['passes'])} passes, and the best of "
-        f"the others, {best['name']}, {share(best['lds'], 3)} for {passes(best['passes'])}; Whence is "
-        f"{'above' if above else '**not** above'}, and their intervals {'do not ' if apart else ''}overlap."
+        f"{task}: Whence’s default lens has {share(ours['lds'])} for {passes(ours['passes'])} passes, and the best of "
+        f"the others, {best['name']}, {share(best['lds'])} for {passes(best['passes'])}. Whence is "
+        f"{'above' if upper is ours else '**not** above'}; their intervals {'do not ' if apart else ''}overlap."
     )
 
 

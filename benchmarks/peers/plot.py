@@ -128,9 +128,7 @@ def _panel(panel: Panel, left: float, rows: Mapping[str, Found]) -> list[str]:
             radius, colour = (6, _ACCENT) if name in _OURS else (4.5, "#57606a")
             if ends[name]:
                 a, b = map(x, ends[name])
-                parts.append(
-                    f'<line x1="{a}" x2="{b}" y1="{_y(i)}" y2="{_y(i)}" stroke="{colour}" stroke-width="1.5"/>'
-                )
+                parts.append(f'<path d="M{a} {_y(i)}H{b}" stroke="{colour}" stroke-width="1.5"/>')
             parts.append(f'<circle cx="{x(values[name])}" cy="{_y(i)}" r="{radius}" fill="{colour}"/>')
     return parts
 

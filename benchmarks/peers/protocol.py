@@ -2,7 +2,7 @@
 
     Peer(setting, folder)     reads nothing yet, and keeps what it stores in `folder`
       .prepare()              everything that has to exist before the first question
-      .scores(queries)        (Q, N) influence of every training example on every query; positive helped what is asked about
+      .scores(queries)        (Q, N) influence of every training example on what is asked; positive helped
       .strongest(query, k)    rows of the k strongest at either end for one query
       .self_influence()       (N,) of every training example on itself, larger is more suspicious
 
