@@ -57,7 +57,7 @@ def methods(checkpoints: int, task: str) -> dict[str, Attributor]:
         found[f"trak, damping {damping:g}"] = TRAK(damping)
         found[f"datainf, damping {damping:g}"] = DataInf(damping)
     found |= {
-        "trak, damping 0.01, last": TRAK(checkpoints=last),
+        "trak, damping 0.01, last": TRAK(0.01, checkpoints=last),
         "datainf, damping 0.1, last": DataInf(checkpoints=last),
     }
     found |= {

@@ -143,7 +143,7 @@ ROWS: Mapping[str, Row] = {
         "bergson.Bergson", "bergson", "all", GRADIENT_PRODUCT, "Made for causal language models.", "bergson"
     ),
 }
-CHANGE = "whence-change"
+CHANGE, TRAK = "whence-change", "whence-trak"
 _TRACIN = "TracIn: learning rates weigh the checkpoints"
 _ENSEMBLE = "The checkpoints of the one run in place of models trained by themselves"
 
@@ -162,6 +162,13 @@ AGREEING: Mapping[str, Row] = {
         ANOTHER,
         "What the app takes for “What would change this prediction?”: influence in the stored space with its defaults, "
         "the mean of all checkpoints, on the same index as TracIn.",
+    ),
+    TRAK: Row(
+        "whence.Trak",
+        "Whence TRAK",
+        "all",
+        ANOTHER,
+        f"On the same index; {_ENSEMBLE[0].lower()}{_ENSEMBLE[1:]}.",
     ),
     "whence": _again("whence", f"{_TRACIN}; eigenbasis of {NUMBERS} numbers.", name="Whence TracIn"),
     "exact": _again("exact", f"{_TRACIN}."),
@@ -192,4 +199,4 @@ AGREEING: Mapping[str, Row] = {
     "bergson": ROWS["bergson"],
 }
 KNOWN: Mapping[str, Row] = {**ROWS, **AGREEING}  # a row of both has the same class in either
-OURS = ("plain", "exact", "whence", CHANGE)  # they run in our own environment
+OURS = ("plain", "exact", "whence", CHANGE, TRAK)  # they run in our own environment

@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 from attribution import index, loading, store
 from attribution.files import file_sha256
 from attribution.methods import named
-from attribution.methods.protocol import Queries
+from attribution.methods.protocol import Queries, VectorScorer
 from attribution.project import Checkpoint, Project
 from attribution.projection import Eigenbasis
 from attribution.questions import QUESTIONS
@@ -30,8 +30,7 @@ from benchmarks.peers.setting import NUMBERS, Setting
 class Whence:
     """TracIn over the given checkpoints."""
 
-    def _lens(self) -> str:
-        return "tracin"
+    lens = "tracin"
 
     def __init__(self, setting: Setting, folder: Path) -> None:
         rates = zip(setting.weights, setting.rates, strict=True)
@@ -58,13 +57,14 @@ class Whence:
         gradients = GradientStore(self._folder, manifest)
         index.build(gradients, self._folder)
         self._source = IndexedRun(self._task, self._weights, train, gradients, self._recipe)
-        self._scorer = named(self._lens()).fit(self._source)
+        self._scorer = named(self.lens).fit(self._source)
         self._index = index.VectorIndex(self._folder)
 
     def scores(self, queries: Batch) -> NDArray[np.float32]:
         return self._scorer.score(self._queries(queries)).values
 
     def strongest(self, query: Batch, k: int) -> NDArray[np.int64]:
+        assert isinstance(self._scorer, VectorScorer)  # TracIn is
         gradients = self._source.query_gradients(self._queries(query))
         found = self._index.extremes(self._scorer.query_vectors(gradients)[0], k)
         return np.concatenate([found.proponents, found.opponents])
@@ -81,5 +81,12 @@ class Whence:
 class Change(Whence):
     """The lens that the app takes for “What would change this prediction?”."""
 
-    def _lens(self) -> str:
-        return QUESTIONS["change"].lens("text" if self._setting.task == "texts" else "image")
+    def __init__(self, setting: Setting, folder: Path) -> None:
+        super().__init__(setting, folder)
+        self.lens = QUESTIONS["change"].lens("text" if setting.task == "texts" else "image")
+
+
+class Trak(Whence):
+    """TRAK in the stored space: for lists it compares every row, so that nothing but its scores is asked."""
+
+    lens = "trak"
