@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.peers.rows import CHANGE, TRAK
+from benchmarks.peers.rows import CHANGE, TRAK, WIDE
 from benchmarks.peers.table import Found, line, passes, share
 
 _NO_RIVALS = ("plain",)  # the unit of cost
-_OF_OURS = (CHANGE, TRAK, "whence")
+_OF_OURS = (CHANGE, WIDE, TRAK, "whence")
 
 
 def markdown(agreement: Mapping[str, Any]) -> str:

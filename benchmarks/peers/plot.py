@@ -9,11 +9,11 @@ from functools import partial
 from html import escape
 from typing import Any
 
-from benchmarks.peers.rows import CHANGE, TRAK
+from benchmarks.peers.rows import CHANGE, TRAK, WIDE
 from benchmarks.peers.table import OURS, Found, milliseconds, together
 
 _LEFT, _PANEL, _GAP, _TOP, _ROW = 215, 175, 22, 58, 24
-_OURS = (OURS, CHANGE, TRAK)
+_OURS = (OURS, CHANGE, WIDE, TRAK)
 _INK, _PALE, _ACCENT = "#24292f", "#d0d7de", "#c2410c"
 
 

@@ -143,7 +143,7 @@ ROWS: Mapping[str, Row] = {
         "bergson.Bergson", "bergson", "all", GRADIENT_PRODUCT, "Made for causal language models.", "bergson"
     ),
 }
-CHANGE, TRAK = "whence-change", "whence-trak"
+CHANGE, WIDE, TRAK = "whence-change", "whence-wide", "whence-trak"
 _TRACIN = "TracIn: learning rates weigh the checkpoints"
 _ENSEMBLE = "The checkpoints of the one run in place of models trained by themselves"
 
@@ -162,6 +162,13 @@ AGREEING: Mapping[str, Row] = {
         ANOTHER,
         "What the app takes for “What would change this prediction?”: influence in the stored space with its defaults, "
         "the mean of all checkpoints, on the same index as TracIn.",
+    ),
+    WIDE: Row(
+        "whence.Wide",
+        f"Whence, default lens, {4 * NUMBERS:,} numbers",
+        "all",
+        ANOTHER,
+        f"The same with `embed --dimension {4 * NUMBERS}` in place of {NUMBERS}: four times the disk.",
     ),
     TRAK: Row(
         "whence.Trak",
@@ -199,4 +206,4 @@ AGREEING: Mapping[str, Row] = {
     "bergson": ROWS["bergson"],
 }
 KNOWN: Mapping[str, Row] = {**ROWS, **AGREEING}  # a row of both has the same class in either
-OURS = ("plain", "exact", "whence", CHANGE, TRAK)  # they run in our own environment
+OURS = ("plain", "exact", "whence", CHANGE, WIDE, TRAK)  # they run in our own environment

@@ -30,7 +30,7 @@ from benchmarks.peers.setting import NUMBERS, Setting
 class Whence:
     """TracIn over the given checkpoints."""
 
-    lens = "tracin"
+    lens, numbers = "tracin", NUMBERS
 
     def __init__(self, setting: Setting, folder: Path) -> None:
         rates = zip(setting.weights, setting.rates, strict=True)
@@ -45,7 +45,7 @@ class Whence:
         self._setting, self._weights, self._rates, self._folder = setting, setting.weights, setting.rates, folder
         self._task = Task(self._project)
         self._examples = loading.read_split(self._project, "train")
-        self._recipe = EmbedRecipe(Eigenbasis(dimension=NUMBERS))
+        self._recipe = EmbedRecipe(Eigenbasis(dimension=self.numbers))
 
     def prepare(self) -> None:
         train = Split(self._examples, self._project.train, self._task)
@@ -84,6 +84,12 @@ class Change(Whence):
     def __init__(self, setting: Setting, folder: Path) -> None:
         super().__init__(setting, folder)
         self.lens = QUESTIONS["change"].lens("text" if setting.task == "texts" else "image")
+
+
+class Wide(Change):
+    """The same with four times as many numbers kept of every gradient."""
+
+    numbers = 4 * NUMBERS
 
 
 class Trak(Whence):
