@@ -240,7 +240,7 @@ def found(setting: Setting, truth: Ground, tmp_path: Path, monkeypatch: pytest.M
     wrong = _effects(truth) + 2 * np.random.default_rng(3).standard_normal((3, _EXAMPLES))
     for row in ("plain", "plain-again"):
         _child(folder, row)
-    _child(folder, CHANGE, _effects(truth))
+    _child(folder, CHANGE, _effects(truth), covers=("conv1", "conv2", "conv3", "hidden", "output"))
     _child(folder, "kronfluence-ekfac", wrong, covers=("output",))
     _child(folder, "bergson", status="not applicable: no <pictures>; for texts")
     asked = {"pictures": (_with(setting, bank="one"), truth, folder)}
@@ -252,7 +252,8 @@ def test_the_record_has_the_marks_and_their_price_in_passes_at_one_checkpoint(fo
     assert one["plain_pass"]["cpu_seconds"] == 1.5  # 3 seconds for two checkpoints
     assert one["rows"][CHANGE]["lds"] == 1
     assert one["rows"][CHANGE]["passes"] == 4  # 3 seconds of preparation and 3 of questions
-    assert one["rows"]["kronfluence-ekfac"]["covers"] == "output"
+    assert one["rows"]["kronfluence-ekfac"]["covers"] == "last layer"
+    assert one["rows"][CHANGE]["covers"] == "all"
     assert "lds" not in one["rows"]["bergson"]
 
 
@@ -261,7 +262,7 @@ def test_the_second_table_says_who_is_first_and_what_each_saw(found: Mapping[str
     rows = found["tasks"]["pictures"]["rows"]
     assert "| Whence, default lens 1 | all | **1.000** (1.00 to 1.00) | 4.0 |" in text
     assert f"| kronfluence EK-FAC 1 | last | {table.share(rows['kronfluence-ekfac']['lds'])} (" in text
-    assert "; output only) | 4.0 |" in text
+    assert "; last layer only) | 4.0 |" in text
     assert "| bergson 1 | all | not applicable: no &lt;pictures> |  |" in text
     assert "Whence is above; their intervals do not overlap." in text
     worse = {**rows, CHANGE: {**rows[CHANGE], "lds": -0.9, "over_models": [-1, -0.8]}}

@@ -63,8 +63,7 @@ def _row(row: str, folder: Path, one: Mapping[str, float], setting: Setting, gro
     found = {**asdict(AGREEING[row]), "version": run.get("version", ""), "status": run["status"]}
     if found["status"] != "measured" or not (folder / "scores.npy").exists():
         return found
-    if run["covers"]:
-        found["covers"] = ", ".join(run["covers"])
+    found["covers"] = _covered(run["covers"], setting)
     for step in ("prepare", "queries"):
         found[step] = cost([run[step]], [one])
     mark = ground.mark(setting, np.load(folder / "scores.npy"))
@@ -75,6 +74,13 @@ def _row(row: str, folder: Path, one: Mapping[str, float], setting: Setting, gro
         "over_models": _rounded(mark.over_models),
         "over_queries": _rounded(mark.over_queries),
     }
+
+
+def _covered(layers: Sequence[str], setting: Setting) -> str:
+    """Which layers' gradients a row used, as the table says it; none named are all."""
+    if not layers or set(layers) == set(setting.layers):
+        return "all"
+    return "last layer" if list(layers) == [setting.last_layer] else ", ".join(layers)
 
 
 def _rounded(interval: Interval) -> list[float]:

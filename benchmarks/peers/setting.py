@@ -157,6 +157,12 @@ class Setting:
         return int(layer.out_features)
 
     @cached_property
+    def layers(self) -> list[str]:
+        """Names of the modules that have parameters of their own."""
+        modules = self.network().named_modules()
+        return [name for name, module in modules if list(module.parameters(recurse=False))]
+
+    @cached_property
     def last_layer(self) -> str:
         """Name of the last linear layer."""
         return [name for name, module in self.network().named_modules() if isinstance(module, nn.Linear)][-1]
