@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
-from benchmarks.peers.setting import BATCH, NUMBERS
+from benchmarks.peers.setting import BATCH, NUMBERS, WIDE_NUMBERS
 
 GRADIENT_PRODUCT = "gradient product"  # what fidelity is measured for
 ANOTHER = "another quantity"
@@ -165,10 +165,10 @@ AGREEING: Mapping[str, Row] = {
     ),
     WIDE: Row(
         "whence.Wide",
-        f"Whence, default lens, {4 * NUMBERS:,} numbers",
+        f"Whence, default lens, {WIDE_NUMBERS:,} numbers",
         "all",
         ANOTHER,
-        f"The same with `embed --dimension {4 * NUMBERS}` in place of {NUMBERS}: four times the disk.",
+        f"The same with `embed --dimension {WIDE_NUMBERS}` in place of {NUMBERS}: three times the disk.",
     ),
     TRAK: Row(
         "whence.Trak",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SINGLE_QUERIES = 3  # asked one at a time after the others
 STRONGEST = 12  # examples at either end that one query asks for, as the app does
 NUMBERS = 512  # projected numbers per example and checkpoint, wherever a library lets one choose
+WIDE_NUMBERS = 3 * NUMBERS  # of a row of ours that keeps more
 BATCH = 256  # examples of a pass
 # Not the demo's own seed 0: with it, 600 of 12,000 drawn are exactly the 600 whose labels the demo flips.
 _EXAMPLE_SEED, _QUERY_SEED = 101, 102

@@ -24,7 +24,7 @@ from attribution.source import IndexedRun
 from attribution.store import EmbedRecipe, GradientStore, StoredCheckpoint
 from attribution.task import Split, Task
 from benchmarks.peers.protocol import Batch
-from benchmarks.peers.setting import NUMBERS, Setting
+from benchmarks.peers.setting import NUMBERS, WIDE_NUMBERS, Setting
 
 
 class Whence:
@@ -87,9 +87,9 @@ class Change(Whence):
 
 
 class Wide(Change):
-    """The same with four times as many numbers kept of every gradient."""
+    """The same with more numbers kept of every gradient: as many as leave the index exact on either task."""
 
-    numbers = 4 * NUMBERS
+    numbers = WIDE_NUMBERS
 
 
 class Trak(Whence):
