@@ -41,15 +41,16 @@ def main() -> None:
 
     interpreter = environment.python()
     shutil.rmtree(WORK, ignore_errors=True)
-    found: dict[str, Any] = {}
     if "cost" in asked.stages:
-        found |= _cost(asked, interpreter, is_full=is_full)
+        found = _cost(asked, interpreter, is_full=is_full)
         print(report.as_lines(found))
+        if not asked.only:
+            report.record(found, name)
     if "agreement" in asked.stages:
-        found["agreement"] = _agreement(asked, interpreter)
+        found = {"agreement": _agreement(asked, interpreter)}
         print(agreement.as_lines(found["agreement"]))
-    if not asked.only:
-        report.record(found, name)
+        if not asked.only:
+            report.record(found, name)
 
 
 def _cost(asked: Namespace, interpreter: Path, *, is_full: bool) -> dict[str, Any]:
