@@ -129,6 +129,12 @@ def evaluate(
     return pipeline.find_or_make(workspace, KIND, recipe, parents, make, make_current=make_current)
 
 
+def drawn(n: int, queries: int = QUERIES, seed: int = 0) -> NDArray[np.int64]:
+    """Which of n test examples are asked about, in order, (Q,): all where there are no more."""
+    rows: NDArray[np.int64] = np.sort(np.random.default_rng(seed).choice(n, min(queries, n), replace=False))
+    return rows
+
+
 def described(method: Attributor) -> dict[str, Any]:
     """A method with all its options, for recipes."""
     inner = {"of": described(method.of)} if isinstance(method, OverModels) else {}
@@ -144,8 +150,7 @@ def _mark_all(
     folder: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    n = len(gradients.test)
-    rows = np.sort(np.random.default_rng(seed).choice(n, min(n_queries, n), replace=False))
+    rows = drawn(len(gradients.test), n_queries, seed)
     repeated = bank.log_odds[:, :, rows].astype(np.float64)
     measured = repeated.mean(1)
     marks, predicted, by_query = [], [], []

@@ -7,13 +7,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from captum._utils.sample_gradient import SUPPORTED_MODULES
 from captum.influence import TracInCP, TracInCPFast, TracInCPFastRandProj
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.peers.protocol import Batch, NotOffered, both_ends
 from benchmarks.peers.setting import BATCH, Setting
+
+
+class _Measured(nn.Module):
+    """What is asked about, as a loss whose reduction captum can read."""
+
+    def __init__(self, setting: Setting, reduction: str) -> None:
+        super().__init__()
+        self._measured, self.reduction = setting.measured, reduction
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        found = self._measured(logits, labels)
+        return found.sum() if self.reduction == "sum" else found
 
 
 class _Captum:
@@ -27,6 +40,7 @@ class _Captum:
             "checkpoints": [str(path) for path in setting.weights],
             "checkpoints_load_func": self._load,
             "loss_fn": nn.CrossEntropyLoss(reduction="sum"),
+            "test_loss_fn": _Measured(setting, "sum"),
             "batch_size": BATCH,
         }
 
@@ -36,10 +50,17 @@ class _Captum:
 
 
 class Whole(_Captum):
-    """All parameters, with its hooks in place of one backward pass per example. Nothing is stored."""
+    """All parameters. Its hooks spare one backward pass per example where they know every layer. Nothing is stored."""
 
     def prepare(self) -> None:
-        self._tracin: Any = TracInCP(**self._arguments, sample_wise_grads_per_batch=True)
+        own = [module for module in self._model.modules() if list(module.parameters(recurse=False))]
+        hooks = all(type(module) in SUPPORTED_MODULES for module in own)
+        if not hooks:
+            self._arguments |= {
+                "loss_fn": nn.CrossEntropyLoss(reduction="none"),
+                "test_loss_fn": _Measured(self._setting, "none"),
+            }
+        self._tracin: Any = TracInCP(**self._arguments, sample_wise_grads_per_batch=hooks)
 
     def scores(self, queries: Batch) -> NDArray[np.float32]:
         return self._tracin.influence(queries).detach().numpy()
@@ -55,14 +76,16 @@ class Fast(Whole):
     """The last layer's weight. Nothing is stored: the training set is run again for every set of queries."""
 
     def prepare(self) -> None:
-        self._tracin = TracInCPFast(**self._arguments, final_fc_layer=self._model.output)
+        name = self._setting.last_layer
+        self._tracin = TracInCPFast(**self._arguments, final_fc_layer=self._model.get_submodule(name))
+        self.covers = [name]
 
 
 class Projected(_Captum):
     """Vectors of the training set in an Annoy index, in memory."""
 
     def prepare(self) -> None:
-        layer = self._model.output
+        layer: Any = self._model.get_submodule(self._setting.last_layer)
         self._tracin = TracInCPFastRandProj(
             **self._arguments, final_fc_layer=layer, projection_dim=layer.in_features * layer.out_features, seed=0
         )

@@ -1,5 +1,7 @@
 """One library in a fresh process: `python -m benchmarks.peers.child ROW SETTING FOLDER`.
 
+On the demo it is asked everything; on a task of which retrainings are known, for the scores of its queries alone.
+
 Measured is each step by itself: processor seconds (user and system, all threads, children included), seconds on the
 clock, and after it the peak memory of the process. Answers go into FOLDER as .npy and measured.json; what a library
 stores goes into FOLDER/kept, whose size is its disk. A step that fails is recorded and ends the run, without a crash.
@@ -25,8 +27,8 @@ import torch
 
 from benchmarks.peers.environment import ROOT
 from benchmarks.peers.protocol import NotApplicable, NotOffered, Peer
-from benchmarks.peers.rows import ROWS
-from benchmarks.peers.setting import STRONGEST, Setting
+from benchmarks.peers.rows import KNOWN
+from benchmarks.peers.setting import DEMO, STRONGEST, Setting
 
 _SLOW = 10  # seconds: a library that takes longer for one query is asked once
 
@@ -38,8 +40,8 @@ def main(row: str, setting: Setting, folder: Path) -> None:
     measured: dict[str, Any] = {"memory_at_start_mb": _peak_mb()}
     (folder / "kept").mkdir(parents=True)
     try:
-        measured["version"] = _version(ROWS[row].library)
-        _run(ROWS[row].peer()(setting, folder / "kept"), setting, folder, measured)
+        measured["version"] = _version(KNOWN[row].library)
+        _run(KNOWN[row].peer()(setting, folder / "kept"), setting, folder, measured)
         measured["status"] = "measured"
     except ImportError as error:
         measured["status"] = f"not installed: {_first_line(error)}"
@@ -69,6 +71,9 @@ def _run(peer: Peer, setting: Setting, folder: Path, measured: dict[str, Any]) -
     step("prepare", peer.prepare)
     measured["disk_mb"] = _disk_mb(folder / "kept")
     _keep(folder / "scores.npy", step("queries", lambda: peer.scores(setting.queries)))
+    measured["covers"] = getattr(peer, "covers", [])
+    if setting.task != DEMO:
+        return
     for name, part in getattr(peer, "by_parameter", {}).items():
         np.save(folder / f"scores-{name}.npy", part)
     times = []
@@ -124,6 +129,6 @@ def _first_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or sys.argv[1] not in ROWS:
-        sys.exit(f"Say ROW SETTING FOLDER; the rows are {', '.join(ROWS)}.")
+    if len(sys.argv) != 4 or sys.argv[1] not in KNOWN:
+        sys.exit(f"Say ROW SETTING FOLDER; the rows are {', '.join(KNOWN)}.")
     main(sys.argv[1], Setting(Path(sys.argv[2])), Path(sys.argv[3]))

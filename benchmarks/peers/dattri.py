@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,10 @@ from dattri.task import AttributionTask
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.peers.protocol import Batch, both_ends
-from benchmarks.peers.setting import BATCH, NUMBERS, Setting
+from benchmarks.peers.setting import BATCH, NUMBERS, Setting, against, losses
 
 
 class _Dattri(ABC):
@@ -31,8 +31,15 @@ class _Dattri(ABC):
 
     def _loss(self, parameters: Any, example: Batch) -> Tensor:
         """Of one example, without a batch axis: dattri maps it over the batch."""
+        return self._of_one(losses, parameters, example)
+
+    def _measured(self, parameters: Any, example: Batch) -> Tensor:
+        """What is asked about."""
+        return self._of_one(self._setting.measured, parameters, example)
+
+    def _of_one(self, measured: Callable[[Tensor, Tensor], Tensor], parameters: Any, example: Batch) -> Tensor:
         inputs, label = example
-        return cross_entropy(functional_call(self._model, parameters, inputs[None]), label[None])
+        return measured(functional_call(self._model, parameters, inputs[None]), label[None])[0]
 
     def strongest(self, query: Batch, k: int) -> NDArray[np.int64]:
         return both_ends(self.scores(query)[0], k)
@@ -49,7 +56,9 @@ class TracIn(_Dattri):
 
     def prepare(self) -> None:
         self._attributor = TracInAttributor(
-            task=AttributionTask(loss_func=self._loss, model=self._model, checkpoints=self._states),
+            task=AttributionTask(
+                loss_func=self._loss, model=self._model, checkpoints=self._states, target_func=self._measured
+            ),
             weight_list=torch.tensor(self._setting.rates),
             normalized_grad=False,
             projector_kwargs={"proj_type": self.projector, "proj_dim": NUMBERS, "device": "cpu"},
@@ -69,7 +78,7 @@ class ProjectedTracIn(TracIn):
 
 
 class Trak(_Dattri):
-    """TRAK with the training side cached in memory."""
+    """TRAK with the training side cached in memory. The log-odds are its loss on either side, as in its examples."""
 
     def prepare(self) -> None:
         self._attributor = self._made()
@@ -83,16 +92,13 @@ class Trak(_Dattri):
 
     def _made(self) -> TRAKAttributor:
         return TRAKAttributor(
-            task=AttributionTask(
-                loss_func=self._loss, model=self._model, checkpoints=self._states, target_func=self._log_odds
-            ),
+            task=AttributionTask(loss_func=self._log_odds, model=self._model, checkpoints=self._states),
             correct_probability_func=self._probability,
             projector_kwargs={"proj_type": "normal", "proj_dim": NUMBERS, "device": "cpu"},
         )
 
     def _log_odds(self, parameters: Any, example: Batch) -> Tensor:
-        logarithm = -self._loss(parameters, example)
-        return logarithm - torch.log(1 - torch.exp(logarithm))
+        return -self._of_one(against, parameters, example)
 
     def _probability(self, parameters: Any, example: Batch) -> Tensor:
         return torch.exp(-self._loss(parameters, example))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from kronfluence.analyzer import Analyzer, prepare_model
-from kronfluence.arguments import FactorArguments
+from kronfluence.arguments import FactorArguments, ScoreArguments
+from kronfluence.module import TrackedModule
 from kronfluence.task import Task
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ from benchmarks.peers.setting import BATCH, Setting
 class _Classification(Task):
     """Cross-entropy, summed; for the true Fisher the label is drawn from the model, as its documentation shows."""
 
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self._measured = setting.measured
+
     def compute_train_loss(self, batch: Batch, model: nn.Module, sample: bool = False) -> Tensor:
         inputs, labels = batch
         logits = model(inputs)
@@ -33,13 +38,15 @@ class _Classification(Task):
         return cross_entropy(logits, labels, reduction="sum")
 
     def compute_measurement(self, batch: Batch, model: nn.Module) -> Tensor:
-        return self.compute_train_loss(batch, model)
+        inputs, labels = batch
+        return self._measured(model(inputs), labels).sum()
 
 
 class _Kronfluence:
-    """One analyzer for each checkpoint used; scores are added with the learning rates."""
+    """One analyzer for each checkpoint used; scores are added with a weight each."""
 
     strategy = ""
+    damping: float | None = ScoreArguments().damping_factor
 
     def __init__(self, setting: Setting, folder: Path) -> None:
         self._setting, self._folder, self._names = setting, folder, itertools.count()
@@ -49,7 +56,7 @@ class _Kronfluence:
         return list(range(len(self._setting.rates)))
 
     def prepare(self) -> None:
-        task = _Classification()
+        task = _Classification(self._setting)
         self._analyzers = [
             Analyzer(
                 f"checkpoint-{c}",
@@ -61,13 +68,25 @@ class _Kronfluence:
             )
             for c in self._checkpoints()
         ]
+        tracked = [
+            name for name, module in self._analyzers[0].model.named_modules() if isinstance(module, TrackedModule)
+        ]
+        self.covers = tracked
         for analyzer in self._analyzers:
             analyzer.fit_all_factors("factors", self._train, BATCH, factor_args=FactorArguments(strategy=self.strategy))
 
     def scores(self, queries: Batch) -> NDArray[np.float32]:
         name, n = f"queries-{next(self._names)}", len(queries[1])
         for analyzer in self._analyzers:
-            analyzer.compute_pairwise_scores(name, "factors", TensorDataset(*queries), self._train, n, BATCH)
+            analyzer.compute_pairwise_scores(
+                name,
+                "factors",
+                TensorDataset(*queries),
+                self._train,
+                n,
+                BATCH,
+                score_args=ScoreArguments(damping_factor=self.damping),
+            )
         return self._weighted([analyzer.load_pairwise_scores(name) for analyzer in self._analyzers])
 
     def strongest(self, query: Batch, k: int) -> NDArray[np.int64]:
@@ -79,9 +98,13 @@ class _Kronfluence:
         return self._weighted([analyzer.load_self_scores("self") for analyzer in self._analyzers])
 
     def _weighted(self, scores: list[Any]) -> NDArray[np.float32]:
-        rates = [self._setting.rates[c] for c in self._checkpoints()]
-        total: Tensor = torch.stack([s["all_modules"] * r for s, r in zip(scores, rates, strict=True)]).sum(0)
+        weighted = [s["all_modules"] * w for s, w in zip(scores, self._weights(), strict=True)]
+        total: Tensor = torch.stack(weighted).sum(0)
         return total.float().numpy()
+
+    def _weights(self) -> list[float]:
+        """Of the checkpoints used: the learning rates, as TracIn has it."""
+        return self._setting.rates
 
 
 class Identity(_Kronfluence):
@@ -97,3 +120,19 @@ class Ekfac(_Kronfluence):
 
     def _checkpoints(self) -> list[int]:
         return [len(self._setting.rates) - 1]
+
+    def _weights(self) -> list[float]:
+        return [1.0 for _ in self._checkpoints()]
+
+
+class DampedEkfac(Ekfac):
+    """The same with its heuristic, a tenth of the mean eigenvalue, in place of its default damping."""
+
+    damping = None
+
+
+class MeanEkfac(DampedEkfac):
+    """The same at every checkpoint, and the mean of them."""
+
+    def _checkpoints(self) -> list[int]:
+        return list(range(len(self._setting.rates)))

@@ -1,28 +1,33 @@
-"""The plot of the README: four panels of dots, one line per row, drawn from a recorded result as an SVG."""
+"""The plots of the README: panels of dots, one line per row, drawn from a recorded result as an SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Any
 
+from benchmarks.peers.rows import CHANGE, TRAK, WIDE
 from benchmarks.peers.table import OURS, Found, milliseconds, together
 
-_LEFT, _PANEL, _GAP, _TOP, _ROW = 200, 175, 22, 58, 24
+_LEFT, _PANEL, _GAP, _TOP, _ROW = 215, 175, 22, 58, 24
+_OURS = (OURS, CHANGE, WIDE, TRAK)
 _INK, _PALE, _ACCENT = "#24292f", "#d0d7de", "#c2410c"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One number of every row along one axis. `mark` names the row whose value is drawn as a dashed line."""
+    """One number of every row along one axis. `mark` names the row whose value is drawn as a dashed line; `interval`
+    has the ends of the line through a dot."""
 
     title: str
     better: str
     value: Callable[[Found], float | None]
     logarithmic: bool = False
     mark: str = ""
+    interval: Callable[[Found], Sequence[float]] = lambda row: ()
 
 
 _PANELS: Sequence[Panel] = (
@@ -34,20 +39,46 @@ _PANELS: Sequence[Panel] = (
 
 
 def svg(result: Mapping[str, Any]) -> str:
-    """The whole picture; rows that were not measured are left out."""
+    """What everything costs; rows that were not measured are left out."""
     rows = {name: row for name, row in result["rows"].items() if row["status"] == "measured"}
-    width = _LEFT + len(_PANELS) * (_PANEL + _GAP)
+    return _drawn(rows, _PANELS, _caption(result), "Attribution libraries side by side")
+
+
+def agreement_svg(agreement: Mapping[str, Any]) -> str:
+    """Who foretells retraining, a panel a task; rows that were measured on none are left out."""
+    tasks = agreement["tasks"]
+    rows: dict[str, Any] = {}
+    for task, one in tasks.items():
+        for name, row in one["rows"].items():
+            if "lds" in row:
+                rows.setdefault(name, {"name": row["name"]})[task] = row
+    panels = [
+        Panel(f"LDS, {task}", "more →", partial(_of, task, "lds"), interval=partial(_of, task, "over_models"))
+        for task in tasks
+    ]
+    costs = [Panel(f"Cost, {task}, plain passes", "← less", partial(_of, task, "passes"), True) for task in tasks]
+    asked = next(iter(tasks.values()))["sizes"]["queries"]
+    caption = f"{asked} queries; measured {agreement['measured']}. Lines: 95 % over retrained models."
+    return _drawn(rows, [*panels, *costs], caption, "Who foretells retraining")
+
+
+def _of(task: str, what: str, row: Found) -> Any:
+    return row[task][what] if task in row else None
+
+
+def _drawn(rows: Mapping[str, Found], panels: Sequence[Panel], caption: str, label: str) -> str:
+    width = _LEFT + len(panels) * (_PANEL + _GAP)
     height = _TOP + len(rows) * _ROW + 52
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="12" role="img" '
-        'aria-label="Attribution libraries side by side">',
+        f'aria-label="{label}">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
         *(_name(i, name, row) for i, (name, row) in enumerate(rows.items())),
     ]
-    for p, panel in enumerate(_PANELS):
+    for p, panel in enumerate(panels):
         parts += _panel(panel, _LEFT + p * (_PANEL + _GAP), rows)
-    parts.append(f'<text x="{_LEFT}" y="{height - 10}" font-size="11" fill="#57606a">{_caption(result)}</text>')
+    parts.append(f'<text x="{_LEFT}" y="{height - 10}" font-size="11" fill="#57606a">{caption}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -58,7 +89,7 @@ def _caption(result: Mapping[str, Any]) -> str:
 
 
 def _name(i: int, name: str, row: Found) -> str:
-    weight, colour = ("bold", _ACCENT) if name == OURS else ("normal", _INK)
+    weight, colour = ("bold", _ACCENT) if name in _OURS else ("normal", _INK)
     text = escape(row["name"])
     return (
         f'<text x="{_LEFT - 12}" y="{_y(i) + 4}" text-anchor="end" font-weight="{weight}" fill="{colour}">{text}</text>'
@@ -69,7 +100,9 @@ def _panel(panel: Panel, left: float, rows: Mapping[str, Found]) -> list[str]:
     values = {name: v for name, row in rows.items() if (v := panel.value(row)) is not None}
     if not values:
         return []
-    low, high, ticks = _logarithmic(values.values()) if panel.logarithmic else _linear(values.values())
+    ends = {name: panel.interval(rows[name]) for name in values}
+    drawn = [*values.values(), *(end for pair in ends.values() for end in pair)]
+    low, high, ticks = _logarithmic(drawn) if panel.logarithmic else _linear(drawn)
     bottom = _TOP + len(rows) * _ROW
 
     def x(value: float) -> float:
@@ -92,7 +125,10 @@ def _panel(panel: Panel, left: float, rows: Mapping[str, Found]) -> list[str]:
         )
     for i, name in enumerate(rows):
         if name in values:
-            radius, colour = (6, _ACCENT) if name == OURS else (4.5, "#57606a")
+            radius, colour = (6, _ACCENT) if name in _OURS else (4.5, "#57606a")
+            if ends[name]:
+                a, b = map(x, ends[name])
+                parts.append(f'<path d="M{a} {_y(i)}H{b}" stroke="{colour}" stroke-width="1.5"/>')
             parts.append(f'<circle cx="{x(values[name])}" cy="{_y(i)}" r="{radius}" fill="{colour}"/>')
     return parts
 
@@ -113,7 +149,10 @@ def _logarithmic(values: Any) -> tuple[float, float, list[float]]:
 
 
 def _linear(values: Any) -> tuple[float, float, list[float]]:
-    """From the tenth below the smallest to 1."""
+    """From the tenth below the smallest to 1, or to the tenth above the largest where that is small."""
+    if max(values) < 0.6:
+        low, high = math.floor(10 * min(values)), math.ceil(10 * max(values))
+        return low / 10, high / 10, [tenth / 10 for tenth in range(low, high + 1)]
     low = min(0.9, math.floor(10 * min(values)) / 10)
     step = 0.1 if low > 0.55 else 0.2
     return low, 1.0, [round(1 - step * i, 1) for i in range(int((1 - low) / step + 1e-9) + 1)][::-1]

@@ -2,10 +2,11 @@
 
     Peer(setting, folder)     reads nothing yet, and keeps what it stores in `folder`
       .prepare()              everything that has to exist before the first question
-      .scores(queries)        (Q, N) influence of every training example on every query; positive helped
+      .scores(queries)        (Q, N) influence of every training example on what is asked; positive helped
       .strongest(query, k)    rows of the k strongest at either end for one query
       .self_influence()       (N,) of every training example on itself, larger is more suspicious
 
+A peer that does not use the gradients of all layers has the names of those it uses as `covers`, once it is prepared.
 A step that a library does not have raises `NotOffered`; one that cannot run on this model raises `NotApplicable`.
 """
 

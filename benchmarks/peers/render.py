@@ -1,4 +1,4 @@
-"""`python -m benchmarks.peers.render`: the README's table and plot from `benchmarks/results/peers.json`.
+"""`python -m benchmarks.peers.render`: the README's tables and plots from `benchmarks/results/peers.json`.
 
 Nothing in them is written by hand, and only a run at the sizes of the whole demo is ever drawn.
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
+from typing import Any
 
+from benchmarks.peers import agreement_table
 from benchmarks.peers.environment import ROOT
-from benchmarks.peers.plot import svg
+from benchmarks.peers.plot import agreement_svg, svg
 from benchmarks.peers.table import markdown
 
 RECORD = ROOT / "benchmarks" / "results" / "peers.json"
 BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
-_PLOT = "assets/peers.svg"
+_PLOT, _AGREEMENT_PLOT = "assets/peers.svg", "assets/peers-agreement.svg"
 
 
 def main() -> None:
@@ -24,8 +27,18 @@ def main() -> None:
     if result["run"] != "full":
         sys.exit(f"The run in {RECORD.name} is {result['run']}.")
     (ROOT / _PLOT).write_text(svg(result))
+    if "agreement" in result:
+        (ROOT / _AGREEMENT_PLOT).write_text(agreement_svg(result["agreement"]))
     readme = ROOT / "README.md"
-    readme.write_text(between_markers(readme.read_text(), f"![Side by side]({_PLOT})\n\n{markdown(result)}"))
+    readme.write_text(between_markers(readme.read_text(), section(result)))
+
+
+def section(result: Mapping[str, Any]) -> str:
+    """What stands between the markers; who foretells retraining where that was measured too."""
+    text = f"![Side by side]({_PLOT})\n\n{markdown(result)}"
+    if "agreement" not in result:
+        return text
+    return f"{text}\n![Who foretells retraining]({_AGREEMENT_PLOT})\n\n{agreement_table.markdown(result['agreement'])}"
 
 
 def between_markers(text: str, new: str) -> str:

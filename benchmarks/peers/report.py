@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ FULL, SMOKE = "full", "a smoke run: too small for its numbers to mean anything b
 
 def result(setting: Setting, rows: Sequence[str], rounds: Sequence[Path], *, is_full: bool) -> dict[str, Any]:
     """Everything that is recorded. `is_full` says whether it may be quoted."""
-    units = [_unit(folder) for folder in rounds]
+    units = [unit(folder) for folder in rounds]
     exact = rounds[0] / "exact"
     return {
         "what": "attribution libraries side by side on the demo: one network, one data set, one run",
@@ -48,13 +48,19 @@ def result(setting: Setting, rows: Sequence[str], rounds: Sequence[Path], *, is_
 
 
 def record(found: dict[str, Any], name: str) -> None:
-    """Keep a result in `benchmarks/results`."""
+    """Keep a result in `benchmarks/results`; the half of the record that was not measured now stays as it was."""
+    path = common.RESULTS / f"{name}.json"
+    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if "rows" not in found:
+        found = {**before, **found}  # with the date and the machine of the half that stays
+    elif "agreement" in before:
+        found = {"agreement": before["agreement"], **found}
     common.record(name, found)
 
 
 def status(folder: Path) -> str:
     """How a child ended: "measured", or what it was that went wrong."""
-    return str(_measured(folder)["status"])
+    return str(measured(folder)["status"])
 
 
 def as_lines(found: dict[str, Any]) -> str:
@@ -70,9 +76,9 @@ def as_lines(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _unit(folder: Path) -> dict[str, float]:
+def unit(folder: Path) -> dict[str, float]:
     """The plain pass of one round: the mean of its two runs, the first and the last of the round."""
-    runs = [_measured(folder / name)["prepare"] for name in ("plain", "plain-again")]
+    runs = [measured(folder / name)["prepare"] for name in ("plain", "plain-again")]
     return {key: statistics.mean(run[key] for run in runs) for key in ("cpu_seconds", "wall_seconds")}
 
 
@@ -80,13 +86,13 @@ def _row(
     row: str, folders: Sequence[Path], units: Sequence[dict[str, float]], exact: Path, setting: Setting
 ) -> dict[str, Any]:
     described = ROWS[row]
-    runs = [_measured(folder) for folder in folders]
+    runs = [measured(folder) for folder in folders]
     found: dict[str, Any] = {**asdict(described), "version": runs[0].get("version", ""), "status": runs[0]["status"]}
     if found["status"] != "measured":
         return found
     for step in STEPS:
         if step in runs[0]:
-            found[step] = _cost([run[step] for run in runs], units)
+            found[step] = cost([run[step] for run in runs], units)
     if "not_offered" in runs[0]:
         found["not_offered"] = runs[0]["not_offered"]
     found["together_passes"] = round(sum(found[step]["passes"] for step in STEPS if step in found), 3)
@@ -96,7 +102,8 @@ def _row(
     return found | _quality(folders[0], described.quantity, described.own, exact, setting)
 
 
-def _cost(times: Sequence[dict[str, float]], units: Sequence[dict[str, float]]) -> dict[str, float]:
+def cost(times: Sequence[Mapping[str, float]], units: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The times of one step in every round, and in plain passes of that round."""
     passes = [one["cpu_seconds"] / unit["cpu_seconds"] for one, unit in zip(times, units, strict=True)]
     return {
         "cpu_seconds": round(statistics.median(one["cpu_seconds"] for one in times), 4),
@@ -124,14 +131,14 @@ def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return round(float(np.corrcoef(a.ravel().astype(np.float64), b.ravel().astype(np.float64))[0, 1]), 4)
 
 
-def _measured(folder: Path) -> dict[str, Any]:
+def measured(folder: Path) -> dict[str, Any]:
     """What a child recorded; one that ended without a record says so."""
     path = folder / "measured.json"
     if path.exists():
-        measured: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text())
         missing = environment.missing()
-        if measured["status"].startswith("not installed") and missing:
-            measured["status"] += f" ({'; '.join(missing.values())})"
-        return measured
+        if found["status"].startswith("not installed") and missing:
+            found["status"] += f" ({'; '.join(missing.values())})"
+        return found
     last = (folder / "child.log").read_text(errors="replace").splitlines() or ["no word"]
     return {"status": f"failed: its process ended: {last[-1]}"}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
-from benchmarks.peers.setting import BATCH, NUMBERS
+from benchmarks.peers.setting import BATCH, NUMBERS, WIDE_NUMBERS
 
 GRADIENT_PRODUCT = "gradient product"  # what fidelity is measured for
 ANOTHER = "another quantity"
@@ -24,6 +24,7 @@ class Row:
     note      what was chosen for it, in one sentence.
     library   its name on the package index, whose version is recorded; "" for none.
     own       the one parameter it restricts itself to; "" for all of them.
+    uses      which checkpoints.
     """
 
     answers: str
@@ -33,6 +34,7 @@ class Row:
     note: str
     library: str = ""
     own: str = ""
+    uses: str = "all"
 
     def peer(self) -> Any:
         """The class that answers; importing it imports its library."""
@@ -141,4 +143,67 @@ ROWS: Mapping[str, Row] = {
         "bergson.Bergson", "bergson", "all", GRADIENT_PRODUCT, "Made for causal language models.", "bergson"
     ),
 }
-OURS = ("plain", "exact", "whence")  # they run in our own environment
+CHANGE, WIDE, TRAK = "whence-change", "whence-wide", "whence-trak"
+_TRACIN = "TracIn: learning rates weigh the checkpoints"
+_ENSEMBLE = "The checkpoints of the one run in place of models trained by themselves"
+
+
+def _again(row: str, note: str, **others: str) -> Row:
+    return replace(ROWS[row], note=note, **others)
+
+
+# Those whose scores are held against retrained models. All are asked about the margin, as TRAK always is.
+AGREEING: Mapping[str, Row] = {
+    "plain": ROWS["plain"],
+    CHANGE: Row(
+        "whence.Change",
+        "Whence, default lens",
+        "all",
+        ANOTHER,
+        "What the app takes for “What would change this prediction?”: influence in the stored space with its defaults, "
+        "the mean of all checkpoints, on the same index as TracIn.",
+    ),
+    WIDE: Row(
+        "whence.Wide",
+        f"Whence, default lens, {WIDE_NUMBERS:,} numbers",
+        "all",
+        ANOTHER,
+        f"The same with `embed --dimension {WIDE_NUMBERS}` in place of {NUMBERS}: three times the disk.",
+    ),
+    TRAK: Row(
+        "whence.Trak",
+        "Whence TRAK",
+        "all",
+        ANOTHER,
+        f"On the same index; {_ENSEMBLE[0].lower()}{_ENSEMBLE[1:]}.",
+    ),
+    "whence": _again("whence", f"{_TRACIN}; eigenbasis of {NUMBERS} numbers.", name="Whence TracIn"),
+    "exact": _again("exact", f"{_TRACIN}."),
+    "captum": _again("captum", f"{_TRACIN}. Its hooks where they know every layer, else a backward pass an example."),
+    "captum-fast": _again("captum-fast", f"{_TRACIN}.", own=""),
+    "kronfluence-identity": _again("kronfluence-identity", f"{_TRACIN}. It sees linear layers and 2-d convolutions."),
+    "dattri-tracin": _again("dattri-tracin", f"{_TRACIN}."),
+    "trak": _again("trak", f"{_ENSEMBLE}; {NUMBERS} numbers."),
+    "dattri-trak": _again("dattri-trak", f"{_ENSEMBLE}; {NUMBERS} numbers."),
+    "kronfluence-ekfac": _again(
+        "kronfluence-ekfac",
+        "True Fisher, default damping (1e-8). It sees linear layers and 2-d convolutions.",
+        uses="last",
+    ),
+    "kronfluence-ekfac-damped": _again(
+        "kronfluence-ekfac",
+        "The same with its heuristic for damping, a tenth of the mean eigenvalue.",
+        answers="kronfluence.DampedEkfac",
+        name="kronfluence EK-FAC, damped",
+        uses="last",
+    ),
+    "kronfluence-ekfac-mean": _again(
+        "kronfluence-ekfac",
+        "The same at every checkpoint, and the mean of the scores, as we do; its documentation has one model.",
+        answers="kronfluence.MeanEkfac",
+        name="kronfluence EK-FAC, damped, mean",
+    ),
+    "bergson": ROWS["bergson"],
+}
+KNOWN: Mapping[str, Row] = {**ROWS, **AGREEING}  # a row of both has the same class in either
+OURS = ("plain", "exact", "whence", CHANGE, WIDE, TRAK)  # they run in our own environment

@@ -38,7 +38,8 @@ def together(row: Found) -> float | None:
     return sum(row[step]["passes"] for step in steps) if all(step in row for step in steps) else None
 
 
-def _passes(value: float) -> str:
+def passes(value: float) -> str:
+    """A number of plain passes."""
     if value < 0.005:
         return "0"
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
@@ -48,20 +49,21 @@ def _short(value: float) -> str:
     return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
 
 
-def _share(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")
+def share(value: float, digits: int = 3) -> str:
+    """A number between −1 and 1 without the 0 before its point."""
+    return f"{value:.{digits}f}".replace("0.", ".", 1).replace("-", "−")
 
 
 COLUMNS: Sequence[Column] = (
-    Column("prepare", _step("prepare", "passes"), _passes),
-    Column("{queries} queries", _step("queries", "passes"), _passes),
-    Column("self-influence", _step("self_influence", "passes"), _passes),
-    Column("all together", together, _passes),
+    Column("prepare", _step("prepare", "passes"), passes),
+    Column("{queries} queries", _step("queries", "passes"), passes),
+    Column("self-influence", _step("self_influence", "passes"), passes),
+    Column("all together", together, passes),
     Column("one query, ms", milliseconds, _short),
     Column("memory, MB", lambda row: row["memory_added_mb"], _short),
     Column("disk, MB", lambda row: row["disk_mb"], _short),
-    Column("fidelity", lambda row: row.get("fidelity"), _share, less=False),
-    Column("wrong labels", lambda row: row.get("average_precision"), _share, less=False),
+    Column("fidelity", lambda row: row.get("fidelity"), share, less=False),
+    Column("wrong labels", lambda row: row.get("average_precision"), share, less=False),
 )
 
 
@@ -91,8 +93,8 @@ def _counted(n: int, noun: str) -> str:
 
 def _table(result: Mapping[str, Any]) -> str:
     titles = [column.title.format(**result["sizes"]) for column in COLUMNS]
-    lines = [_line(["", "covers", *titles]), _line(["---", "---", *["--:"] * len(titles)])]
-    return "\n".join(lines + [_line(_cells(name, row, result)) for name, row in result["rows"].items()])
+    lines = [line(["", "covers", *titles]), line(["---", "---", *["--:"] * len(titles)])]
+    return "\n".join(lines + [line(_cells(name, row, result)) for name, row in result["rows"].items()])
 
 
 def _cells(name: str, row: Found, result: Mapping[str, Any]) -> list[str]:
@@ -110,7 +112,8 @@ def _cell(column: Column, name: str, row: Found, result: Mapping[str, Any]) -> s
     return f"**{text}**" if name not in _NO_RIVALS and text == _best(column, result)[0] else text
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a table."""
     return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 
 
@@ -133,7 +136,7 @@ def not_first(result: Mapping[str, Any]) -> str:
             said.append(f"{title}: {column.written(ours)}, and {best} by {first}")
     loss, ours = rows["plain"]["average_precision"], rows[OURS]["average_precision"]
     if loss > ours:
-        said.append(f"wrong labels: {_share(ours)}, and {_share(loss)} by the plain training loss")
+        said.append(f"wrong labels: {share(ours)}, and {share(loss)} by the plain training loss")
     if not said:
         return "Whence is first in every column."
     return "Where Whence is not first:\n\n" + "\n".join(f"* {line}" for line in said)
@@ -149,9 +152,7 @@ def _note(row: Found) -> str:
     if row["status"] != "measured":
         parts.append(f"{row['status'][0].upper()}{row['status'][1:]}.".replace("<", "&lt;"))
     if "fidelity_to_its_own_part" in row:
-        parts.append(
-            f"Fidelity to the exact products of {row['own']} alone: {_share(row['fidelity_to_its_own_part'])}."
-        )
+        parts.append(f"Fidelity to the exact products of {row['own']} alone: {share(row['fidelity_to_its_own_part'])}.")
     for step, reason in row.get("not_offered", {}).items():
         if row["name"] != "training loss":
             parts.append(f"No {step.replace('_', '-')}: {reason}.")

@@ -14,36 +14,38 @@ from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
 from attribution import index, loading, store
-from attribution.demos.fashion import SmallCNN
 from attribution.files import file_sha256
-from attribution.methods.protocol import Queries
-from attribution.methods.tracin import TracIn
+from attribution.methods import named
+from attribution.methods.protocol import Queries, VectorScorer
 from attribution.project import Checkpoint, Project
 from attribution.projection import Eigenbasis
+from attribution.questions import QUESTIONS
 from attribution.source import IndexedRun
 from attribution.store import EmbedRecipe, GradientStore, StoredCheckpoint
 from attribution.task import Split, Task
 from benchmarks.peers.protocol import Batch
-from benchmarks.peers.setting import NUMBERS, Setting
+from benchmarks.peers.setting import NUMBERS, WIDE_NUMBERS, Setting
 
 
 class Whence:
     """TracIn over the given checkpoints."""
 
+    lens, numbers = "tracin", NUMBERS
+
     def __init__(self, setting: Setting, folder: Path) -> None:
         rates = zip(setting.weights, setting.rates, strict=True)
         self._project = Project(
             name="peers",
-            model=SmallCNN,
+            model=setting.network,
             train=setting.dataset(),
             test=TensorDataset(*setting.queries),
-            classes=[str(c) for c in range(10)],
+            classes=[str(c) for c in range(setting.classes)],
             checkpoints=[Checkpoint(str(path), learning_rate=rate) for path, rate in rates],
         )
-        self._weights, self._rates, self._folder = setting.weights, setting.rates, folder
+        self._setting, self._weights, self._rates, self._folder = setting, setting.weights, setting.rates, folder
         self._task = Task(self._project)
         self._examples = loading.read_split(self._project, "train")
-        self._recipe = EmbedRecipe(Eigenbasis(dimension=NUMBERS))
+        self._recipe = EmbedRecipe(Eigenbasis(dimension=self.numbers))
 
     def prepare(self) -> None:
         train = Split(self._examples, self._project.train, self._task)
@@ -55,20 +57,42 @@ class Whence:
         gradients = GradientStore(self._folder, manifest)
         index.build(gradients, self._folder)
         self._source = IndexedRun(self._task, self._weights, train, gradients, self._recipe)
-        self._scorer = TracIn().fit(self._source)
+        self._scorer = named(self.lens).fit(self._source)
         self._index = index.VectorIndex(self._folder)
 
     def scores(self, queries: Batch) -> NDArray[np.float32]:
-        return self._scorer.score(_queries(queries)).values
+        return self._scorer.score(self._queries(queries)).values
 
     def strongest(self, query: Batch, k: int) -> NDArray[np.int64]:
-        found = self._index.extremes(self._scorer.query_vectors(self._source.query_gradients(_queries(query)))[0], k)
+        assert isinstance(self._scorer, VectorScorer)  # TracIn is
+        gradients = self._source.query_gradients(self._queries(query))
+        found = self._index.extremes(self._scorer.query_vectors(gradients)[0], k)
         return np.concatenate([found.proponents, found.opponents])
 
     def self_influence(self) -> NDArray[np.float32]:
         return self._scorer.self_scores()
 
+    def _queries(self, batch: Batch) -> Queries:
+        inputs, labels = batch
+        ids = tuple(f"query:{i}" for i in range(len(labels)))
+        return Queries(ids, inputs, labels.numpy(), self._setting.measure)
 
-def _queries(batch: Batch) -> Queries:
-    inputs, labels = batch
-    return Queries(tuple(f"query:{i}" for i in range(len(labels))), inputs, labels.numpy())
+
+class Change(Whence):
+    """The lens that the app takes for “What would change this prediction?”."""
+
+    def __init__(self, setting: Setting, folder: Path) -> None:
+        super().__init__(setting, folder)
+        self.lens = QUESTIONS["change"].lens("text" if setting.task == "texts" else "image")
+
+
+class Wide(Change):
+    """The same with more numbers kept of every gradient: as many as leave the index exact on either task."""
+
+    numbers = WIDE_NUMBERS
+
+
+class Trak(Whence):
+    """TRAK in the stored space: for lists it compares every row, so that nothing but its scores is asked."""
+
+    lens = "trak"
