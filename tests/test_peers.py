@@ -21,6 +21,7 @@ from attribution.demos.fashion import SmallCNN
 from attribution.errors import InvalidInput
 from attribution.evaluation import lds
 from attribution.evaluation.bank import Bank, BankRecipe
+from attribution.training import TrainingRecipe
 from benchmarks import common
 from benchmarks.peers import agreement, agreement_table, environment, render, report, table
 from benchmarks.peers.exact import Exact
@@ -192,7 +193,7 @@ def truth() -> Ground:
     recipe = BankRecipe(models=12)
     subsets, effects = recipe.subsets(_EXAMPLES), numbers.standard_normal((5, _EXAMPLES))
     said = np.repeat(lds.sums(effects, subsets)[:, None], 2, 1).astype(np.float32)
-    return Ground(Bank("one", recipe, subsets, said, -said, 0.8, 1.0), np.array([0, 2, 4]))
+    return Ground(Bank("one", recipe, TrainingRecipe(), subsets, said, -said, 0.8, 1.0), np.array([0, 2, 4]))
 
 
 def _effects(truth: Ground) -> Any:

@@ -86,9 +86,11 @@ def damped(name: str, damping: float | None) -> str:
 
 
 def _with_damping(method: Attributor, said: str) -> Attributor:
+    if isinstance(method, OverModels):
+        return OverModels(_with_damping(method.of, said))
     if not hasattr(method, "damping"):
         raise InvalidInput(
-            f"{method.title} has no damping.", "Leave it away, or ask by influence, relatif, datainf or hessian."
+            f"{method.title} has no damping.", "Leave it away, or ask by influence, relatif, trak, datainf or hessian."
         )
     try:
         return replace(method, damping=float(said))  # type: ignore[type-var]
