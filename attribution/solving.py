@@ -460,7 +460,7 @@ def _taken(
 
 _MEASURED = 256  # rows of a product that is timed
 _ABOVE = 1.2  # the scale of LiSSA, by the largest curvature of a few batches
-_RESOLVED = 6.0  # directions flatter than this many scales by the depth stay unsolved, and drown in what batches differ
+_RESOLVED = 50.0  # scales by the depth that are added to Gauss-Newton: what is flatter drowns in how batches differ
 _BATCHES = 8  # of which LiSSA takes the largest curvature
 _TOGETHER = 4.0  # columns of a Hessian that take the time of one product by itself, about: they share a pass
 

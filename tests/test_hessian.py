@@ -420,7 +420,7 @@ def test_by_products_gauss_newton_takes_the_place_of_a_hessian_that_is_not_conve
     assert any(each.startswith("The training loss is not convex here") and "Gauss-Newton" in each and "0.01" in each
                for each in found.remarks)  # fmt: skip
     assert any("products with the Gauss-Newton curvature" in each for each in found.remarks)
-    by_lissa = influence(objective, asked, Hessian("all", LiSSA(batch=60, depth=3000, repeats=1)))
+    by_lissa = influence(objective, asked, Hessian("all", LiSSA(batch=60, depth=3000, repeats=1), 0.01))
     assert pearson(by_lissa, wanted) > 0.999
     world = logistic(500)  # convex: the Hessian, and nothing to be said of it
     told = Hessian("all", ConjugateGradients()).fit(Alone(world.objective())).score(world.asked()).remarks  # type: ignore[arg-type]
