@@ -412,7 +412,7 @@ def test_query_keeps_its_contract(workspace: Path) -> None:
         assert strengths[-1] > 0
         for row in rows:
             assert set(row) == _QUERIED | {
-                "score", "indexed_score", "percentile", "distance", "distances", "copies",
+                "score", "indexed_score", "percentile", "distance", "distances", "copies", "spread",
             }  # fmt: skip
             assert row["indexed_score"] == row["score"]
             assert train.ids[row["position"]] == row["id"]
