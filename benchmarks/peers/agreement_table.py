@@ -28,7 +28,7 @@ def _introduction(agreement: Mapping[str, Any]) -> str:
     ]
     queries = next(iter(tasks.values()))["sizes"]["queries"]
     return (
-        f"**Who foretells retraining.** On two small tasks, an index of one run with its five checkpoints; measured "
+        f"**Who foretells retraining.** On two small tasks, one run of five checkpoints each; measured "
         f"{agreement['measured']}. LDS: the rank correlation between what sums of scores foretell of a model retrained "
         f"on a part of the data and what that model says, the mean of {queries} test examples; in brackets 95 % over "
         "models. Everybody is asked about the margin. Cost: processor time of preparation and these questions in plain "
@@ -77,12 +77,14 @@ def _first_of(task: str, rows: Mapping[str, Any]) -> str:
     if not others:
         return f"{task}: nobody else was measured."
     best = max(others.values(), key=lambda row: row["lds"])
+    own = max((rows[name] for name in _OF_OURS if "lds" in rows.get(name, {})), key=lambda row: row["lds"])
+    also = "" if own is ours else f" {own['name']} has {share(own['lds'])} for {passes(own['passes'])}."
     lower, upper = sorted((ours, best), key=lambda row: row["lds"])
     apart = upper["over_models"][0] > lower["over_models"][1]
     return (
         f"{task}: Whence’s default lens has {share(ours['lds'])} for {passes(ours['passes'])} passes, and the best of "
         f"the others, {best['name']}, {share(best['lds'])} for {passes(best['passes'])}. Whence is "
-        f"{'above' if upper is ours else '**not** above'}; their intervals {'do not ' if apart else ''}overlap."
+        f"{'above' if upper is ours else '**not** above'}; their intervals {'do not ' if apart else ''}overlap.{also}"
     )
 
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from benchmarks.peers.protocol import Batch, NotOffered, both_ends
 from benchmarks.peers.setting import BATCH, Setting
 
+_WITHOUT_HOOKS = 16  # examples of a pass: for each of them it then goes back through all
+
 
 class _Measured(nn.Module):
     """What is asked about, as a loss whose reduction captum can read."""
@@ -59,6 +61,7 @@ class Whole(_Captum):
             self._arguments |= {
                 "loss_fn": nn.CrossEntropyLoss(reduction="none"),
                 "test_loss_fn": _Measured(self._setting, "none"),
+                "batch_size": _WITHOUT_HOOKS,
             }
         self._tracin: Any = TracInCP(**self._arguments, sample_wise_grads_per_batch=hooks)
 

@@ -179,7 +179,7 @@ AGREEING: Mapping[str, Row] = {
     ),
     "whence": _again("whence", f"{_TRACIN}; eigenbasis of {NUMBERS} numbers.", name="Whence TracIn"),
     "exact": _again("exact", f"{_TRACIN}."),
-    "captum": _again("captum", f"{_TRACIN}. Its hooks where they know every layer, else a backward pass an example."),
+    "captum": _again("captum", f"{_TRACIN}. Its hooks where they know every layer; else batches of 16."),
     "captum-fast": _again("captum-fast", f"{_TRACIN}.", own=""),
     "kronfluence-identity": _again("kronfluence-identity", f"{_TRACIN}. It sees linear layers and 2-d convolutions."),
     "dattri-tracin": _again("dattri-tracin", f"{_TRACIN}."),
