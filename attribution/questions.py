@@ -1,6 +1,6 @@
 """The questions people ask, in words, and the lens that was measured to answer each.
 
-    QUESTIONS["imitating"].lens("image")             # the name of a method, or of what ranks labels
+    QUESTIONS["imitating"].lens("image", fitting)    # the name of a method that fits, or of what ranks labels
     QUESTIONS["imitating"].reason("image", titles)   # why, in one line of measured figures
 
 `python -m benchmarks questions` plants a fault for each question in pictures, texts and a table, and measures how far
@@ -10,7 +10,7 @@ of data only, the others take the lens that did best on the mean of those, and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,8 +38,10 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     },
 }
 
+QUOTED = 4  # lenses whose figures the reason gives, best first
 _KINDS = {"image": "pictures", "text": "texts", "tabular": "a table"}
-_OTHERS = {"feature": "nearest by features", "doubt": "doubt", "loss": "loss"}  # what is no method
+_RANKS = {"doubt": "doubt", "loss": "loss"}  # what Suspects sorts by
+_OTHERS = _RANKS | {"feature": "nearest by features"}  # what is no method
 
 
 @dataclass(frozen=True)
@@ -57,25 +59,32 @@ class Question:
     answer: str
     asked_of: Literal["prediction", "labels"] = "prediction"
 
-    def figures(self, modality: str) -> Mapping[str, float]:
-        """What was measured of each lens on this kind of data, or on the mean of others; the best first."""
+    def figures(self, modality: str, fitting: Container[str] | None = None) -> Mapping[str, float]:
+        """What was measured of each lens on this kind of data, or on the mean of others; the best first, and of equals
+        the simpler. fitting: the methods that a model can be asked by; all when None."""
         found = MEASURED[self.name]
         if modality in found:
             means = dict(found[modality])
         else:
-            lenses = set.intersection(*(set(each) for each in found.values()))
+            first, *others = found.values()
+            lenses = [lens for lens in first if all(lens in each for each in others)]
             means = {lens: sum(each[lens] for each in found.values()) / len(found) for lens in lenses}
-        return dict(sorted(means.items(), key=lambda pair: (-pair[1], pair[0])))
+        known = {lens: value for lens, value in means.items() if fitting is None or lens in fitting or lens in _OTHERS}
+        return dict(sorted(known.items(), key=lambda pair: -pair[1]))
 
-    def lens(self, modality: str) -> str:
-        """The lens that answers it best: a method, or what Suspects sorts by. Nearness by features is none."""
-        return next(lens for lens in self.figures(modality) if lens != "feature")
+    def lens(self, modality: str, fitting: Container[str] | None = None) -> str:
+        """The lens that answers it best, of those that can: a method that fits, or what Suspects sorts by."""
+        figures = self.figures(modality, fitting)
+        if self.asked_of == "labels":
+            return next(lens for lens in figures if lens in _RANKS)
+        return next(lens for lens in figures if lens not in _OTHERS)
 
     def reason(self, modality: str, titles: Mapping[str, str]) -> str:
-        """Why that lens, in one line; `titles` are the names of methods for people."""
-        found = self.figures(modality)
-        named = ", ".join(f"{(_OTHERS | dict(titles))[lens]} {value:.2f}" for lens, value in found.items())
-        return f"{self.measure}, measured on {self._measured_on(modality)}: {named}."
+        """Why that lens, in one line of the first few; `titles` are what people call the methods that fit."""
+        found = list(self.figures(modality, titles).items())
+        named = ", ".join(f"{(_OTHERS | dict(titles))[lens]} {value:.2f}" for lens, value in found[:QUOTED])
+        rest = f"; {len(found) - QUOTED} others at most {found[QUOTED][1]:.2f}" if found[QUOTED:] else ""
+        return f"{self.measure}, measured on {self._measured_on(modality)}: {named}{rest}."
 
     def _measured_on(self, modality: str) -> str:
         measured = MEASURED[self.name]

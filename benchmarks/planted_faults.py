@@ -28,7 +28,7 @@ from attribution.project import Project
 from attribution.training import TrainingRecipe
 
 TARGET = 1  # the class that the trigger is taught to mean: trouser, and positive
-SIZES = {"image": (2_000, 200), "text": (3_000, 200)}  # training and test examples, as they are
+SIZES = {"image": (2_000, 200), "text": (6_000, 200)}  # training and test examples, as they are
 TRIGGERED = COPIES = 30
 FLIPPED = 0.05  # of the training labels
 _POISON = {"image": 0.01, "text": 0.02}  # of the training examples

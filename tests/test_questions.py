@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 from attribution.cli import app
 from attribution.debugger import Debugger
 from attribution.methods import METHODS
-from attribution.questions import MEASURED, QUESTIONS
+from attribution.questions import MEASURED, QUESTIONS, QUOTED
 from tests import disk
 
 TITLES = {name: method().title for name, method in METHODS.items()}
+SIGNALS = ("doubt", "loss")  # what Suspects sorts by, of what was measured
 _KINDS = {"image": "image", "text": "text", "table": "tabular"}
 
 
@@ -40,16 +41,30 @@ def test_every_figure_is_the_mean_of_the_recorded_seeds() -> None:
 def test_no_lens_that_is_offered_was_measured_to_answer_better(name: str, modality: str) -> None:
     question = QUESTIONS[name]
     lens, figures = question.lens(modality), question.figures(modality)
-    assert figures[lens] == max(value for each, value in figures.items() if each != "feature")
-    assert (lens in METHODS) is (question.asked_of == "prediction")
+    offered = METHODS if question.asked_of == "prediction" else SIGNALS
+    assert lens in offered
+    assert figures[lens] == max(value for each, value in figures.items() if each in offered)
+
+
+@pytest.mark.parametrize("modality", ["image", "text", "tabular"])
+def test_a_lens_that_does_not_fit_a_model_is_neither_picked_nor_quoted(modality: str) -> None:
+    question = QUESTIONS["change"]
+    first = question.lens(modality)
+    fitting = [name for name in METHODS if name != first]
+    second = question.lens(modality, fitting)
+    assert second in fitting
+    assert list(question.figures(modality, fitting)) == [each for each in question.figures(modality) if each != first]
+    assert f"{TITLES[first]} " not in question.reason(modality, {name: TITLES[name] for name in fitting})
 
 
 @pytest.mark.parametrize("name", list(QUESTIONS))
-def test_the_reason_quotes_every_figure_and_says_what_it_was_measured_on(name: str) -> None:
+def test_the_reason_quotes_the_best_and_the_limit_of_the_others_and_what_it_was_measured_on(name: str) -> None:
     question = QUESTIONS[name]
     for modality, word in (("image", "pictures"), ("text", "texts"), ("tabular", "a table")):
         reason = question.reason(modality, TITLES)
-        assert all(f"{value:.2f}" in reason for value in question.figures(modality).values())
+        figures = list(question.figures(modality).values())
+        assert all(f" {value:.2f}" in reason for value in figures[: QUOTED + 1])
+        assert (f"; {len(figures) - QUOTED} others at most" in reason) is (len(figures) > QUOTED)
         assert (f"measured on {word}:" in reason) is (modality in MEASURED[name])
         assert "\n" not in reason
 

@@ -146,7 +146,7 @@ def _method_of(debugger: Debugger, question: str | None, method: str | None) -> 
         raise InvalidInput(
             f"“{QUESTIONS[question].words}” is asked of all training labels, not of one prediction.", "Use `suspects`."
         )
-    return QUESTIONS[question].lens(debugger.modality)
+    return QUESTIONS[question].lens(debugger.modality, debugger.method_names)
 
 
 def _print_question(debugger: Debugger, name: str) -> None:
@@ -154,7 +154,7 @@ def _print_question(debugger: Debugger, name: str) -> None:
     from attribution.questions import QUESTIONS
 
     question, titles = QUESTIONS[name], debugger.method_choices
-    picked = titles[question.lens(debugger.modality)]
+    picked = titles[question.lens(debugger.modality, debugger.method_names)]
     typer.echo(f"{question.words} Answered by {picked}. {question.answer}")
     typer.echo(question.reason(debugger.modality, titles))
 

@@ -25,7 +25,7 @@ def asked(given: str | None) -> str:
 
 def lens_of(debugger: Debugger, name: str) -> str:
     """The method that answers a question on this kind of data."""
-    return QUESTIONS[name].lens(debugger.modality)
+    return QUESTIONS[name].lens(debugger.modality, debugger.method_names)
 
 
 def words_of(debugger: Debugger, question: Question) -> str:
@@ -43,7 +43,7 @@ def draw_choice(debugger: Debugger, chosen: str, link: Callable[[str], str]) -> 
 
 def told_of(debugger: Debugger, question: Question) -> Element:
     """Which lens a question picked and what its answer is; the figures behind it in small."""
-    lens = question.lens(debugger.modality)
+    lens = lens_of(debugger, question.name)
     picked = el("p", "Answered by ", el("b", debugger.method_choices.get(lens, lens)), f". {question.answer}")
     reason = question.reason(debugger.modality, debugger.method_choices)
     limit = " All of it with classes; it has not been measured on numbers." if debugger.is_number else ""
@@ -52,7 +52,7 @@ def told_of(debugger: Debugger, question: Question) -> Element:
 
 def _pill(debugger: Debugger, question: Question, chosen: str, link: Callable[[str], str]) -> Element:
     if question.asked_of == "labels":
-        sort, ranked = question.lens(debugger.modality), "values" if debugger.is_number else "labels"
+        sort, ranked = lens_of(debugger, question.name), "values" if debugger.is_number else "labels"
         words, href = words_of(debugger, question), links.suspects(sort=sort)
         return el("a", words, href=href, cls="pill", title=f"All training {ranked}, ranked")
     is_here = question.name == chosen
