@@ -24,7 +24,6 @@ from attribution.progress import Progress, silent
 from attribution.workspace import Workspace, recipe_id
 
 KIND = "factors"
-LONG = 5.0  # seconds: beyond it people are told before, and a page makes a job of it
 _FILE = "factors.safetensors"
 
 

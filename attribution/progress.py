@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Progress = Callable[[int, int, str], None]
+LONG = 15.0  # seconds: beyond it people are told before it starts, and a page makes a job of it
 
 
 def silent(done: int, total: int, what: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attribution import factors, jobs
+from attribution import jobs, progress
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput, StoreError, Unsuited
 from attribution.methods import damped, lens_record, named
@@ -94,7 +94,7 @@ def test_what_takes_long_is_made_and_kept_by_the_question(
 ) -> None:
     from attribution.cli.opening import make_ready
 
-    monkeypatch.setattr(factors, "LONG", 0.0)
+    monkeypatch.setattr(progress, "LONG", 0.0)
     debugger = Debugger.open(tiny_workspace_copy)
     make_ready(debugger, LENS, tiny_workspace_copy)
     assert "EK-FAC needs of all training examples takes about" in capsys.readouterr().err
@@ -118,8 +118,8 @@ def test_damping_on_the_command_line(tiny_workspace: Path) -> None:
 
 
 def test_a_prepared_lens_is_a_job_that_a_page_can_start(tiny_workspace_copy: Path) -> None:
-    with jobs.reporting(tiny_workspace_copy, "prepare", "a-job") as progress:
-        Debugger.open(tiny_workspace_copy).prepare(LENS, progress=progress)
+    with jobs.reporting(tiny_workspace_copy, "prepare", "a-job") as told:
+        Debugger.open(tiny_workspace_copy).prepare(LENS, progress=told)
     (job,) = [jobs.latest(tiny_workspace_copy)]
     assert job is not None
     assert (job.verb, job.state) == ("prepare", "done")

@@ -47,7 +47,7 @@ def debugger_of(project: Path | None, workspace: Path | None, device: str = "cpu
 
 def make_ready(debugger: Debugger, method: str, workspace: Path | None) -> None:
     """What a method needs of all training examples, made and kept where that takes long; how long is said before."""
-    from attribution.factors import LONG
+    from attribution.progress import LONG
     from attribution.wording import duration
 
     seconds = debugger.foreseen(method)

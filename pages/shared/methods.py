@@ -10,6 +10,7 @@ import streamlit as st
 
 from attribution import jobs
 from attribution.errors import InvalidInput
+from attribution.progress import LONG
 from attribution.wording import duration
 from pages.shared import state
 from pages.shared.choices import choice
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from attribution.debugger import Debugger
 
 DEFAULT = "tracin"
-LONG = 5.0  # seconds of preparing, as `attribution.factors.LONG`, which brings torch: beyond it a job does it
 
 
 class Pills(TypedDict):
