@@ -5,9 +5,9 @@
     evidence = debugger.evidence(worst.id)           # proponents and opponents of what the model said
     debugger.breakdown(evidence.proponents[0].item.id, worst.id)
 
-It computes gradients of what is asked about only, never of the training set, and writes nothing but the factors that
-`prepare` keeps. One object serves all sessions of the
-app. N train, K classes.
+It computes gradients of what is asked about, and of the training set only where a lens needs whole ones (the
+Hessian's); it writes nothing but the factors that `prepare` keeps. One object serves all sessions of the app. N train,
+K classes.
 """
 
 from __future__ import annotations

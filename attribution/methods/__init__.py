@@ -46,7 +46,7 @@ BASELINES: dict[str, type[Attributor]] = {TrainingLoss.name: TrainingLoss, Rando
 
 FORMS: Mapping[str, tuple[Attributor, str]] = {
     "influence": (Influence(), "whole curvature"),
-    "influence:diagonal": (Influence(curvature="diagonal"), "its diagonal (EK-FAC of what is kept)"),
+    "influence:diagonal": (Influence(curvature="diagonal"), "its diagonal (EK-FAC cut short)"),
     "influence:models": (OverModels(Influence()), "several models"),
     "relatif": (RelatIF(), "by the losses (ℓ)"),
     "relatif:parameters": (RelatIF(relative_to="parameters"), "by the parameters (θ)"),
@@ -90,7 +90,8 @@ def _with_damping(method: Attributor, said: str) -> Attributor:
         return OverModels(_with_damping(method.of, said))
     if not hasattr(method, "damping"):
         raise InvalidInput(
-            f"{method.title} has no damping.", "Leave it away, or ask by influence, relatif, trak, datainf or hessian."
+            f"{method.title} has no damping.",
+            "Leave it away, or ask by influence, relatif, trak, datainf, arnoldi or hessian.",
         )
     try:
         return replace(method, damping=float(said))  # type: ignore[type-var]
