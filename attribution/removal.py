@@ -70,11 +70,6 @@ def recipe(method: str) -> dict[str, Any]:
     return {**asdict(DESIGN), "lens": lens_record(method)}
 
 
-def parents(workspace: Workspace, method: str, index: str, run: str) -> dict[str, str]:
-    """What is measured of a lens is of an index, its run, and the ensemble that the lens reads, if any."""
-    return {"indexes": index, "runs": run, **members.read_by(workspace, run, named(method))}
-
-
 def foreseen_seconds(workspace: Workspace) -> float | None:
     """How long the trainings take, by what the run's own took; None where it was trained elsewhere."""
     manifest = workspace.manifest("runs", pipeline.current(workspace, "runs"))
@@ -125,8 +120,8 @@ def make(workspace: Workspace, method: str, *, device: str = "cpu", progress: Pr
         facts = {"method": method, "questions": [gradients.test.examples.ids[j] for j in questions], "size": size}
         return facts | {"measurements": [each.record() for each in read_off(*_arrays(folder), size)]}
 
-    follows = parents(workspace, method, str(opened.manifest["id"]), run)
-    return pipeline.find_or_make(workspace, KIND, asked, follows, into, make_current=False)
+    parents = members.parents(workspace, named(method), index=str(opened.manifest["id"]), run=run)
+    return pipeline.find_or_make(workspace, KIND, asked, parents, into, make_current=False)
 
 
 def _scores(opened: OpenIndex, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:

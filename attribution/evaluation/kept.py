@@ -5,28 +5,42 @@ curves/<id>/   one curve of one method; its recipe says which ("curve"), of whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attribution import members, pipeline
+from attribution.artefacts import Make
 from attribution.errors import Damaged, StoreError
 from attribution.evaluation.marking import described
 from attribution.files import UNREADABLE
 from attribution.methods.protocol import Attributor
+from attribution.pipeline import OpenIndex
 from attribution.workspace import Manifest, Workspace, canonical
 
 KIND = "curves"
 
 
+def find_or_make(
+    workspace: Workspace, index: OpenIndex, curve: str, method: Attributor, design: Mapping[str, Any], make: Make
+) -> str:
+    """The id of the curve of a method on an opened index by a design, made if it is not there yet."""
+    of = {"index": str(index.manifest["id"]), "run": str(index.manifest["parents"]["runs"])}
+    recipe = {"curve": curve, "method": described(method), **design}
+    parents = members.parents(workspace, method, **of)
+    return pipeline.find_or_make(workspace, KIND, recipe, parents, make, make_current=False)
+
+
 def newest(workspace: Workspace, curve: str, method: Attributor, *, index: str, run: str) -> str | None:
-    """The id of the curve made last of a method with these options; None where there is none.
+    """The id of the curve made last of a method with these options, and of the ensemble it reads now; None where there
+    is none.
 
     Raises `StoreError` where a manifest cannot be read.
     """
-    wanted, parents = canonical(described(method)), {"indexes": index, "runs": run}
+    wanted, parents = canonical(described(method)), members.parents(workspace, method, index=index, run=run)
     manifests = [workspace.manifest(KIND, id_) for id_ in workspace.ids(KIND)]
     found = [
         manifest

@@ -44,7 +44,7 @@ from attribution.errors import InvalidInput, Unsuited
 from attribution.evaluation import kept
 from attribution.evaluation.asked import Asked
 from attribution.evaluation.bank import log_odds
-from attribution.evaluation.marking import described, plain
+from attribution.evaluation.marking import plain
 from attribution.examples import require_classes
 from attribution.files import write_array
 from attribution.methods.protocol import Attributor
@@ -179,13 +179,12 @@ def measure(made: Plan, method: Attributor, *, progress: Progress = silent) -> s
         said = examples.classes[int(made.asked.said[0])]
         return {"test": made.asked.ids[0], "said": said, "examples": [examples.ids[row] for row in rows]}
 
-    recipe = {
-        "curve": CURVE, "method": described(method), "by": made.by, "test": made.asked.ids[0],
-        "examples": made.examples, "seeds": made.seeds if made.by == "retraining" else 1, "seed": made.asked.seed,
+    design = {
+        "by": made.by, "test": made.asked.ids[0], "examples": made.examples,
+        "seeds": made.seeds if made.by == "retraining" else 1, "seed": made.asked.seed,
         "training": {name: value for name, value in asdict(made.run.recipe).items() if name != "checkpoints"},
     }  # fmt: skip
-    parents = {"indexes": str(made.index.manifest["id"]), "runs": made.run.run}
-    return pipeline.find_or_make(made.run.workspace, kept.KIND, recipe, parents, into, make_current=False)
+    return kept.find_or_make(made.run.workspace, made.index, CURVE, method, design, into)
 
 
 def chosen(scores: NDArray[np.float64], count: int, *, seed: int) -> NDArray[np.int64]:

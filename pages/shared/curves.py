@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from attribution import members
 from attribution.errors import AttributionError, InvalidInput
 from attribution.evaluation import kept, leaving, mislabel, patching, removing
 from attribution.evaluation.leaving import LeftOut
@@ -100,7 +101,7 @@ def _opened(workspace: str, curve: str, method: str, index: str, run: str, finge
 
 def _found(debugger: Debugger, method: str, curve: str) -> Any:
     path = state.workspace_path()
-    seen = state.fingerprint(path, (kept.KIND,))
+    seen = state.fingerprint(path, (kept.KIND, members.KIND))
     return _opened(str(path), curve, method, debugger.index_id, debugger.run_id, seen)
 
 
