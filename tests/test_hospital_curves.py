@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
 from attribution import jobs, pipeline
-from attribution.evaluation import leaving, patching
+from attribution.evaluation import leaving, mislabel, patching
 from attribution.evaluation.leaving import LeftOut
 from attribution.evaluation.patching import Patched
 from attribution.jobs import Job
@@ -198,6 +198,16 @@ def test_a_damaged_curve_is_drawn(monkeypatch: pytest.MonkeyPatch, drawn: Worksp
     for file in path.glob("curves/*/measured.npy"):
         disk.flip_byte(file, 130)
     assert "measured.npy of curves" in words(page(monkeypatch, path, "trust", m="hessian", curve="loo"))
+
+
+def test_a_curve_by_another_damping_is_drawn_under_its_name(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace_copy: Path
+) -> None:
+    workspace, lens = Workspace(tiny_workspace_copy), "influence@0.5"
+    mislabel.measure(workspace, pipeline.open_index(workspace), named(lens))
+    app = page(monkeypatch, tiny_workspace_copy, "trust", m=lens, curve="mislabel")
+    (chart,) = app.get("plotly_chart")
+    assert "influence, damping 0.5" in chart.proto.spec
 
 
 @pytest.mark.browser

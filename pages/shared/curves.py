@@ -258,7 +258,7 @@ def _draw_removed(debugger: Debugger, method: str, found: Removed) -> None:
 def _draw_ranked(debugger: Debugger, method: str, found: Ranked) -> None:
     beside = {title: _found(debugger, name, mislabel.CURVE) for name, title in BESIDE.items()}
     known = {title: each for title, each in beside.items() if each is not None}
-    _draw(curve_figures.ranked(found, debugger.method_choices[method], known, theme.tokens()), "ranked")
+    _draw(curve_figures.ranked(found, debugger.title(method), known, theme.tokens()), "ranked")
     st.text(
         f"{int(found.wrong.sum()):,} of {len(found.wrong):,} labels are known to be wrong; the band is 95 % over "
         "drawing other wrong ones."
