@@ -210,6 +210,15 @@ def test_a_curve_by_another_damping_is_drawn_under_its_name(
     assert "influence, damping 0.5" in chart.proto.spec
 
 
+def test_where_the_noise_flipped_no_label_there_is_none_to_find(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, path = disk.built(tmp_path, 'OPTIONS["noise"] = LabelNoise(0.001)')
+    app = page(monkeypatch, path, "trust", curve="mislabel")
+    assert "No wrong label is known, so none can be found." in words(app)
+    assert "curve" not in [each.key for each in app.button]
+
+
 @pytest.mark.browser
 def test_a_curve_is_started_drawn_closed_and_found_again_by_its_address(hospital: Workspace, tmp_path: Path) -> None:
     path = Path(shutil.copytree(hospital.path, tmp_path / "work"))

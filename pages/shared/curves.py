@@ -188,7 +188,7 @@ def _number(found: LeftOut | Removed | Ranked | Patched) -> tuple[float, Interva
 
 def _why_not(debugger: Debugger, name: str) -> str:
     """Why there can be no such curve here; "" where there can."""
-    if name == mislabel.CURVE and debugger.planted is None:
+    if name == mislabel.CURVE and not (debugger.planted and debugger.planted.count):
         return "No wrong label is known, so none can be found."
     if name in (leaving.CURVE, removing.CURVE):
         from attribution import effect
