@@ -197,7 +197,9 @@ def test_a_damaged_curve_is_drawn(monkeypatch: pytest.MonkeyPatch, drawn: Worksp
     path = Path(shutil.copytree(drawn.path, tmp_path / "work"))
     for file in path.glob("curves/*/measured.npy"):
         disk.flip_byte(file, 130)
-    assert "measured.npy of curves" in words(page(monkeypatch, path, "trust", m="hessian", curve="loo"))
+    said = words(page(monkeypatch, path, "trust", m="hessian", curve="loo"))
+    assert "measured.npy of curves" in said
+    assert "evaluate --curve loo" in said
 
 
 def test_a_curve_by_another_damping_is_drawn_under_its_name(

@@ -60,11 +60,13 @@ def read(
     Raises `Missing` where there is none, and `StoreError` where it is damaged.
     """
     manifest = workspace.manifest(KIND, id_)
-    workspace.verify(KIND, id_)
-    again = f"Run `evaluate --curve {manifest['recipe']['curve']}` again."
+    folder, again = workspace.folder(KIND, id_), f"Run `evaluate --curve {manifest['recipe']['curve']}` again."
+    try:
+        workspace.verify(KIND, id_)
+    except Damaged as error:
+        raise Damaged(error.message, again) from None
     if lacking := [name for name in needed if name not in manifest["recipe"] | manifest["facts"]]:
         raise Damaged(f"{KIND}/{id_}/manifest.json has no {lacking[0]}.", again)
-    folder: Path = workspace.folder(KIND, id_)
     try:
         return manifest, [np.load(folder / f"{name}.npy") for name in names]
     except UNREADABLE as error:
