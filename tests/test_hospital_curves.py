@@ -130,6 +130,13 @@ def test_tail_patch_is_a_mean_over_supporters_and_then_over_queries(drawn: Works
     assert "no more, as far as can be told" in found.sentence
 
 
+def test_by_refit_there_are_no_seeds_to_ask_for(hospital: Workspace) -> None:
+    answer = disk.whence("evaluate", "--curve", "loo", "--seeds", "3", "--workspace", hospital.path)
+    assert (answer.code, answer.out) == (2, "")
+    assert "3 trainings without each were asked for, and by refit nothing is trained." in answer.err
+    assert "Leave --seeds away, or use --by retraining." in answer.err
+
+
 # --- on Trust ---------------------------------------------------------------------------------------------------------
 
 

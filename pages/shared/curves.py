@@ -208,7 +208,7 @@ def _cost(debugger: Debugger, name: str) -> str:
     workspace, run = Workspace(state.workspace_path()), debugger.run_id
     if name == leaving.CURVE:
         by = leaving.usual_way(recorded_project(workspace), debugger.is_linear)
-        return leaving.cost(workspace, run, by, leaving.USUAL[by], leaving.Design().seeds)
+        return leaving.cost(workspace, run, by, leaving.USUAL[by], leaving.SEEDS[by])
     if name == removing.CURVE:
         design = removing.Design()
         return effect.cost(workspace, run, design.trainings(min(design.queries, debugger.n_test)))
