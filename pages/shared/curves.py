@@ -71,7 +71,7 @@ CURVES: Mapping[str, Curve] = {
 
 def draw_curves(debugger: Debugger, method: str, asked: str | None, *, may_start: bool) -> None:
     """The list of curves, and the one that is asked for. may_start: nothing else runs."""
-    st.header("Curves: what comes true", anchor=False)
+    st.header("Curves: predictions against what happened", anchor=False)
     st.caption("Each is a measurement of its own, and none of them enters the verdict.")
     try:
         found = {name: _found(debugger, method, name) for name in CURVES}
@@ -125,7 +125,7 @@ def _listed(debugger: Debugger, method: str, name: str, found: Any, loss: Ranked
 
 def draw_by_lens(debugger: Debugger) -> None:
     """What was measured of every lens and of the baselines, a row each; a number leads to its curve on Trust."""
-    st.header("What comes true, by lens", anchor=False)
+    st.header("Predictions against what happened, by lens", anchor=False)
     lenses = (*debugger.method_names, *debugger.baseline_names)
     try:
         found = {lens: {name: _found(debugger, lens, name) for name in CURVES} for lens in lenses}
@@ -150,8 +150,8 @@ def draw_by_lens(debugger: Debugger) -> None:
     table = el("div", el("table", el("thead", head), el("tbody", *rows)), cls="tabled")
     draw(el("div", table, cls="stack"), key="by_lens")
     st.caption(
-        "Below each number 95 %. Each is the curve made last of a lens, and they may have been asked about others: "
-        "Trust says which."
+        "Small print: 95 % interval. Curves of different lenses may be about different test examples; open one to see "
+        "which."
     )
 
 
@@ -164,12 +164,12 @@ COLUMNS = {
 
 
 def _cell(lens: str, name: str, found: Any) -> list[Element | str]:
-    """A number with its interval, which leads to the curve; that noise drowns it; or that it was not measured."""
+    """A number with its interval, which leads to the curve; that it is lost in noise; or that it was not measured."""
     if found is None:
         return ["–"]
     href = links.trust(lens, curve=name)
     if isinstance(found, LeftOut) and found.is_drowned:
-        return [el("a", "drowned by noise", href=href)]
+        return [el("a", "lost in the noise of training", href=href)]
     value, ends = _number(found)
     return [el("div", el("a", number(value), href=href)), el("small", f"{number(ends.low)} to {number(ends.high)}")]
 
