@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution import effect, members, pipeline
+from attribution import effect, factors, members, pipeline
 from attribution.changes import Changes
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import require_classes
@@ -100,6 +100,7 @@ def make(workspace: Workspace, method: str, *, device: str = "cpu", progress: Pr
     require_classes(project.is_number, "these checks")
     training = effect.training_recipe(project)
     opened = pipeline.open_index(workspace, device=device)
+    factors.restore(workspace, opened.manifest["parents"], named(method), opened.gradients.source)
     scores, questions, labels = _scores(opened, method)
     N, Q = len(opened.gradients.train), min(DESIGN.mistakes, len(questions))
     size = min(max(DESIGN.fewest, round(DESIGN.share * N)), N // 4)

@@ -53,7 +53,7 @@ def make(workspace: Workspace, method: str = "tracin", *, device: str = "cpu", p
         opened = pipeline.open_index(workspace, device=device)
         require_classes(opened.gradients.loaded.is_number, "these checks")
         stored = workspace.manifest("gradients", str(opened.manifest["parents"]["gradients"]))
-        factors.restore(workspace, opened.manifest["parents"], method, opened.gradients.source)
+        factors.restore(workspace, opened.manifest["parents"], named(method), opened.gradients.source)
         found, series = soundness.measure(opened, stored_recipe(stored), named(method), progress=progress)
         write_json(folder / "series.json", series)
         return {"method": method, "measurements": [each.record() for each in found]}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution import members, pipeline
+from attribution import factors, members, pipeline
 from attribution.artefacts import Make
 from attribution.errors import Damaged, StoreError
 from attribution.evaluation.marking import described
@@ -27,11 +27,19 @@ KIND = "curves"
 def find_or_make(
     workspace: Workspace, index: OpenIndex, curve: str, method: Attributor, design: Mapping[str, Any], make: Make
 ) -> str:
-    """The id of the curve of a method on an opened index by a design, made if it is not there yet."""
+    """The id of the curve of a method on an opened index by a design, made if it is not there yet.
+
+    What is kept of what the method needs is taken up first.
+    """
     of = {"index": str(index.manifest["id"]), "run": str(index.manifest["parents"]["runs"])}
     recipe = {"curve": curve, "method": described(method), **design}
     parents = members.parents(workspace, method, **of)
-    return pipeline.find_or_make(workspace, KIND, recipe, parents, make, make_current=False)
+
+    def into(folder: Path) -> Mapping[str, Any]:
+        factors.restore(workspace, index.manifest["parents"], method, index.gradients.source)
+        return make(folder)
+
+    return pipeline.find_or_make(workspace, KIND, recipe, parents, into, make_current=False)
 
 
 def newest(workspace: Workspace, curve: str, method: Attributor, *, index: str, run: str) -> str | None:
