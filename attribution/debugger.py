@@ -817,8 +817,9 @@ class Debugger:
     def _scorer(self, method: str) -> Scorer:
         if method not in self._scorers:
             start = time.perf_counter()
-            factors.restore(self._workspace, self._manifest["parents"], method, self._source)
-            self._scorers[method] = named(method).fit(self._source)
+            lens = named(method)
+            factors.restore(self._workspace, self._manifest["parents"], lens, self._source)
+            self._scorers[method] = lens.fit(self._source)
             self._seconds_made[method] = time.perf_counter() - start
         return self._scorers[method]
 

@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 from attribution import pipeline
 from attribution.errors import StoreError, Unsuited
 from attribution.files import UNREADABLE, write_tensors
-from attribution.methods import lens_record, named
-from attribution.methods.protocol import GradientSource, Prepared
+from attribution.methods import named, record
+from attribution.methods.protocol import Attributor, GradientSource, Prepared
 from attribution.progress import Progress, silent
 from attribution.workspace import Workspace, recipe_id
 
@@ -49,7 +49,7 @@ def make(
         write_tensors(folder / _FILE, {name: torch.from_numpy(array.copy()) for name, array in found.items()})
         return {"method": method}
 
-    return pipeline.find_or_make(workspace, KIND, _recipe(method), of(parents), into, make_current=False)
+    return pipeline.find_or_make(workspace, KIND, _recipe(lens), of(parents), into, make_current=False)
 
 
 def of(parents: Mapping[str, str]) -> dict[str, str]:
@@ -59,28 +59,27 @@ def of(parents: Mapping[str, str]) -> dict[str, str]:
 
 def are_kept(workspace: Workspace, parents: Mapping[str, str], method: str) -> bool:
     """Whether the factors of a lens are in the workspace."""
-    return isinstance(named(method), Prepared) and workspace.has(KIND, _id(parents, method))
-
-
-def restore(workspace: Workspace, parents: Mapping[str, str], method: str, source: GradientSource) -> bool:
-    """Give a lens its factors where they are kept; False where they are not. Raises `StoreError` for damaged ones."""
     lens = named(method)
-    if not isinstance(lens, Prepared) or not are_kept(workspace, parents, method):
+    return isinstance(lens, Prepared) and workspace.has(KIND, _id(parents, lens))
+
+
+def restore(workspace: Workspace, parents: Mapping[str, str], lens: Attributor, source: GradientSource) -> bool:
+    """Give a lens its factors where they are kept; False where they are not. Raises `StoreError` for damaged ones."""
+    if not isinstance(lens, Prepared) or not workspace.has(KIND, id_ := _id(parents, lens)):
         return False
-    id_ = _id(parents, method)
     workspace.manifest(KIND, id_)  # refuses one of a newer format
     workspace.verify(KIND, id_)
     try:
         found = load_file(workspace.folder(KIND, id_) / _FILE)
     except UNREADABLE as error:
-        raise StoreError(f"The factors of {method} cannot be read: {error}.", "Run `prepare` again.") from error
+        raise StoreError(f"The factors of {lens.title} cannot be read: {error}.", "Run `prepare` again.") from error
     lens.restore(source, found)
     return True
 
 
-def _recipe(method: str) -> dict[str, Any]:
-    return {"version": 1, "lens": lens_record(method)}
+def _recipe(lens: Attributor) -> dict[str, Any]:
+    return {"version": 1, "lens": record(lens)}
 
 
-def _id(parents: Mapping[str, str], method: str) -> str:
-    return recipe_id(KIND, _recipe(method), of(parents))
+def _id(parents: Mapping[str, str], lens: Attributor) -> str:
+    return recipe_id(KIND, _recipe(lens), of(parents))

@@ -76,7 +76,11 @@ def named(name: str) -> Attributor:
 
 def lens_record(name: str) -> dict[str, Any]:
     """A method of a name with all its options, for recipes; raises `InvalidInput` for one that is not known."""
-    lens = named(name)
+    return record(named(name))
+
+
+def record(lens: Attributor) -> dict[str, Any]:
+    """A method with all its options, for recipes."""
     return {"name": lens.name, **asdict(lens)}  # type: ignore[call-overload]
 
 
