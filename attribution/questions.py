@@ -83,7 +83,7 @@ class Question:
         """Why that lens, in one line of the first few; `titles` are what people call the methods that fit."""
         found = list(self.figures(modality, titles).items())
         named = ", ".join(f"{(_OTHERS | dict(titles))[lens]} {value:.2f}" for lens, value in found[:QUOTED])
-        rest = f"; {len(found) - QUOTED} others at most {found[QUOTED][1]:.2f}" if found[QUOTED:] else ""
+        rest = f"; the others at most {found[QUOTED][1]:.2f}" if found[QUOTED:] else ""
         return f"{self.measure}, measured on {self._measured_on(modality)}: {named}{rest}."
 
     def _measured_on(self, modality: str) -> str:

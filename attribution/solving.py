@@ -34,6 +34,7 @@ from attribution.wording import number
 FLOOR = 1e-4  # a curvature below it divides by next to nothing
 LEAST = 1e-2  # the damping where one is needed: Koh and Liang's for their network
 _ENDS = 20  # Lanczos steps
+_NEAR = 0.05  # of the residual: beyond it a solve is one in part
 _LARGEST_LEFT = 0.5  # of the residual of LiSSA: beyond it the solve says nothing
 
 Numbers = NDArray[np.float64]
@@ -331,8 +332,11 @@ class ByProducts:
             return vectors, ()
         most, left = max(steps for _, steps, _ in found), max(residual for *_, residual in found)
         what = {"hessian": "the Hessian", "gauss-newton": "the Gauss-Newton curvature"}[self.curved]
-        told = f"Solved by {self.name}: {most:,} products with {what}, relative residual {left:.1g}."
-        return np.stack([solution for solution, *_ in found]), (told,)
+        told = f"{self.name}: {most:,} products with {what}, relative residual {left:.1g}."
+        near = (
+            f"Solved by {told}" if left <= _NEAR else f"Solved in part only by {told} Conjugate gradients come nearer."
+        )
+        return np.stack([solution for solution, *_ in found]), (near,)
 
     def self_products(self) -> Numbers:
         raise Unsuited(

@@ -250,6 +250,7 @@ def refused(error: InvalidInput) -> None:
 def draw_page() -> None:
     debugger = state.debugger()
     chrome.header(debugger, [("Ask", None)])
+    methods.draw_replaced(debugger)
     st.title("Ask about something new", anchor=False)
     if debugger.why_not_ask:
         told = el("p", *elements.prose(debugger.why_not_ask))

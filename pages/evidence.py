@@ -393,6 +393,7 @@ def draw_page() -> None:
         evidence = _evidence(debugger, debugger.answers_id, at.id, at.target, at.k, at.method)
     chrome.planted_banner(debugger)
     draw_walk(debugger, at, steps)
+    methods.draw_replaced(debugger)
     question_choice.draw_choice(debugger, at.question, lambda question: at.link(question=question))
     draw_columns(debugger, at, evidence)
     other_lenses = st.container()  # filled last: every lens that is ready is asked the same for it

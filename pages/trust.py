@@ -42,6 +42,7 @@ def main() -> None:
     state.require_classes(debugger, "these checks", below=draw_published)
     chrome.planted_banner(debugger)
     draw_pills(debugger, method)
+    methods.draw_replaced(debugger)
     found = opened(debugger, method)
     if found is not None:
         draw_verdict(debugger, found)

@@ -120,10 +120,10 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
         typer.echo("none")
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*rows[0])
+    table = Table(*(Column(name, overflow="fold") for name in rows[0]))  # a name that is cut cannot be typed again
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))  # Text: what data says is never markup
     Console().print(table)

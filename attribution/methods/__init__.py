@@ -8,6 +8,7 @@ have one: "hessian:cg@0.1".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -98,9 +99,12 @@ def _with_damping(method: Attributor, said: str) -> Attributor:
             "Leave it away, or ask by influence, relatif, trak, datainf, arnoldi or hessian.",
         )
     try:
-        return replace(method, damping=float(said))  # type: ignore[type-var]
+        damping = float(said)
     except ValueError:
-        raise InvalidInput(f"A damping of “{said}” was asked for.", "Use a number: 0 or more.") from None
+        damping = math.nan
+    if not 0 <= damping < math.inf:
+        raise InvalidInput(f"A damping of “{said}” was asked for.", "Use a number: 0 or more.")
+    return replace(method, damping=damping)  # type: ignore[type-var]
 
 
 def _named(name: str) -> Attributor:

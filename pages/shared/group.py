@@ -131,6 +131,7 @@ def draw_page(debugger: Debugger) -> None:
     with state.drawn_errors(), methods.preparing(debugger, group.method):
         evidence = _evidence(debugger, debugger.answers_id, ids, group.target, group.k, group.method)
     chrome.planted_banner(debugger)
+    methods.draw_replaced(debugger)
     flags, sentence = flagging.open_for(debugger, st.query_params.get("by", ""))
     columns.draw(view(debugger, group, evidence, flags), key="group")
     flagging.draw_who(flags, sentence)

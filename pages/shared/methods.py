@@ -35,16 +35,28 @@ class Pills(TypedDict):
 
 
 def asked(debugger: Debugger, given: str | None) -> str:
-    """The method of an address, with the damping behind an @ that it may say; what is not offered is the default."""
+    """The method of an address, with the damping behind an @ that it may say; what is not offered is the default, and
+    `draw_replaced` says so."""
+    return DEFAULT if given is None or refusal(debugger, given) else given
+
+
+def refusal(debugger: Debugger, given: str) -> str:
+    """Why the method of an address cannot be asked by; "" where it can."""
     from attribution.methods import named
 
-    if given is None or given.partition("@")[0] not in debugger.method_choices:
-        return DEFAULT
     try:
         named(given)
-    except InvalidInput:
-        return DEFAULT
-    return given
+    except InvalidInput as error:
+        return error.message
+    name = given.partition("@")[0]
+    return "" if name in debugger.method_choices else f"“{name}” does not fit this model or needs what is not made yet."
+
+
+def draw_replaced(debugger: Debugger) -> None:
+    """Says so where the address names a method that cannot be asked by."""
+    if reason := refusal(debugger, st.query_params.get("m", DEFAULT)):
+        told = el("p", f"{reason} What is shown is by {debugger.method_choices[DEFAULT]}.")
+        draw(el("div", told, cls="card", role="status"), key="replaced")
 
 
 def pills(debugger: Debugger, method: str, link: Callable[[str], str]) -> Pills:
