@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -46,12 +46,13 @@ class IndexedRun:
         recipe: EmbedRecipe,
         features: NDArray[np.float32] | None = None,
         *,
-        models: IndexedRun | None = None,
+        models: Callable[[], IndexedRun | None] = lambda: None,
         trainings: tuple[str, ...] = (),
     ) -> None:
         """features: of the training set, (N, F), where they are kept; else they are computed when asked for.
 
-        models, trainings   see `methods.protocol.GradientSource`.
+        models      opens the `models` when a method first asks for them.
+        trainings   see `methods.protocol.GradientSource`.
         """
         if len(weights) != len(store.checkpoints):
             raise StoreError(
@@ -62,7 +63,7 @@ class IndexedRun:
         self._weights = list(weights)
         self._lock = threading.Lock()
         self._features = features
-        self.models, self.trainings = models, trainings
+        self._open_models, self.trainings = models, trainings
         self._objectives: dict[Part, Objective | None] = {}
         self.train_ids, self.train_labels = train.examples.ids, train.examples.labels
         self.n_classes = len(train.examples.classes)
@@ -78,12 +79,18 @@ class IndexedRun:
             for weights, folder in zip(self._weights, self._store.folders, strict=True)
         ]
 
+    @cached_property
+    def models(self) -> IndexedRun | None:
+        """Further models of the same recipe; raises `StoreError` or `Missing` where one is damaged or gone."""
+        return self._open_models()
+
     def anew(self) -> IndexedRun:
         """The same run, of which no method has computed anything yet; models are shared, and so is their lock."""
         with self._lock:
             _ = self._opened  # opened once for both
         other = copy.copy(self)
-        other.models = self.models and self.models.anew()
+        other.__dict__.pop("models", None)
+        other._open_models = lambda: self.models and self.models.anew()
         return other
 
     @contextmanager

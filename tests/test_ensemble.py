@@ -312,12 +312,54 @@ def test_a_run_that_is_not_embedded_has_nothing_to_be_embedded_like(stripes: Wor
         make(stripes)
 
 
+def test_a_damaged_member_closes_nothing_but_what_asks_it(copy: Workspace) -> None:
+    vectors = copy.folder("members", copy.ids("members")[1]) / "checkpoint-0" / "vectors.npy"
+    vectors.write_bytes(vectors.read_bytes()[:-9])
+    debugger = Debugger.open(copy.path)
+    assert debugger.evidence("test:0").proponents
+    assert {"tracin", "influence", "trak:models"} <= set(debugger.method_choices)
+    plain = disk.whence("query", "--test", "0", "--workspace", copy.path, "--json")
+    assert (plain.code, plain.err) == (0, "")
+    refused = disk.whence("query", "--test", "0", "--method", "trak:models", "--workspace", copy.path)
+    assert (refused.code, refused.out) == (2, "")
+    assert "is damaged" in refused.err
+    assert refused.err.count("\n") == 1
+
+
+def test_an_ensemble_that_cannot_be_read_is_said_where_it_is_shown(
+    copy: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = copy.current("ensembles")
+    assert id_ is not None
+    (copy.folder("ensembles", id_) / "manifest.json").write_text("{")
+    with pytest.raises(StoreError, match=r"manifest\.json"):
+        Debugger.open(copy.path).evidence("test:0", method="trak:models")
+    assert "manifest.json" in drawn(page(monkeypatch, copy.path))
+
+
+def test_models_are_opened_when_a_method_asks_them_and_shared(made: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def noted(*arguments: Any) -> IndexedRun | None:
+        opened.append("once")
+        return whole(*arguments)
+
+    whole = members.opened
+    monkeypatch.setattr(members, "opened", noted)
+    source = pipeline.open_index(made).gradients.source
+    again, other = source.anew(), source.anew()
+    assert not opened
+    assert again.models is not None
+    assert other.models is not again.models
+    assert opened == ["once"]
+
+
 def test_a_damaged_member_is_named_and_the_verb_mends_it(copy: Workspace) -> None:
     wanted = disk.contents(copy.path)
     member = copy.ids("members")[1]
     disk.flip_byte(copy.folder("members", member) / "checkpoint-0" / "vectors.npy", -9)
     with pytest.raises(Damaged, match=rf"vectors.npy of members/{member} is damaged.*run `ensemble` again"):
-        Debugger.open(copy.path)
+        Debugger.open(copy.path).evidence("test:0", method="trak:models")
     make(copy)
     assert Debugger.open(copy.path).evidence("test:0", method="trak:models").proponents
     assert disk.contents(copy.path).keys() == wanted.keys()
@@ -326,7 +368,7 @@ def test_a_damaged_member_is_named_and_the_verb_mends_it(copy: Workspace) -> Non
 def test_a_member_that_is_gone_is_named(copy: Workspace) -> None:
     shutil.rmtree(copy.folder("members", copy.ids("members")[0]))
     with pytest.raises(Missing, match=r"of the ensemble is gone\. Run `ensemble` again"):
-        Debugger.open(copy.path)
+        Debugger.open(copy.path).evidence("test:0", method="trak:models")
 
 
 def test_the_models_of_another_run_are_not_asked(copy: Workspace) -> None:
