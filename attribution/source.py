@@ -89,6 +89,7 @@ class IndexedRun:
         with self._lock:
             _ = self._opened  # opened once for both
         other = copy.copy(self)
+        other._objectives = {}
         other.__dict__.pop("models", None)
         other._open_models = lambda: self.models and self.models.anew()
         return other
