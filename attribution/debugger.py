@@ -695,7 +695,7 @@ class Debugger:
 
     def is_kept(self, method: str) -> bool:
         """Whether what a method needs of the whole training set is kept in the workspace."""
-        return factors.are_kept(self._workspace, self._manifest["parents"], method)
+        return factors.are_kept(self._workspace, self._manifest["parents"], method, self._source)
 
     def prepare(self, method: str, *, progress: Progress = silent) -> str:
         """Make what a method needs of the whole training set and keep it in the workspace, for every process.

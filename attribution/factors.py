@@ -2,7 +2,8 @@
 
     factors/<id>/factors.safetensors    the arrays of `methods.protocol.Prepared.factors`
 
-They are of one run as it was embedded, and of one lens with all its options. A lens whose factors are not kept makes
+They are of one run as it was embedded, of one lens with all its options, and of the weight decay of retrain=…, which is
+part of a Hessian and no part of a run whose checkpoints are named. A lens whose factors are not kept makes
 them at its first question, in memory: `Debugger.foreseen` says how long that will take.
 """
 
@@ -19,8 +20,9 @@ from attribution import pipeline
 from attribution.errors import StoreError, Unsuited
 from attribution.files import UNREADABLE, write_tensors
 from attribution.methods import lens_record, named
-from attribution.methods.protocol import GradientSource, Prepared
+from attribution.methods.protocol import Prepared
 from attribution.progress import Progress, silent
+from attribution.source import IndexedRun
 from attribution.workspace import Workspace, recipe_id
 
 KIND = "factors"
@@ -31,7 +33,7 @@ def make(
     workspace: Workspace,
     parents: Mapping[str, str],
     method: str,
-    source: GradientSource,
+    source: IndexedRun,
     *,
     progress: Progress = silent,
 ) -> str:
@@ -49,7 +51,8 @@ def make(
         write_tensors(folder / _FILE, {name: torch.from_numpy(array.copy()) for name, array in found.items()})
         return {"method": method}
 
-    return pipeline.find_or_make(workspace, KIND, _recipe(method), of(parents), into, make_current=False)
+    made_by = _recipe(method, source.penalty)
+    return pipeline.find_or_make(workspace, KIND, made_by, of(parents), into, make_current=False)
 
 
 def of(parents: Mapping[str, str]) -> dict[str, str]:
@@ -57,17 +60,17 @@ def of(parents: Mapping[str, str]) -> dict[str, str]:
     return {kind: parents[kind] for kind in ("gradients", "runs")}
 
 
-def are_kept(workspace: Workspace, parents: Mapping[str, str], method: str) -> bool:
+def are_kept(workspace: Workspace, parents: Mapping[str, str], method: str, source: IndexedRun) -> bool:
     """Whether the factors of a lens are in the workspace."""
-    return isinstance(named(method), Prepared) and workspace.has(KIND, _id(parents, method))
+    return isinstance(named(method), Prepared) and workspace.has(KIND, _id(parents, method, source.penalty))
 
 
-def restore(workspace: Workspace, parents: Mapping[str, str], method: str, source: GradientSource) -> bool:
+def restore(workspace: Workspace, parents: Mapping[str, str], method: str, source: IndexedRun) -> bool:
     """Give a lens its factors where they are kept; False where they are not. Raises `StoreError` for damaged ones."""
     lens = named(method)
-    if not isinstance(lens, Prepared) or not are_kept(workspace, parents, method):
+    if not isinstance(lens, Prepared) or not are_kept(workspace, parents, method, source):
         return False
-    id_ = _id(parents, method)
+    id_ = _id(parents, method, source.penalty)
     workspace.manifest(KIND, id_)  # refuses one of a newer format
     workspace.verify(KIND, id_)
     try:
@@ -78,9 +81,9 @@ def restore(workspace: Workspace, parents: Mapping[str, str], method: str, sourc
     return True
 
 
-def _recipe(method: str) -> dict[str, Any]:
-    return {"version": 1, "lens": lens_record(method)}
+def _recipe(method: str, penalty: float) -> dict[str, Any]:
+    return {"version": 1, "lens": lens_record(method), "penalty": penalty}
 
 
-def _id(parents: Mapping[str, str], method: str) -> str:
-    return recipe_id(KIND, _recipe(method), of(parents))
+def _id(parents: Mapping[str, str], method: str, penalty: float) -> str:
+    return recipe_id(KIND, _recipe(method, penalty), of(parents))

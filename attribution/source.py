@@ -162,7 +162,7 @@ class IndexedRun:
         names = [name for block in engine.blocks for name in block.parameters]
         return Objective(
             self._task, lambda: self._task.model(self._weights[-1]), names, engine.n_parameters, self._train.inputs,
-            self._train.examples.wanted, lambda queries: queries.inputs, penalty=self._penalty,
+            self._train.examples.wanted, lambda queries: queries.inputs, penalty=self.penalty,
         )  # fmt: skip
 
     def _of_head(self) -> Objective | None:
@@ -189,11 +189,11 @@ class IndexedRun:
 
         return Objective(
             self._task, lambda: layer, names, size, lambda rows: read(features[rows]), self._train.examples.wanted,
-            lambda queries: read(self.query_features(queries)), penalty=self._penalty,
+            lambda queries: read(self.query_features(queries)), penalty=self.penalty,
         )  # fmt: skip
 
     @property
-    def _penalty(self) -> float:
+    def penalty(self) -> float:
         """What training added to the loss, as ‖θ‖² / 2 times this."""
         recipe = self._task.project.retrain
         return recipe.weight_decay if recipe else 0.0

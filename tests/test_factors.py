@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attribution import jobs, progress
+from attribution import jobs, pipeline, progress
 from attribution.debugger import Debugger
 from attribution.errors import InvalidInput, StoreError, Unsuited
 from attribution.methods import damped, lens_record, named
 from attribution.methods.hessian import Hessian
+from attribution.project import Project
 from attribution.workspace import Workspace
 from tests import disk
 
@@ -44,6 +45,25 @@ def test_every_lens_that_keeps_its_factors_takes_them_up(tiny_workspace_copy: Pa
     wanted, found = (each.evidence("test:3", method=lens) for each in (first, again))
     assert np.array_equal(found.scores, wanted.scores)
     assert np.array_equal(first.self_influence(method=lens), again.self_influence(method=lens))
+
+
+def test_factors_of_another_weight_decay_are_not_taken_up(
+    tiny_workspace_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run whose checkpoints are named, retrain=… may change under it; the Hessian has the penalty in it."""
+    kept = Debugger.open(tiny_workspace_copy).prepare(LENS)
+    whole = pipeline.recorded_project
+
+    def decayed(workspace: Workspace) -> Project:
+        project = whole(workspace)
+        assert project.retrain is not None
+        return replace(project, retrain=replace(project.retrain, weight_decay=0.3))
+
+    monkeypatch.setattr(pipeline, "recorded_project", decayed)
+    monkeypatch.setattr(pipeline, "refuse_other_settings", lambda *_: None)  # as where checkpoints are named
+    changed = Debugger.open(tiny_workspace_copy)
+    assert not changed.is_kept(LENS)
+    assert changed.prepare(LENS) != kept
 
 
 def test_damaged_factors_are_refused_and_made_again(tiny_workspace_copy: Path) -> None:
