@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,13 +64,14 @@ class EKFAC:
     ) -> KroneckerCurvature:
         if self.rows is not None and self.rows < 1:
             raise InvalidInput(f"EK-FAC of {self.rows} training examples was asked for.", "Use a count above 0.")
-        rows, _ = drawn_rows(objective, self.rows, self.seed)
-        return fitted(objective, damping, rows, self.seed, progress=progress)
+        rows, sampled = drawn_rows(objective, self.rows, self.seed)
+        return replace(fitted(objective, damping, rows, self.seed, progress=progress), sampled=sampled)
 
     def restored(
         self, objective: Objective, damping: float | None, arrays: Mapping[str, NDArray[Any]]
     ) -> KroneckerCurvature:
-        return restored(objective, damping, arrays)
+        _, sampled = drawn_rows(objective, self.rows, self.seed)
+        return replace(restored(objective, damping, arrays), sampled=sampled)
 
     def seconds(self, objective: Objective) -> float:
         """Two passes, by one over a few rows, and the eigenvectors of both factors of every layer."""
@@ -124,20 +125,25 @@ class LayerCurvature:
 
 @dataclass(frozen=True, eq=False)
 class KroneckerCurvature:
-    """EK-FAC of an objective. damping: λ; None for each layer's own."""
+    """EK-FAC of an objective. damping: λ; None for each layer's own. sampled: a sentence where it is of some rows."""
 
     objective: Objective
     layers: Sequence[LayerCurvature]
     damping: float | None
     is_empirical: bool = False
+    sampled: tuple[str, ...] = ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        if not self.is_empirical:
-            return ()
-        return (
+        of_labels = (
             "The project has a loss of its own, of which no distribution of labels is known: the curvature is that of "
             "the labels given (empirical Fisher).",
+        )
+        added = ("A tenth of each layer's mean curvature was added to it.",)  # `SHARE`
+        return (
+            *self.sampled,
+            *(of_labels if self.is_empirical else ()),
+            *(added if self.damping is None else ()),
         )
 
     def solve(self, vectors: Numbers) -> tuple[Numbers, tuple[str, ...]]:
