@@ -238,10 +238,8 @@ class Debugger:
 
     @property
     def is_linear(self) -> bool:
-        """Whether the last linear layer is all that was trained: the loss is convex then, and leaving an example out
-        has an exact answer."""
-        head, whole = (self._source.objective(part) for part in ("head", "all"))
-        return head is not None and whole is not None and head.size == whole.size
+        """Whether the last linear layer is all that was trained: leaving an example out then has an exact answer."""
+        return self._source.is_linear
 
     @cached_property
     def planted(self) -> Planted | None:

@@ -156,6 +156,14 @@ class IndexedRun:
             self._objectives[part] = self._of_all() if part == "all" else self._of_head()
         return self._objectives[part]
 
+    @cached_property
+    def is_linear(self) -> bool:
+        """Whether the last linear layer is all of the model that is trained, tracked or not: the loss is convex then,
+        and leaving an example out has an exact answer."""
+        head = self.objective("head")
+        trained = (each.numel() for each in self._task.model(self._weights[-1]).parameters() if each.requires_grad)
+        return head is not None and head.size == sum(trained)
+
     def _of_all(self) -> Objective:
         with self._lock:
             engine = self._opened[-1][0]
