@@ -137,7 +137,7 @@ class Ensemble:
         """The command that makes a larger one of it."""
         asked, usual = self.recipe, EnsembleRecipe()
         options = {"models": asked.models + 3, "part": asked.part, "seed": asked.seed}
-        given = [f"--{name} {value:g}" for name, value in options.items() if value != getattr(usual, name)]
+        given = [f"--{name} {value!r}" for name, value in options.items() if value != getattr(usual, name)]
         return " ".join(["python -m attribution ensemble", *given])
 
 

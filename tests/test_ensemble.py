@@ -180,6 +180,8 @@ def test_the_command_for_a_larger_one_keeps_what_was_asked() -> None:
     other = Ensemble("0", EnsembleRecipe(models=4, part=1, seed=2), 0.9)
     assert other.larger == "python -m attribution ensemble --models 7 --part 1 --seed 2"
     assert "on all training examples, with other seeds" in other.sentence
+    fine = Ensemble("0", EnsembleRecipe(part=0.123456789, seed=12345678), 0.9)
+    assert fine.larger.endswith("ensemble --models 8 --part 0.123456789 --seed 12345678")
 
 
 # --- made, gone on with, opened ---------------------------------------------------------------------------------------
