@@ -221,7 +221,7 @@ def draw_ensemble(debugger: Debugger, *, can_start: bool) -> None:
         "What one model says by chance, others do not say. TRAK was made for several models, and influence gains by "
         "them too; every listed example then shows how far they agree.",
         cost.sentence,
-        "`python -m attribution ensemble` does the same; `--models` and `--part` make it larger or smaller.",
+        "`python -m attribution ensemble` does the same; `--models` and `--fraction` make it larger or smaller.",
     )
     draw(el("div", *[el("p", *prose(each)) for each in told], cls="card stack"), key="ensemble")
     if can_start:

@@ -178,10 +178,10 @@ def test_the_command_for_a_larger_one_keeps_what_was_asked() -> None:
     usual = Ensemble("0", EnsembleRecipe(), 0.9)
     assert usual.larger == "python -m attribution ensemble --models 8"
     other = Ensemble("0", EnsembleRecipe(models=4, part=1, seed=2), 0.9)
-    assert other.larger == "python -m attribution ensemble --models 7 --part 1 --seed 2"
+    assert other.larger == "python -m attribution ensemble --models 7 --fraction 1 --seed 2"
     assert "on all training examples, with other seeds" in other.sentence
     fine = Ensemble("0", EnsembleRecipe(part=0.123456789, seed=12345678), 0.9)
-    assert fine.larger.endswith("ensemble --models 8 --part 0.123456789 --seed 12345678")
+    assert fine.larger.endswith("ensemble --models 8 --fraction 0.123456789 --seed 12345678")
 
 
 # --- made, gone on with, opened ---------------------------------------------------------------------------------------
@@ -389,8 +389,8 @@ def test_the_verb_says_first_what_it_takes_and_a_method_says_what_to_run(stripes
     assert refused.err == "TRAK over several models needs several models and there is one: run `ensemble` first.\n"
     told = disk.whence("ensemble", "--models", "2", "--workspace", stripes.path, "--json")
     assert told.err.startswith("2 trainings on 50 % of the training set with their gradients take about ")
-    (row,) = told.json()
-    assert (row["ensemble"], row["models"], row["part"]) == (stripes.current("ensembles"), 2, 0.5)
+    made = told.json()
+    assert (made["ensemble"], made["models"], made["fraction"]) == (stripes.current("ensembles"), 2, 0.5)
     answer = disk.whence("query", "--test", "0", "--method", "trak:models", "--workspace", stripes.path, "--json")
     assert answer.json()["proponents"][0]["spread"]["over"] == "models"
     assert disk.whence("ensemble", "--models", "1", "--workspace", stripes.path).code == 2
