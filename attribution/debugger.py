@@ -555,7 +555,7 @@ class Debugger:
             {**distances, "gradient": gradient_distance},
             tuple(self.train.ids[c] for c in listed.copies),
             listed.estimate,
-            spread(over, listed.by_part),
+            spread(over, listed.by_part, listed.score),
         )
 
     def _distance(

@@ -24,6 +24,7 @@ from attribution.errors import Cancelled, Damaged, InvalidInput, Missing, StoreE
 from attribution.evaluation import bank as banks
 from attribution.evaluation import marking
 from attribution.evaluation.bank import BankRecipe
+from attribution.evidence import spread as spread_of
 from attribution.members import EnsembleRecipe
 from attribution.methods import FORMS, named
 from attribution.methods.influence import Influence
@@ -440,7 +441,7 @@ def test_a_row_shows_how_far_the_models_agree(debugger: Debugger, method: str) -
 def test_a_card_draws_the_interval_on_its_bar_and_says_who_disagrees(debugger: Debugger) -> None:
     found = debugger.evidence(debugger.mistakes()[0].id, k=5, method="trak:models")
     opposer = found.opponents[0]
-    spread = Spread("models", (-0.3, 0.1, -0.4), -0.5, 0.1)
+    spread = Spread("models", (-0.3, 0.1, -0.4), -0.5, 0.1, against=1)
     found = replace(found, proponents=(), opponents=(replace(opposer, score=-0.2, spread=spread),))
     assert columns.scale(found) == 0.5, "the line reaches farther than the bar"
     card = columns.card(
@@ -462,6 +463,33 @@ def test_a_row_shows_how_far_checkpoints_agree(debugger: Debugger, method: str) 
         assert row.spread.over == "checkpoints"
         assert np.average(row.spread.values, weights=weights) == pytest.approx(row.score, rel=1e-3)
         assert (row.spread.low, row.spread.high) == (min(row.spread.values), max(row.spread.values))
+
+
+@pytest.mark.parametrize(
+    ("values", "score", "against"),
+    [
+        ((-0.1, -0.1, 0.9), 0.2, 2),  # one strong value outweighs the most
+        ((0.3, 0.0, 0.0), 0.1, 0),  # what says nothing does not speak against it
+        ((-0.3, 0.1, 0.0), -0.1, 1),
+        ((0.3, -0.3), 0.0, 0),
+    ],
+)
+def test_against_a_score_is_what_has_the_other_sign_than_it(
+    values: tuple[float, ...], score: float, against: int
+) -> None:
+    for over in ("checkpoints", "models"):
+        found = spread_of(over, values, score)
+        assert found is not None
+        assert found.against == against
+
+
+def test_the_ends_of_a_spread_are_called_what_they_are() -> None:
+    by_checkpoint, by_model = spread_of("checkpoints", (1.0, 3.0), 2.0), spread_of("models", (1.0, 3.0), 2.0)
+    assert by_checkpoint is not None
+    assert by_model is not None
+    assert by_checkpoint.ends == {"lowest": 1.0, "highest": 3.0}
+    assert by_model.ends == {"95 % from": by_model.low, "95 % to": by_model.high}
+    assert by_model.low < 1 < 3 < by_model.high
 
 
 def test_a_method_of_the_final_model_has_no_spread(debugger: Debugger) -> None:

@@ -536,12 +536,10 @@ WANTED = (0.8468781, -0.8431409)  # on every machine
 
 
 _DECAYED = (
-    'OPTIONS["retrain"] = '
-    "TrainingRecipe(epochs=4, batch_size=8, learning_rate=0.1, checkpoints=2, weight_decay=0.01)"
+    'OPTIONS["retrain"] = TrainingRecipe(epochs=4, batch_size=8, learning_rate=0.1, checkpoints=2, weight_decay=0.01)'
 )
 _FROZEN = (
-    'OPTIONS["model"] = '
-    "lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 6).requires_grad_(False), nn.Linear(6, 3))"
+    'OPTIONS["model"] = lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 6).requires_grad_(False), nn.Linear(6, 3))'
 )
 
 
