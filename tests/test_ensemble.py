@@ -418,7 +418,7 @@ def test_evidence_over_models_is_the_formula_on_their_gradients(debugger: Debugg
         assert own is not None
         phi = models.train_vectors(m).astype(np.float64) / np.maximum(own, 1e-4)[:, None]
         gram = phi.T @ phi
-        gram += 0.01 * np.trace(gram) / len(gram) * np.eye(len(gram))
+        gram += TRAK().damping * np.trace(gram) / len(gram) * np.eye(len(gram))
         kernel += asked.vectors[0, m] @ np.linalg.solve(gram, phi.T) / 3
         doubts += own / 3
     wanted = kernel * doubts
