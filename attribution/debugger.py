@@ -5,9 +5,9 @@
     evidence = debugger.evidence(worst.id)           # proponents and opponents of what the model said
     debugger.breakdown(evidence.proponents[0].item.id, worst.id)
 
-It computes gradients of what is asked about only, never of the training set, and writes nothing but the factors that
-`prepare` keeps. One object serves all sessions of the
-app. N train, K classes.
+It computes gradients of what is asked about, and of the training set only where a lens needs whole ones (the
+Hessian's); it writes nothing but the factors that `prepare` keeps. One object serves all sessions of the app. N train,
+K classes.
 """
 
 from __future__ import annotations
@@ -822,8 +822,9 @@ class Debugger:
     def _scorer(self, method: str) -> Scorer:
         if method not in self._scorers:
             start = time.perf_counter()
-            factors.restore(self._workspace, self._manifest["parents"], method, self._source)
-            self._scorers[method] = named(method).fit(self._source)
+            lens = named(method)
+            factors.restore(self._workspace, self._manifest["parents"], lens, self._source)
+            self._scorers[method] = lens.fit(self._source)
             self._seconds_made[method] = time.perf_counter() - start
         return self._scorers[method]
 

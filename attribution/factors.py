@@ -19,8 +19,8 @@ from safetensors.numpy import load_file
 from attribution import pipeline
 from attribution.errors import StoreError, Unsuited
 from attribution.files import UNREADABLE, write_tensors
-from attribution.methods import lens_record, named
-from attribution.methods.protocol import Prepared
+from attribution.methods import named, record
+from attribution.methods.protocol import Attributor, Prepared
 from attribution.progress import Progress, silent
 from attribution.source import IndexedRun
 from attribution.workspace import Workspace, recipe_id
@@ -51,7 +51,7 @@ def make(
         write_tensors(folder / _FILE, {name: torch.from_numpy(array.copy()) for name, array in found.items()})
         return {"method": method}
 
-    made_by = _recipe(method, source.penalty)
+    made_by = _recipe(lens, source.penalty)
     return pipeline.find_or_make(workspace, KIND, made_by, of(parents), into, make_current=False)
 
 
@@ -62,28 +62,27 @@ def of(parents: Mapping[str, str]) -> dict[str, str]:
 
 def are_kept(workspace: Workspace, parents: Mapping[str, str], method: str, source: IndexedRun) -> bool:
     """Whether the factors of a lens are in the workspace."""
-    return isinstance(named(method), Prepared) and workspace.has(KIND, _id(parents, method, source.penalty))
-
-
-def restore(workspace: Workspace, parents: Mapping[str, str], method: str, source: IndexedRun) -> bool:
-    """Give a lens its factors where they are kept; False where they are not. Raises `StoreError` for damaged ones."""
     lens = named(method)
-    if not isinstance(lens, Prepared) or not are_kept(workspace, parents, method, source):
+    return isinstance(lens, Prepared) and workspace.has(KIND, _id(parents, lens, source.penalty))
+
+
+def restore(workspace: Workspace, parents: Mapping[str, str], lens: Attributor, source: IndexedRun) -> bool:
+    """Give a lens its factors where they are kept; False where they are not. Raises `StoreError` for damaged ones."""
+    if not isinstance(lens, Prepared) or not workspace.has(KIND, id_ := _id(parents, lens, source.penalty)):
         return False
-    id_ = _id(parents, method, source.penalty)
     workspace.manifest(KIND, id_)  # refuses one of a newer format
     workspace.verify(KIND, id_)
     try:
         found = load_file(workspace.folder(KIND, id_) / _FILE)
     except UNREADABLE as error:
-        raise StoreError(f"The factors of {method} cannot be read: {error}.", "Run `prepare` again.") from error
+        raise StoreError(f"The factors of {lens.title} cannot be read: {error}.", "Run `prepare` again.") from error
     lens.restore(source, found)
     return True
 
 
-def _recipe(method: str, penalty: float) -> dict[str, Any]:
-    return {"version": 1, "lens": lens_record(method), "penalty": penalty}
+def _recipe(lens: Attributor, penalty: float) -> dict[str, Any]:
+    return {"version": 1, "lens": record(lens), "penalty": penalty}
 
 
-def _id(parents: Mapping[str, str], method: str, penalty: float) -> str:
-    return recipe_id(KIND, _recipe(method, penalty), of(parents))
+def _id(parents: Mapping[str, str], lens: Attributor, penalty: float) -> str:
+    return recipe_id(KIND, _recipe(lens, penalty), of(parents))

@@ -172,6 +172,11 @@ def read_by(workspace: Workspace, run: str, method: Attributor) -> dict[str, str
     return {KIND: id_} if id_ else {}
 
 
+def parents(workspace: Workspace, method: Attributor, *, index: str, run: str) -> dict[str, str]:
+    """What is measured of a method follows from: an index, its run, and the ensemble that the method reads, if any."""
+    return {"indexes": index, "runs": run, **read_by(workspace, run, method)}
+
+
 def opened(workspace: Workspace, run: str, task: Task, train: Split) -> IndexedRun | None:
     """The ensemble of a run; None where there is none. Raises `StoreError` where it is damaged."""
     id_ = of_run(workspace, run)

@@ -19,15 +19,14 @@ seeds. The trainings are `retrainings`, named by what they were trained on: shar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution import effect, members, pipeline
-from attribution.changes import Changes
+from attribution import effect, factors, members, pipeline
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import require_classes
 from attribution.files import UNREADABLE, write_array
@@ -70,11 +69,6 @@ def recipe(method: str) -> dict[str, Any]:
     return {**asdict(DESIGN), "lens": lens_record(method)}
 
 
-def parents(workspace: Workspace, method: str, index: str, run: str) -> dict[str, str]:
-    """What is measured of a lens is of an index, its run, and the ensemble that the lens reads, if any."""
-    return {"indexes": index, "runs": run, **members.read_by(workspace, run, named(method))}
-
-
 def foreseen_seconds(workspace: Workspace) -> float | None:
     """How long the trainings take, by what the run's own took; None where it was trained elsewhere."""
     manifest = workspace.manifest("runs", pipeline.current(workspace, "runs"))
@@ -103,8 +97,9 @@ def make(workspace: Workspace, method: str, *, device: str = "cpu", progress: Pr
     asked = recipe(method)  # refuses what is no method before anything is opened
     project = pipeline.recorded_project(workspace)
     require_classes(project.is_number, "these checks")
-    training = effect.training_recipe(project)
+    effect.training_recipe(project)
     opened = pipeline.open_index(workspace, device=device)
+    factors.restore(workspace, opened.manifest["parents"], named(method), opened.gradients.source)
     scores, questions, labels = _scores(opened, method)
     N, Q = len(opened.gradients.train), min(DESIGN.mistakes, len(questions))
     size = min(max(DESIGN.fewest, round(DESIGN.share * N)), N // 4)
@@ -112,21 +107,17 @@ def make(workspace: Workspace, method: str, *, device: str = "cpu", progress: Pr
     train_labels = opened.gradients.train.examples.labels
     random = [like(rows, train_labels, seed=DESIGN.seed + q) for q, rows in enumerate(strongest)]
     groups = [*strongest, *random]
-    run = str(opened.manifest["parents"]["runs"])
+    run = effect.run_of(workspace, project, opened)
 
     def into(folder: Path) -> Mapping[str, Any]:
-        gradients = opened.gradients
-        open_run = effect.OpenRun(
-            workspace, run, gradients.task, gradients.loaded, gradients.train, gradients.test, training
-        )
-        whole, left = _retrained(open_run, groups, questions, labels, progress)
+        whole, left = _retrained(run, groups, questions, labels, progress)
         write_array(folder / "predicted.npy", np.stack([scores[:, rows].sum(1) for rows in groups]))
         write_array(folder / "measured.npy", left - whole[:, None])
-        facts = {"method": method, "questions": [gradients.test.examples.ids[j] for j in questions], "size": size}
+        facts = {"method": method, "questions": [run.test.examples.ids[j] for j in questions], "size": size}
         return facts | {"measurements": [each.record() for each in read_off(*_arrays(folder), size)]}
 
-    follows = parents(workspace, method, str(opened.manifest["id"]), run)
-    return pipeline.find_or_make(workspace, KIND, asked, follows, into, make_current=False)
+    parents = members.parents(workspace, named(method), index=str(opened.manifest["id"]), run=run.run)
+    return pipeline.find_or_make(workspace, KIND, asked, parents, into, make_current=False)
 
 
 def _scores(opened: OpenIndex, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
@@ -166,21 +157,12 @@ def _retrained(
     progress: Progress,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Log-odds against the labels of the questions: of models trained on all, (S, J), and without groups, (S, G, J)."""
-    ids, epochs = opened.train.examples.ids, opened.recipe.epochs
-    sets = [Changes(), *(Changes(dropped=tuple(ids[i] for i in rows)) for rows in groups)]
-    total, found = len(sets) * DESIGN.seeds * epochs, []
-    for s in range(DESIGN.seeds):
-        for g, changes in enumerate(sets):
-            done = (s * len(sets) + g) * epochs
-
-            def report(epoch: int, of: int, what: str, done: int = done) -> None:
-                progress(done + epoch, total, "retraining without groups of examples")
-
-            seeded = replace(opened.recipe, seed=opened.recipe.seed + s)
-            id_ = effect.retrained(opened, changes, seeded, None, None, report)
-            path = opened.workspace.folder("retrainings", id_) / "logits.npy"
-            found.append(against(np.load(path)[questions], labels))
-    odds = np.stack(found).reshape(DESIGN.seeds, len(sets), len(questions))
+    sets = [np.zeros(0, np.int64), *groups]
+    trained = effect.Trainings(opened, DESIGN.seeds * len(sets), progress)
+    odds = np.array(
+        [[against(trained.without(rows, s)[questions], labels) for rows in sets] for s in range(DESIGN.seeds)]
+    )
+    trained.finish()
     return odds[:, 0], odds[:, 1:]
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attribution import factors, pipeline, removal, soundness
+from attribution import factors, members, pipeline, removal, soundness
 from attribution.embedding import stored_recipe
 from attribution.errors import StoreError
 from attribution.evaluation import bank as banks
@@ -47,13 +47,13 @@ def make(workspace: Workspace, method: str = "tracin", *, device: str = "cpu", p
     asked = _recipe(method)  # refuses what is no method before anything is opened
     index = pipeline.current(workspace, "indexes")
     run = str(workspace.manifest("indexes", index)["parents"]["runs"])
-    parents = removal.parents(workspace, method, index, run)
+    parents = members.parents(workspace, named(method), index=index, run=run)
 
     def into(folder: Path) -> Mapping[str, Any]:
         opened = pipeline.open_index(workspace, device=device)
         require_classes(opened.gradients.loaded.is_number, "these checks")
         stored = workspace.manifest("gradients", str(opened.manifest["parents"]["gradients"]))
-        factors.restore(workspace, opened.manifest["parents"], method, opened.gradients.source)
+        factors.restore(workspace, opened.manifest["parents"], named(method), opened.gradients.source)
         found, series = soundness.measure(opened, stored_recipe(stored), named(method), progress=progress)
         write_json(folder / "series.json", series)
         return {"method": method, "measurements": [each.record() for each in found]}
@@ -155,6 +155,6 @@ def level(workspace: Workspace, method: str, index: str, run: str) -> Verdict:
 
 
 def _ids_of(workspace: Workspace, method: str, index: str, run: str) -> dict[str, str]:
-    parents = removal.parents(workspace, method, index, run)
+    parents = members.parents(workspace, named(method), index=index, run=run)
     recipes = {KIND: _recipe(method), removal.KIND: removal.recipe(method)}
     return {kind: recipe_id(kind, recipe, parents) for kind, recipe in recipes.items()}

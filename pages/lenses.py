@@ -16,7 +16,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from attribution import side_by_side
-from attribution.errors import InvalidInput, StoreError
+from attribution.errors import InvalidInput, StoreError, Unsuited
 from attribution.evaluation import marking
 from attribution.methods import named
 from attribution.side_by_side import TOP, Agreement, SideBySide
@@ -107,8 +107,16 @@ def _over_many(_debugger: Debugger, index_id: str, target: str, n: int, lenses: 
 
 def not_prepared(debugger: Debugger) -> dict[str, float]:
     """The lenses that are not asked here because what they need would take long to make, and how many seconds."""
-    found = {lens: debugger.foreseen(lens) for lens in debugger.method_names}
+    found = {lens: _foreseen(debugger, lens) for lens in debugger.method_names}
     return {lens: seconds for lens, seconds in found.items() if seconds > methods.LONG}
+
+
+def _foreseen(debugger: Debugger, lens: str) -> float:
+    """Seconds that a lens takes to prepare; 0 for one that does not fit, which is said among the answers."""
+    try:
+        return debugger.foreseen(lens)
+    except Unsuited:
+        return 0.0
 
 
 # --- the question -----------------------------------------------------------------------------------------------------

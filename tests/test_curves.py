@@ -328,6 +328,7 @@ def test_from_the_command_line_a_removal_curve_says_its_cost_first(copy: Workspa
         (("--curve", "loo", "--by", "magic"), "There is no way “magic” to leave one out."),
         (("--curve", "loo", "--examples", "7"), "7 examples were asked for."),
         (("--curve", "loo", "--seeds", "1"), "1 trainings without each"),
+        (("--curve", "loo", "--examples", "13"), "13 examples were asked for, and half of the training set are 12."),
         (("--curve", "loo", "--by", "refit"), "Without weight decay the fit of the last layer need not have an end."),
     ],
 )

@@ -22,7 +22,7 @@ from attribution.debugger import Debugger
 from attribution.ensemble import Ensemble
 from attribution.errors import Cancelled, Damaged, InvalidInput, Missing, StoreError, Unsuited
 from attribution.evaluation import bank as banks
-from attribution.evaluation import marking
+from attribution.evaluation import kept, leaving, marking, mislabel, patching, removing
 from attribution.evaluation.bank import BankRecipe
 from attribution.evidence import spread as spread_of
 from attribution.members import EnsembleRecipe
@@ -537,6 +537,32 @@ def test_a_mark_is_of_the_ensemble_it_was_made_with(copy: Workspace) -> None:
     assert marking.marked(copy, index, run, over) is None
     with pytest.raises(StoreError, match="was made for another ensemble"):
         marking.open_evaluation(copy)
+
+
+def curve_of(workspace: Workspace, curve: str, method: Any) -> str:
+    """The id of a small curve, made or found."""
+    project = pipeline.recorded_project(workspace)
+    if curve == "mislabel":
+        return mislabel.measure(workspace, pipeline.open_index(workspace), method)
+    if curve == "tailpatch":
+        return patching.measure(patching.plan(workspace, project, patching.Design(queries=2, top=1)), method)
+    if curve == "loo":
+        return leaving.measure(leaving.plan(workspace, project, leaving.Design("refit", examples=8)), method)
+    return removing.measure(removing.plan(workspace, project, removing.Design(2, top=(1,), seeds=1)), method)
+
+
+@pytest.mark.parametrize("curve", ["mislabel", "tailpatch", "loo", "removal"])
+def test_a_curve_is_of_the_ensemble_it_was_made_with(copy: Workspace, curve: str) -> None:
+    over, alone = OverModels(Influence()), Influence()
+    of = {"index": pipeline.current(copy, "indexes"), "run": pipeline.current(copy, "runs")}
+    id_, other = curve_of(copy, curve, over), curve_of(copy, curve, alone)
+    assert (kept.newest(copy, curve, over, **of), kept.newest(copy, curve, alone, **of)) == (id_, other)
+    make(copy, EnsembleRecipe(models=4))
+    assert kept.newest(copy, curve, over, **of) is None
+    assert kept.newest(copy, curve, alone, **of) == other, "it reads no ensemble"
+    assert curve_of(copy, curve, over) != id_
+    make(copy)
+    assert curve_of(copy, curve, over) == id_
 
 
 def test_labels_that_are_shuffled_are_shuffled_for_every_model(debugger: Debugger) -> None:

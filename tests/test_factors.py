@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from attribution import jobs, pipeline, progress
+from attribution import jobs, pipeline, progress, removal
 from attribution.debugger import Debugger
-from attribution.errors import InvalidInput, StoreError, Unsuited
+from attribution.errors import Cancelled, InvalidInput, StoreError, Unsuited
+from attribution.evaluation import leaving, mislabel, patching, removing
 from attribution.methods import damped, lens_record, named
 from attribution.methods.hessian import Hessian
+from attribution.methods.influence import Influence
 from attribution.project import Project
 from attribution.workspace import Workspace
 from tests import disk
@@ -64,6 +68,30 @@ def test_factors_of_another_weight_decay_are_not_taken_up(
     changed = Debugger.open(tiny_workspace_copy)
     assert not changed.is_kept(LENS)
     assert changed.prepare(LENS) != kept
+
+
+JUDGES: dict[str, Callable[[Workspace, Project], str]] = {
+    "mislabel": lambda w, p: mislabel.measure(w, pipeline.open_index(w), Influence()),
+    "tailpatch": lambda w, p: patching.measure(patching.plan(w, p, patching.Design()), Influence()),
+    "loo": lambda w, p: leaving.measure(leaving.plan(w, p, leaving.Design()), Influence()),
+    "removal": lambda w, p: removing.measure(removing.plan(w, p, removing.Design(top=(1,))), Influence()),
+    "trust --retrain": lambda w, p: removal.make(w, "influence"),
+}
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_what_judges_a_lens_takes_its_factors_up_too(
+    tiny_workspace_copy: Path, judge: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Debugger.open(tiny_workspace_copy).prepare("influence")
+    workspace = Workspace(tiny_workspace_copy)
+
+    def taken_up(*asked: Any) -> None:
+        raise Cancelled("They are taken up, and nothing more is asked here.")
+
+    monkeypatch.setattr(Influence, "restore", taken_up)
+    with pytest.raises(Cancelled, match="taken up"):
+        JUDGES[judge](workspace, pipeline.recorded_project(workspace))
 
 
 def test_damaged_factors_are_refused_and_made_again(tiny_workspace_copy: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
 from attribution import jobs, pipeline
-from attribution.evaluation import leaving, patching
+from attribution.evaluation import leaving, mislabel, patching
 from attribution.evaluation.leaving import LeftOut
 from attribution.evaluation.patching import Patched
 from attribution.jobs import Job
@@ -130,6 +130,13 @@ def test_tail_patch_is_a_mean_over_supporters_and_then_over_queries(drawn: Works
     assert "no more, as far as can be told" in found.sentence
 
 
+def test_by_refit_there_are_no_seeds_to_ask_for(hospital: Workspace) -> None:
+    answer = disk.whence("evaluate", "--curve", "loo", "--seeds", "3", "--workspace", hospital.path)
+    assert (answer.code, answer.out) == (2, "")
+    assert "3 trainings without each were asked for, and by refit nothing is trained." in answer.err
+    assert "Leave --seeds away, or use --by retraining." in answer.err
+
+
 # --- on Trust ---------------------------------------------------------------------------------------------------------
 
 
@@ -197,7 +204,28 @@ def test_a_damaged_curve_is_drawn(monkeypatch: pytest.MonkeyPatch, drawn: Worksp
     path = Path(shutil.copytree(drawn.path, tmp_path / "work"))
     for file in path.glob("curves/*/measured.npy"):
         disk.flip_byte(file, 130)
-    assert "measured.npy of curves" in words(page(monkeypatch, path, "trust", m="hessian", curve="loo"))
+    said = words(page(monkeypatch, path, "trust", m="hessian", curve="loo"))
+    assert "measured.npy of curves" in said
+    assert "evaluate --curve loo" in said
+
+
+def test_a_curve_by_another_damping_is_drawn_under_its_name(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace_copy: Path
+) -> None:
+    workspace, lens = Workspace(tiny_workspace_copy), "influence@0.5"
+    mislabel.measure(workspace, pipeline.open_index(workspace), named(lens))
+    app = page(monkeypatch, tiny_workspace_copy, "trust", m=lens, curve="mislabel")
+    (chart,) = app.get("plotly_chart")
+    assert "influence, damping 0.5" in chart.proto.spec
+
+
+def test_where_the_noise_flipped_no_label_there_is_none_to_find(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, path = disk.built(tmp_path, 'OPTIONS["noise"] = LabelNoise(0.001)')
+    app = page(monkeypatch, path, "trust", curve="mislabel")
+    assert "No wrong label is known, so none can be found." in words(app)
+    assert "curve" not in [each.key for each in app.button]
 
 
 @pytest.mark.browser

@@ -15,10 +15,12 @@ from playwright.sync_api import expect
 from attribution import jobs, pipeline, side_by_side
 from attribution.comparing import Interval
 from attribution.debugger import Debugger
+from attribution.errors import Unsuited
 from attribution.evaluation import bank as banks
 from attribution.evaluation import marking
 from attribution.evaluation.bank import BankRecipe
 from attribution.methods import named
+from attribution.methods.influence import Influence
 from attribution.questions import QUESTIONS
 from attribution.workspace import Workspace
 from pages.shared import marks, methods
@@ -68,6 +70,19 @@ def test_all_lenses_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tiny_wor
         for id_ in side_by_side.supporters(found.answers[lens]):
             assert json.dumps(f"lenses?q={id_}")[1:-1] in said
     assert "Means over" in said
+
+
+def test_a_lens_that_turns_out_not_to_fit_is_told_beside_the_others(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path
+) -> None:
+    def refuse(self: Any, source: Any) -> Any:
+        raise Unsuited("Of this model there is no curvature.", "Ask by tracin.")
+
+    for step in ("seconds", "fit"):
+        monkeypatch.setattr(Influence, step, refuse)
+    said = words(page(monkeypatch, tiny_workspace, "lenses"))
+    assert "Of this model there is no curvature." in said
+    assert "lenses share" in said
 
 
 def test_an_unknown_example_is_a_drawn_dead_end(monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path) -> None:

@@ -107,7 +107,11 @@ def test_a_run_that_was_stopped_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(attack, "_DONE", tmp_path / "done.jsonl")
     assert attack._written() == {}
     attack._DONE.write_text('{"query": 7, "before": 0.9}\n{"query": 9, "before": 0.8}\n')
+    whole = attack._DONE.read_text()
     assert attack._written() == {7: {"before": 0.9}, 9: {"before": 0.8}}
+    attack._DONE.write_text(whole + '{"query": 11, "bef')
+    assert list(attack._written()) == [7, 9]
+    assert attack._DONE.read_text() == whole
 
 
 def test_what_fewer_pictures_turn_over_counts_for_more_of_them() -> None:

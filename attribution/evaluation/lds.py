@@ -68,12 +68,13 @@ def agreement(
 ) -> Agreement:
     """Mark predictions (m, Q) by what was measured (m, Q).
 
-    models, fitted_on  names of the m models, and of all that the method was fitted to. Raises `InvalidInput` where they
-                       share one: a method is not marked on what it has seen; and where the shapes differ.
+    models, fitted_on  names of the trainings behind the m rows, and of all that the method was fitted to.
+
+    Raises `InvalidInput` where they share one: a method is not marked on what it has seen; and where the shapes differ.
     """
     if shared := set(models) & set(fitted_on):
         raise InvalidInput(
-            f"The method was fitted to {len(shared):,} of the {len(models):,} models that it would be marked by.",
+            f"The method was fitted to {len(shared):,} of the {len(models):,} trainings that it would be marked by.",
             "Mark it by a bank that it has not seen.",
         )
     if predicted.shape != measured.shape or len(predicted) < 2:

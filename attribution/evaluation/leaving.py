@@ -44,7 +44,7 @@ from attribution.errors import InvalidInput, Unsuited
 from attribution.evaluation import kept
 from attribution.evaluation.asked import Asked
 from attribution.evaluation.bank import log_odds
-from attribution.evaluation.marking import described, plain
+from attribution.evaluation.marking import plain
 from attribution.examples import require_classes
 from attribution.files import write_array
 from attribution.methods.protocol import Attributor
@@ -62,6 +62,7 @@ WAYS: tuple[By, ...] = ("refit", "retraining")
 COVERS = "drawing other training examples"
 RESAMPLES = 1000
 USUAL: Mapping[By, int] = {"refit": 100, "retraining": 24}  # training examples
+SEEDS: Mapping[By, int] = {"refit": 1, "retraining": 2}
 FEWEST = 8  # of which a correlation says anything
 _ARRAYS = ("rows", "predicted", "measured")
 _AS_SHOWN = 1e-3  # of the largest logit: how far the last layer's may be from the model's
@@ -75,13 +76,13 @@ class Design:
               retraining.
     test      id of the test example that is asked about; None: the worst mistake.
     examples  that are left out, half of them random; None: as usual for the way it is measured.
-    seeds     trainings without each.    seed   which random ones.
+    seeds     trainings without each, by retraining alone; None: two.    seed   which random ones.
     """
 
     by: By | None = None
     test: str | None = None
     examples: int | None = None
-    seeds: int = 2
+    seeds: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,11 +92,13 @@ class Design:
             raise InvalidInput(
                 f"{self.examples} examples were asked for.", f"Use {FEWEST} or more: the interval is over them."
             )
-        if self.seeds < 2 or self.seed < 0:
+        if self.seeds is not None and self.seeds < 2:
             raise InvalidInput(
-                f"{self.seeds} trainings without each by seed {self.seed} were asked for.",
-                "Use 2 or more, without which the noise of training is not known, and a seed of 0 or more.",
+                f"{self.seeds} trainings without each were asked for.",
+                "Use 2 or more, without which the noise of training is not known.",
             )
+        if self.seed < 0:
+            raise InvalidInput(f"The seed is {self.seed}.", "Use 0 or more.")
 
 
 def usual_way(project: Project, is_linear: bool) -> By:
@@ -106,7 +109,7 @@ def usual_way(project: Project, is_linear: bool) -> By:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What will be left out of an opened run. asked: the one test example."""
+    """What will be left out of an opened run. asked: the one test example; seeds: 1 by refit, which has none."""
 
     index: OpenIndex
     run: OpenRun
@@ -131,7 +134,8 @@ def plan(workspace: Workspace, project: Project, design: Design, *, device: str 
     """Choose the test example and how it is measured; nothing is fitted.
 
     Raises `Unsuited` for a project that predicts numbers and where there is no last layer to fit, and `InvalidInput`
-    for a test example that is not there and for a project without retrain=….
+    for a test example that is not there, seeds by refit, more than half of the training examples, and a project without
+    retrain=….
     """
     require_classes(project.is_number, "leave-one-out curves")
     effect.training_recipe(project)
@@ -140,12 +144,22 @@ def plan(workspace: Workspace, project: Project, design: Design, *, device: str 
     by = design.by or usual_way(project, gradients.source.is_linear)
     if by == "refit":
         _refuse_unfit(gradients, project)
+        if design.seeds is not None:
+            raise InvalidInput(
+                f"{design.seeds} trainings without each were asked for, and by refit nothing is trained.",
+                "Leave --seeds away, or use --by retraining.",
+            )
     row, n = _row(gradients, design.test), len(gradients.train)
+    if design.examples is not None and design.examples > n // 2:
+        raise InvalidInput(
+            f"{design.examples:,} examples were asked for, and half of the training set are {n // 2:,}.",
+            f"Use --examples with {n // 2:,} at most.",
+        )
     said = gradients.predictions["test"].predicted[[row]]
     asked = Asked(gradients, np.array([row]), said, design.seed)
     return Plan(
-        index, effect.run_of(workspace, project, index), by, min(design.examples or USUAL[by], n // 2), design.seeds,
-        asked,
+        index, effect.run_of(workspace, project, index), by, design.examples or min(USUAL[by], n // 2),
+        design.seeds or SEEDS[by], asked,
     )  # fmt: skip
 
 
@@ -178,13 +192,12 @@ def measure(made: Plan, method: Attributor, *, progress: Progress = silent) -> s
         said = examples.classes[int(made.asked.said[0])]
         return {"test": made.asked.ids[0], "said": said, "examples": [examples.ids[row] for row in rows]}
 
-    recipe = {
-        "curve": CURVE, "method": described(method), "by": made.by, "test": made.asked.ids[0],
-        "examples": made.examples, "seeds": made.seeds if made.by == "retraining" else 1, "seed": made.asked.seed,
+    design = {
+        "by": made.by, "test": made.asked.ids[0], "examples": made.examples, "seeds": made.seeds,
+        "seed": made.asked.seed,
         "training": {name: value for name, value in asdict(made.run.recipe).items() if name != "checkpoints"},
     }  # fmt: skip
-    parents = {"indexes": str(made.index.manifest["id"]), "runs": made.run.run}
-    return pipeline.find_or_make(made.run.workspace, kept.KIND, recipe, parents, into, make_current=False)
+    return kept.find_or_make(made.run.workspace, made.index, CURVE, method, design, into)
 
 
 def chosen(scores: NDArray[np.float64], count: int, *, seed: int) -> NDArray[np.int64]:

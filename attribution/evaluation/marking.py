@@ -6,8 +6,8 @@
                         by_query.npy (K, Q)         rank correlations of the two
 
 Methods are asked about the margin (`Task.measure`), as the log-odds are what retraining is measured by: a loss that is
-near 0 says little more. They are those of the current index, which has the bank's run; no method here is fitted to
-retrained models, and one that is names them as its scorer's `fitted_on`.
+near 0 says little more. They are those of the current index, which has the bank's run; a method over several models
+names them as its scorer's `fitted_on`, and is not marked by a bank that holds one of them.
 
 Each method is fitted on a source of its own, so that its seconds are what it takes by itself, and not what is left
 when another has computed the curvature.

@@ -26,11 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from attribution import pipeline
 from attribution.comparing import CONFIDENCE, Interval
 from attribution.errors import InvalidInput, Unsuited
 from attribution.evaluation import kept
-from attribution.evaluation.marking import described
 from attribution.files import write_array
 from attribution.methods import BASELINES
 from attribution.methods.protocol import Attributor
@@ -218,9 +216,7 @@ def measure(workspace: Workspace, index: OpenIndex, method: Attributor) -> str:
             write_array(folder / f"{name}.npy", array)
         return {"wrong": int(wrong.sum()), "average_precision": found.average_precision}
 
-    recipe = {"curve": CURVE, "method": described(method)}
-    parents = {"indexes": str(index.manifest["id"]), "runs": str(index.manifest["parents"]["runs"])}
-    return pipeline.find_or_make(workspace, kept.KIND, recipe, parents, into, make_current=False)
+    return kept.find_or_make(workspace, index, CURVE, method, {}, into)
 
 
 def open_ranked(workspace: Workspace, id_: str) -> Ranked:

@@ -33,7 +33,6 @@ from attribution import pipeline
 from attribution.errors import InvalidInput
 from attribution.evaluation import kept
 from attribution.evaluation.asked import Asked, Estimate, drawn, over_queries
-from attribution.evaluation.marking import described
 from attribution.examples import require_classes
 from attribution.files import write_array
 from attribution.methods.protocol import Attributor
@@ -119,9 +118,8 @@ def measure(made: Plan, method: Attributor, *, progress: Progress = silent) -> s
             write_array(folder / f"{name}.npy", array)
         return {"queries": list(made.asked.ids)}
 
-    recipe = {"curve": CURVE, "method": described(method), **asdict(made.design), "rate": made.rate}
-    parents = {"indexes": str(made.index.manifest["id"]), "runs": str(made.index.manifest["parents"]["runs"])}
-    return pipeline.find_or_make(made.workspace, kept.KIND, recipe, parents, into, make_current=False)
+    design = {**asdict(made.design), "rate": made.rate}
+    return kept.find_or_make(made.workspace, made.index, CURVE, method, design, into)
 
 
 def _stepped(

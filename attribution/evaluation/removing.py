@@ -34,7 +34,6 @@ from attribution.errors import InvalidInput
 from attribution.evaluation import kept
 from attribution.evaluation.asked import COVERS, Asked, Estimate, drawn, over_queries
 from attribution.evaluation.bank import log_odds
-from attribution.evaluation.marking import described
 from attribution.examples import require_classes
 from attribution.files import write_array
 from attribution.methods.protocol import Attributor
@@ -125,9 +124,8 @@ def measure(made: Plan, method: Attributor, *, progress: Progress = silent) -> s
         return {"queries": list(made.asked.ids)}
 
     training = {name: value for name, value in asdict(made.run.recipe).items() if name != "checkpoints"}
-    recipe = {"curve": CURVE, "method": described(method), **asdict(made.design), "training": training}
-    parents = {"indexes": str(made.index.manifest["id"]), "runs": made.run.run}
-    return pipeline.find_or_make(made.run.workspace, kept.KIND, recipe, parents, into, make_current=False)
+    design = {**asdict(made.design), "training": training}
+    return kept.find_or_make(made.run.workspace, made.index, CURVE, method, design, into)
 
 
 def _trained(

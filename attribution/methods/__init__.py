@@ -46,7 +46,7 @@ BASELINES: dict[str, type[Attributor]] = {TrainingLoss.name: TrainingLoss, Rando
 
 FORMS: Mapping[str, tuple[Attributor, str]] = {
     "influence": (Influence(), "whole curvature"),
-    "influence:diagonal": (Influence(curvature="diagonal"), "its diagonal (EK-FAC of what is kept)"),
+    "influence:diagonal": (Influence(curvature="diagonal"), "its diagonal (EK-FAC cut short)"),
     "influence:models": (OverModels(Influence()), "several models"),
     "relatif": (RelatIF(), "by the losses (ℓ)"),
     "relatif:parameters": (RelatIF(relative_to="parameters"), "by the parameters (θ)"),
@@ -76,7 +76,11 @@ def named(name: str) -> Attributor:
 
 def lens_record(name: str) -> dict[str, Any]:
     """A method of a name with all its options, for recipes; raises `InvalidInput` for one that is not known."""
-    lens = named(name)
+    return record(named(name))
+
+
+def record(lens: Attributor) -> dict[str, Any]:
+    """A method with all its options, for recipes."""
     return {"name": lens.name, **asdict(lens)}  # type: ignore[call-overload]
 
 
@@ -90,7 +94,8 @@ def _with_damping(method: Attributor, said: str) -> Attributor:
         return OverModels(_with_damping(method.of, said))
     if not hasattr(method, "damping"):
         raise InvalidInput(
-            f"{method.title} has no damping.", "Leave it away, or ask by influence, relatif, trak, datainf or hessian."
+            f"{method.title} has no damping.",
+            "Leave it away, or ask by influence, relatif, trak, datainf, arnoldi or hessian.",
         )
     try:
         return replace(method, damping=float(said))  # type: ignore[type-var]

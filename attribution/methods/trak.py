@@ -35,7 +35,7 @@ _SURE = 1e-4  # 1 − p in float32 is known to 6e-8, and the loss it is read fro
 class TRAK:
     """TRAK with its choices.
 
-    damping      ridge of ΦᵀΦ, in units of its mean eigenvalue: pictures and texts each measured 1 to be best.
+    damping      ridge of ΦᵀΦ, in units of its mean eigenvalue; 1 is best on pictures and on texts (`benchmarks lds`).
     checkpoints  positions of the checkpoints to take the means over; all when None.
     """
 

@@ -37,7 +37,8 @@ TRAIN, TESTS, SIZE, PENALTY = 300, 120, 96, 1e-3
 IMAGES = (1, 2, 10)
 BOX, STEP, STEPS = 0.499, 0.1, 15  # the box and a step in grey levels, of 255
 SHORTLIST = 20
-_DONE = WORKSPACE.parent / "attack" / f"{TRAIN}-{SIZE}-{STEPS}.jsonl"
+_SETTING = (TRAIN, SIZE, PENALTY, IMAGES, BOX, STEP, STEPS, SHORTLIST)  # whatever a query's line follows from
+_DONE = WORKSPACE.parent / "attack" / f"{'-'.join(map(str, _SETTING)).replace(' ', '')}.jsonl"
 _TOLERANCE = 1e-8
 Features = Callable[[Tensor], Tensor]  # pictures in grey levels (n, …) → features (n, d)
 
@@ -261,7 +262,12 @@ def _png(picture: NDArray[np.float32]) -> str:
 
 
 def _written() -> dict[int, Any]:
-    lines = _DONE.read_text().splitlines() if _DONE.exists() else []
+    """Lines of finished queries by query; one that a kill cut short is taken away, and made again."""
+    text = _DONE.read_text() if _DONE.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        _DONE.write_text(whole)
+    lines = whole.splitlines()
     return {line.pop("query"): line for line in map(json.loads, lines)}
 
 

@@ -49,7 +49,7 @@ def left_out(found: LeftOut, tokens: Tokens) -> Figure:
                 hovertemplate="%{customdata}<br>predicted %{x:+.3~g}<br>measured %{y:+.3~g}<extra></extra>",
             )
         )  # fmt: skip
-    _lay_out(figure, tokens, "score: what it is predicted to lend", "measured fall of the log-odds without it")
+    _lay_out(figure, tokens, "predicted effect (score)", "measured fall of the log-odds without it")
     across, up = symmetric_limit(found.predicted, room=1.1), symmetric_limit(np.r_[low, high], room=1.1)
     figure.update_xaxes(range=[-across, across], tickformat="~g", zeroline=False, nticks=6)
     figure.update_yaxes(range=[-up, up], tickformat="~g", zeroline=False)

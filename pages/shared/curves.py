@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from attribution import members
 from attribution.errors import AttributionError, InvalidInput
 from attribution.evaluation import kept, leaving, mislabel, patching, removing
 from attribution.evaluation.leaving import LeftOut
@@ -70,7 +71,7 @@ CURVES: Mapping[str, Curve] = {
 
 def draw_curves(debugger: Debugger, method: str, asked: str | None, *, may_start: bool) -> None:
     """The list of curves, and the one that is asked for. may_start: nothing else runs."""
-    st.header("Curves: what comes true", anchor=False)
+    st.header("Curves: predictions against what happened", anchor=False)
     st.caption("Each is a measurement of its own, and none of them enters the verdict.")
     try:
         found = {name: _found(debugger, method, name) for name in CURVES}
@@ -100,7 +101,7 @@ def _opened(workspace: str, curve: str, method: str, index: str, run: str, finge
 
 def _found(debugger: Debugger, method: str, curve: str) -> Any:
     path = state.workspace_path()
-    seen = state.fingerprint(path, (kept.KIND,))
+    seen = state.fingerprint(path, (kept.KIND, members.KIND))
     return _opened(str(path), curve, method, debugger.index_id, debugger.run_id, seen)
 
 
@@ -124,7 +125,7 @@ def _listed(debugger: Debugger, method: str, name: str, found: Any, loss: Ranked
 
 def draw_by_lens(debugger: Debugger) -> None:
     """What was measured of every lens and of the baselines, a row each; a number leads to its curve on Trust."""
-    st.header("What comes true, by lens", anchor=False)
+    st.header("Predictions against what happened, by lens", anchor=False)
     lenses = (*debugger.method_names, *debugger.baseline_names)
     try:
         found = {lens: {name: _found(debugger, lens, name) for name in CURVES} for lens in lenses}
@@ -149,8 +150,8 @@ def draw_by_lens(debugger: Debugger) -> None:
     table = el("div", el("table", el("thead", head), el("tbody", *rows)), cls="tabled")
     draw(el("div", table, cls="stack"), key="by_lens")
     st.caption(
-        "Below each number 95 %. Each is the curve made last of a lens, and they may have been asked about others: "
-        "Trust says which."
+        "Small print: 95 % interval. Curves of different lenses may be about different test examples; open one to see "
+        "which."
     )
 
 
@@ -163,12 +164,12 @@ COLUMNS = {
 
 
 def _cell(lens: str, name: str, found: Any) -> list[Element | str]:
-    """A number with its interval, which leads to the curve; that noise drowns it; or that it was not measured."""
+    """A number with its interval, which leads to the curve; that it is lost in noise; or that it was not measured."""
     if found is None:
         return ["–"]
     href = links.trust(lens, curve=name)
     if isinstance(found, LeftOut) and found.is_drowned:
-        return [el("a", "drowned by noise", href=href)]
+        return [el("a", "lost in the noise of training", href=href)]
     value, ends = _number(found)
     return [el("div", el("a", number(value), href=href)), el("small", f"{number(ends.low)} to {number(ends.high)}")]
 
@@ -187,7 +188,7 @@ def _number(found: LeftOut | Removed | Ranked | Patched) -> tuple[float, Interva
 
 def _why_not(debugger: Debugger, name: str) -> str:
     """Why there can be no such curve here; "" where there can."""
-    if name == mislabel.CURVE and debugger.planted is None:
+    if name == mislabel.CURVE and not (debugger.planted and debugger.planted.count):
         return "No wrong label is known, so none can be found."
     if name in (leaving.CURVE, removing.CURVE):
         from attribution import effect
@@ -207,7 +208,7 @@ def _cost(debugger: Debugger, name: str) -> str:
     workspace, run = Workspace(state.workspace_path()), debugger.run_id
     if name == leaving.CURVE:
         by = leaving.usual_way(recorded_project(workspace), debugger.is_linear)
-        return leaving.cost(workspace, run, by, leaving.USUAL[by], leaving.Design().seeds)
+        return leaving.cost(workspace, run, by, leaving.USUAL[by], leaving.SEEDS[by])
     if name == removing.CURVE:
         design = removing.Design()
         return effect.cost(workspace, run, design.trainings(min(design.queries, debugger.n_test)))
@@ -257,7 +258,7 @@ def _draw_removed(debugger: Debugger, method: str, found: Removed) -> None:
 def _draw_ranked(debugger: Debugger, method: str, found: Ranked) -> None:
     beside = {title: _found(debugger, name, mislabel.CURVE) for name, title in BESIDE.items()}
     known = {title: each for title, each in beside.items() if each is not None}
-    _draw(curve_figures.ranked(found, debugger.method_choices[method], known, theme.tokens()), "ranked")
+    _draw(curve_figures.ranked(found, debugger.title(method), known, theme.tokens()), "ranked")
     st.text(
         f"{int(found.wrong.sum()):,} of {len(found.wrong):,} labels are known to be wrong; the band is 95 % over "
         "drawing other wrong ones."
