@@ -194,18 +194,20 @@ class Spread:
     values  what each gives, were all like it; their mean, weighted as they count, is the score.
     low, high   of checkpoints, which are of one training and no sample, the lowest and the highest; of models the
                 interval of 95 % of their mean.
+    against     how many have the other sign than the score.
     """
 
     over: str
     values: tuple[float, ...]
     low: float
     high: float
+    against: int
 
     @property
-    def against(self) -> int:
-        """How many have another sign than the most have."""
-        positive = sum(value > 0 for value in self.values)
-        return min(positive, len(self.values) - positive)
+    def ends(self) -> dict[str, float]:
+        """The low end and the high one, by what each is called."""
+        names = ("95 % from", "95 % to") if self.over == "models" else ("lowest", "highest")
+        return dict(zip(names, (self.low, self.high), strict=True))
 
 
 @dataclass(frozen=True, eq=False)

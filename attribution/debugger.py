@@ -49,14 +49,14 @@ from attribution.asking import Asked, Reader
 from attribution.changes import Changes
 from attribution.columns import Columns
 from attribution.distances import Distances
-from attribution.errors import InvalidInput, Unsuited
+from attribution.errors import InvalidInput, Missing, StoreError, Unsuited
 from attribution.evidence import describe_distance, effect_by_class, percentile, plotted_rows, spread
 from attribution.examples import Examples, Preview, require_classes
 from attribution.given import Column, Given
 from attribution.index import open_index
 from attribution.methods import BASELINES, FORMS, METHODS, named, over_layers
 from attribution.methods.over_models import OverModels
-from attribution.methods.protocol import Prepared, Queries, Scorer, VectorScorer
+from attribution.methods.protocol import Attributor, Prepared, Queries, Scorer, VectorScorer
 from attribution.methods.tracin import TracIn
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.progress import Progress, silent
@@ -90,7 +90,7 @@ class Debugger:
     def __init__(self, workspace: Workspace, *, device: str = "cpu") -> None:
         opened = pipeline.open_index(workspace, device=device)
         self._manifest, gradients = opened.manifest, opened.gradients
-        self._ensemble = members.of_run(workspace, self.run_id) or ""
+        self._ensemble = _ensemble_of(workspace, self.run_id)
         self._loaded, self._predictions = gradients.loaded, gradients.predictions
         self._splits = {"train": gradients.train, "test": gradients.test}
         self._store, self._source = gradients.store, gradients.source
@@ -195,11 +195,18 @@ class Debugger:
 
     @cached_property
     def form_choices(self) -> Mapping[str, str]:
-        """Methods that have several forms by name, and what tells the forms apart; those that fit this run."""
+        """Methods that have several forms by name, and what tells the forms apart; those that fit this run, and those
+        whose models are damaged: asked by, they say so."""
         known = {name: made for name, made in FORMS.items() if made[0].name in self.method_names}
-        fitting = {name: made for name, made in known.items() if made[0].why_not(self._source) is None}
+        fitting = {name: made for name, made in known.items() if self._may_be_asked(made[0])}
         count = Counter(method.name for method, _ in fitting.values())
         return {name: of for name, (method, of) in fitting.items() if count[method.name] > 1}
+
+    def _may_be_asked(self, method: Attributor) -> bool:
+        try:
+            return method.why_not(self._source) is None
+        except (Missing, StoreError):
+            return True
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:
@@ -231,10 +238,8 @@ class Debugger:
 
     @property
     def is_linear(self) -> bool:
-        """Whether the last linear layer is all that was trained: the loss is convex then, and leaving an example out
-        has an exact answer."""
-        head, whole = (self._source.objective(part) for part in ("head", "all"))
-        return head is not None and whole is not None and head.size == whole.size
+        """Whether the last linear layer is all that was trained: leaving an example out then has an exact answer."""
+        return self._source.is_linear
 
     @cached_property
     def planted(self) -> Planted | None:
@@ -550,7 +555,7 @@ class Debugger:
             {**distances, "gradient": gradient_distance},
             tuple(self.train.ids[c] for c in listed.copies),
             listed.estimate,
-            spread(over, listed.by_part),
+            spread(over, listed.by_part, listed.score),
         )
 
     def _distance(
@@ -688,7 +693,7 @@ class Debugger:
 
     def is_kept(self, method: str) -> bool:
         """Whether what a method needs of the whole training set is kept in the workspace."""
-        return factors.are_kept(self._workspace, self._manifest["parents"], method)
+        return factors.are_kept(self._workspace, self._manifest["parents"], method, self._source)
 
     def prepare(self, method: str, *, progress: Progress = silent) -> str:
         """Make what a method needs of the whole training set and keep it in the workspace, for every process.
@@ -837,6 +842,14 @@ class Debugger:
         """Training examples with the same content, other than the query itself."""
         rows = self.train.rows_by_hash.get(self._splits[item.split].examples.hashes[item.position], ())
         return tuple(self.train.ids[i] for i in rows if self.train.ids[i] != item.id)
+
+
+def _ensemble_of(workspace: Workspace, run: str) -> str:
+    """The ensemble of a run; "" where there is none, and where its manifest cannot be read: methods over it say so."""
+    try:
+        return members.of_run(workspace, run) or ""
+    except StoreError:
+        return ""
 
 
 def _damping_told(method: str) -> tuple[str, ...]:

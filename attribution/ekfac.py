@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,23 +64,24 @@ class EKFAC:
     ) -> KroneckerCurvature:
         if self.rows is not None and self.rows < 1:
             raise InvalidInput(f"EK-FAC of {self.rows} training examples was asked for.", "Use a count above 0.")
-        rows, _ = drawn_rows(objective, self.rows, self.seed)
-        return fitted(objective, damping, rows, self.seed, progress=progress)
+        rows, sampled = drawn_rows(objective, self.rows, self.seed)
+        return replace(fitted(objective, damping, rows, self.seed, progress=progress), sampled=sampled)
 
     def restored(
         self, objective: Objective, damping: float | None, arrays: Mapping[str, NDArray[Any]]
     ) -> KroneckerCurvature:
-        return restored(objective, damping, arrays)
+        _, sampled = drawn_rows(objective, self.rows, self.seed)
+        return replace(restored(objective, damping, arrays), sampled=sampled)
 
     def seconds(self, objective: Objective) -> float:
         """Two passes, by one over a few rows, and the eigenvectors of both factors of every layer."""
         start = time.perf_counter()
-        blocks = objective.engine.blocks
+        blocks = objective.blocks
         once, n = time.perf_counter() - start, min(self.rows or len(objective), len(objective))
         few = np.arange(min(n, _MOST))
         for _ in range(2):  # the first prepares what later ones find
             start = time.perf_counter()
-            for gradient in objective.engine.gradients(*next(objective.batches(few))).gradients:
+            for gradient in objective.by_layer(*next(objective.batches(few))):
                 if isinstance(gradient, Outer | Positions):
                     gradient.factor_moments()
             passed = (time.perf_counter() - start) * n / len(few)
@@ -124,20 +125,25 @@ class LayerCurvature:
 
 @dataclass(frozen=True, eq=False)
 class KroneckerCurvature:
-    """EK-FAC of an objective. damping: λ; None for each layer's own."""
+    """EK-FAC of an objective. damping: λ; None for each layer's own. sampled: a sentence where it is of some rows."""
 
     objective: Objective
     layers: Sequence[LayerCurvature]
     damping: float | None
     is_empirical: bool = False
+    sampled: tuple[str, ...] = ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        if not self.is_empirical:
-            return ()
-        return (
+        of_labels = (
             "The project has a loss of its own, of which no distribution of labels is known: the curvature is that of "
             "the labels given (empirical Fisher).",
+        )
+        added = ("A tenth of each layer's mean curvature was added to it.",)  # `SHARE`
+        return (
+            *self.sampled,
+            *(of_labels if self.is_empirical else ()),
+            *(added if self.damping is None else ()),
         )
 
     def solve(self, vectors: Numbers) -> tuple[Numbers, tuple[str, ...]]:
@@ -153,7 +159,7 @@ class KroneckerCurvature:
         weights = [objective.tensor(self._inverse(layer)) for layer in self.layers]
         axes = [_axes(objective, layer) for layer in self.layers]
         for inputs, labels in objective.batches(size=_rows(self.layers)):
-            gradients = objective.engine.gradients(inputs, labels).gradients
+            gradients = objective.by_layer(inputs, labels)
             parts = [_weighed(g, *sides, w) for g, sides, w in zip(gradients, axes, weights, strict=True)]
             total.append(torch.stack(parts).sum(0).double().cpu().numpy())
         return np.concatenate(total)
@@ -184,8 +190,7 @@ def fitted(
 
     Raises `Unsuited` where nothing tracked is a linear or a convolution layer, or without damping Λ is 0 somewhere.
     """
-    engine = objective.engine
-    blocks, n = engine.blocks, len(objective) if rows is None else len(rows)
+    blocks, n = objective.blocks, len(objective) if rows is None else len(rows)
     is_empirical = objective.task.project.loss is not None
     generator = torch.Generator().manual_seed(seed)
     step = max(1, min(_MOST, _NUMBERS_AT_ONCE // max(block.size for block in blocks)))
@@ -194,7 +199,7 @@ def fitted(
     for i, (inputs, given) in enumerate(objective.batches(rows, step)):
         progress(i * step, 2 * n, "factors")
         labels.append(given if is_empirical else drawn(objective, inputs, generator))
-        for b, gradient in enumerate(engine.gradients(inputs, labels[-1]).gradients):
+        for b, gradient in enumerate(objective.by_layer(inputs, labels[-1])):
             if isinstance(gradient, Outer | Positions):
                 found = gradient.factor_moments()
                 parts = [each.double() if isinstance(each, Tensor) else torch.tensor(float(each)) for each in found]
@@ -207,7 +212,7 @@ def fitted(
     values = [torch.zeros(block.rows, block.columns, dtype=torch.float64) for block in blocks]
     for i, (inputs, _) in enumerate(objective.batches(rows, step)):
         progress(n + i * step, 2 * n, "corrected eigenvalues")
-        for total, gradient, sides in zip(values, engine.gradients(inputs, labels[i]).gradients, axes, strict=True):
+        for total, gradient, sides in zip(values, objective.by_layer(inputs, labels[i]), axes, strict=True):
             total += _squares(gradient, *sides).double().cpu()
     sizes = dict(zip(objective.names, map(_size, objective.shapes), strict=True))
     starts = dict(zip(sizes, (np.cumsum([*sizes.values()]) - [*sizes.values()]).tolist(), strict=True))
@@ -246,8 +251,7 @@ def drawn(objective: Objective, inputs: Inputs, generator: torch.Generator) -> T
 
     A squared error is minus the log of a normal density of variance 1/2, but for a constant.
     """
-    with torch.no_grad():
-        outputs = objective.task.logits(objective.engine.model, inputs).double().cpu()
+    outputs = objective.outputs(inputs).double().cpu()
     if objective.task.project.is_number:
         found = outputs[:, 0] + 0.5**0.5 * torch.randn(len(outputs), generator=generator, dtype=torch.float64)
     else:

@@ -136,8 +136,9 @@ class Ensemble:
     def larger(self) -> str:
         """The command that makes a larger one of it."""
         asked, usual = self.recipe, EnsembleRecipe()
-        options = {"models": asked.models + 3, "part": asked.part, "seed": asked.seed}
-        given = [f"--{name} {value:g}" for name, value in options.items() if value != getattr(usual, name)]
+        options = [("models", asked.models + 3, usual.models), ("fraction", asked.part, usual.part)]
+        options += [("seed", asked.seed, usual.seed)]
+        given = [f"--{name} {value!r}" for name, value, default in options if value != default]
         return " ".join(["python -m attribution ensemble", *given])
 
 

@@ -51,14 +51,15 @@ def plotted_rows(evidence: Evidence) -> NDArray[np.int64]:
     return np.union1d(rows, listed)
 
 
-def spread(over: str, values: tuple[float, ...]) -> Spread | None:
+def spread(over: str, values: tuple[float, ...], score: float) -> Spread | None:
     """How far a score depends on which of several checkpoints or models is asked, from what each gives."""
     if len(values) < 2:
         return None
+    against = sum(value * score < 0 for value in values)
     if over == "checkpoints":
-        return Spread(over, values, min(values), max(values))
+        return Spread(over, values, min(values), max(values), against)
     found = over_seeds_interval(np.array(values), over)
-    return Spread(over, values, found.low, found.high)
+    return Spread(over, values, found.low, found.high, against)
 
 
 def effect_by_class(evidence: Lists, train: Examples) -> tuple[ClassEffect, ...]:

@@ -2,7 +2,8 @@
 
     factors/<id>/factors.safetensors    the arrays of `methods.protocol.Prepared.factors`
 
-They are of one run as it was embedded, and of one lens with all its options. A lens whose factors are not kept makes
+They are of one run as it was embedded, of one lens with all its options, and of the weight decay of retrain=…, which is
+part of a Hessian and no part of a run whose checkpoints are named. A lens whose factors are not kept makes
 them at its first question, in memory: `Debugger.foreseen` says how long that will take.
 """
 
@@ -19,8 +20,9 @@ from attribution import pipeline
 from attribution.errors import StoreError, Unsuited
 from attribution.files import UNREADABLE, write_tensors
 from attribution.methods import named, record
-from attribution.methods.protocol import Attributor, GradientSource, Prepared
+from attribution.methods.protocol import Attributor, Prepared
 from attribution.progress import Progress, silent
+from attribution.source import IndexedRun
 from attribution.workspace import Workspace, recipe_id
 
 KIND = "factors"
@@ -31,7 +33,7 @@ def make(
     workspace: Workspace,
     parents: Mapping[str, str],
     method: str,
-    source: GradientSource,
+    source: IndexedRun,
     *,
     progress: Progress = silent,
 ) -> str:
@@ -49,7 +51,8 @@ def make(
         write_tensors(folder / _FILE, {name: torch.from_numpy(array.copy()) for name, array in found.items()})
         return {"method": method}
 
-    return pipeline.find_or_make(workspace, KIND, _recipe(lens), of(parents), into, make_current=False)
+    made_by = _recipe(lens, source.penalty)
+    return pipeline.find_or_make(workspace, KIND, made_by, of(parents), into, make_current=False)
 
 
 def of(parents: Mapping[str, str]) -> dict[str, str]:
@@ -57,15 +60,15 @@ def of(parents: Mapping[str, str]) -> dict[str, str]:
     return {kind: parents[kind] for kind in ("gradients", "runs")}
 
 
-def are_kept(workspace: Workspace, parents: Mapping[str, str], method: str) -> bool:
+def are_kept(workspace: Workspace, parents: Mapping[str, str], method: str, source: IndexedRun) -> bool:
     """Whether the factors of a lens are in the workspace."""
     lens = named(method)
-    return isinstance(lens, Prepared) and workspace.has(KIND, _id(parents, lens))
+    return isinstance(lens, Prepared) and workspace.has(KIND, _id(parents, lens, source.penalty))
 
 
-def restore(workspace: Workspace, parents: Mapping[str, str], lens: Attributor, source: GradientSource) -> bool:
+def restore(workspace: Workspace, parents: Mapping[str, str], lens: Attributor, source: IndexedRun) -> bool:
     """Give a lens its factors where they are kept; False where they are not. Raises `StoreError` for damaged ones."""
-    if not isinstance(lens, Prepared) or not workspace.has(KIND, id_ := _id(parents, lens)):
+    if not isinstance(lens, Prepared) or not workspace.has(KIND, id_ := _id(parents, lens, source.penalty)):
         return False
     workspace.manifest(KIND, id_)  # refuses one of a newer format
     workspace.verify(KIND, id_)
@@ -77,9 +80,9 @@ def restore(workspace: Workspace, parents: Mapping[str, str], lens: Attributor, 
     return True
 
 
-def _recipe(lens: Attributor) -> dict[str, Any]:
-    return {"version": 1, "lens": record(lens)}
+def _recipe(lens: Attributor, penalty: float) -> dict[str, Any]:
+    return {"version": 1, "lens": record(lens), "penalty": penalty}
 
 
-def _id(parents: Mapping[str, str], lens: Attributor) -> str:
-    return recipe_id(KIND, _recipe(lens), of(parents))
+def _id(parents: Mapping[str, str], lens: Attributor, penalty: float) -> str:
+    return recipe_id(KIND, _recipe(lens, penalty), of(parents))

@@ -31,7 +31,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from attribution.errors import AttributionError, Unsuited
+from attribution.forms import MatrixGradient
 from attribution.gradients import GradientEngine
+from attribution.probing import Block
 from attribution.progress import Progress, silent
 from attribution.single import single_gradients
 from attribution.task import Functional, Inputs, Task
@@ -79,7 +81,7 @@ class Objective:
         self._labels = torch.from_numpy(labels).to(task.device)
         self.prepared: dict[Any, Any] = {}  # by solvers and their options: kept as long as this
         self._is_checked = False
-        self._lock = threading.Lock()  # a model may keep things while it runs
+        self._lock = threading.RLock()  # a model may keep things while it runs
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -88,7 +90,7 @@ class Objective:
         """The same model with some of the training rows (n,) only, labelled (n,)."""
         other, whole = copy.copy(self), self._train
         other.prepared = {}
-        for known in ("unrest", "_pulls", "engine"):
+        for known in ("unrest", "_pulls", "_engine"):
             other.__dict__.pop(known, None)
         other._train = lambda part: whole(rows[part])
         other._labels = torch.from_numpy(labels).to(self.task.device)
@@ -121,9 +123,25 @@ class Objective:
         pairs = zip(self.names, self.shapes, strict=True)
         return [name for name, shape in pairs if len(shape) > 1 and name not in other]
 
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The parameters, by layer, as `by_layer` has their gradients."""
+        with self._lock:
+            return self._engine.blocks
+
+    def by_layer(self, inputs: Inputs, labels: Tensor) -> Sequence[MatrixGradient]:
+        """∇ℓ_i of examples as `batches` gives them, for each of `blocks`; nobody else uses the model meanwhile."""
+        with self._lock:
+            return self._engine.gradients(inputs, labels).gradients
+
+    def outputs(self, inputs: Inputs) -> Tensor:
+        """What the model says of examples as `batches` gives them, (B, K)."""
+        with self._lock, torch.no_grad():
+            return self.task.logits(self._engine.model, inputs)
+
     @cached_property
-    def engine(self) -> GradientEngine:
-        """Gradients of single examples layer by layer, of a copy of the model."""
+    def _engine(self) -> GradientEngine:
+        """Gradients of single examples layer by layer, of a copy of the model; made and used under the lock."""
         model = copy.deepcopy(self._model).requires_grad_(False)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in self.names)
@@ -216,11 +234,11 @@ class Objective:
         known = dict(zip(self.names, parts, strict=True))
         return [
             torch.cat([known[name].reshape(len(directions), block.rows, -1) for name in block.parameters], 2)
-            for block in self.engine.blocks
+            for block in self.blocks
         ]
 
     def _along(self, inputs: Inputs, labels: Tensor, blocks: Sequence[Tensor]) -> Tensor:
-        gradients = self.engine.gradients(inputs, labels).gradients
+        gradients = self.by_layer(inputs, labels)
         many = len(blocks[0]) > _INNER and len(labels) * self.size <= _FORMED
         parts = [
             matrices.flatten(1) @ gradient.dense().flatten(1).T

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -338,7 +339,7 @@ def _open_gradients(workspace: Workspace, project: Project, id_: str, device: st
         split.examples.split: predictions.load(folder, split.examples.split, split.examples.targets)
         for split in (train_split, test_split)
     }
-    ensemble = members.opened(workspace, run, task, train_split)
+    ensemble = partial(members.opened, workspace, run, task, train_split)
     features = said["train"].features
     source = IndexedRun(task, weights, train_split, opened, stored_recipe(manifest), features, models=ensemble)
     return OpenGradients(task, weights, examples, train_split, test_split, said, opened, source)

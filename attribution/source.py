@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -46,12 +46,13 @@ class IndexedRun:
         recipe: EmbedRecipe,
         features: NDArray[np.float32] | None = None,
         *,
-        models: IndexedRun | None = None,
+        models: Callable[[], IndexedRun | None] = lambda: None,
         trainings: tuple[str, ...] = (),
     ) -> None:
         """features: of the training set, (N, F), where they are kept; else they are computed when asked for.
 
-        models, trainings   see `methods.protocol.GradientSource`.
+        models      opens the `models` when a method first asks for them.
+        trainings   see `methods.protocol.GradientSource`.
         """
         if len(weights) != len(store.checkpoints):
             raise StoreError(
@@ -62,7 +63,7 @@ class IndexedRun:
         self._weights = list(weights)
         self._lock = threading.Lock()
         self._features = features
-        self.models, self.trainings = models, trainings
+        self._open_models, self.trainings = models, trainings
         self._objectives: dict[Part, Objective | None] = {}
         self.train_ids, self.train_labels = train.examples.ids, train.examples.labels
         self.n_classes = len(train.examples.classes)
@@ -78,12 +79,19 @@ class IndexedRun:
             for weights, folder in zip(self._weights, self._store.folders, strict=True)
         ]
 
+    @cached_property
+    def models(self) -> IndexedRun | None:
+        """Further models of the same recipe; raises `StoreError` or `Missing` where one is damaged or gone."""
+        return self._open_models()
+
     def anew(self) -> IndexedRun:
         """The same run, of which no method has computed anything yet; models are shared, and so is their lock."""
         with self._lock:
             _ = self._opened  # opened once for both
         other = copy.copy(self)
-        other.models = self.models and self.models.anew()
+        other._objectives = {}
+        other.__dict__.pop("models", None)
+        other._open_models = lambda: self.models and self.models.anew()
         return other
 
     @contextmanager
@@ -148,13 +156,21 @@ class IndexedRun:
             self._objectives[part] = self._of_all() if part == "all" else self._of_head()
         return self._objectives[part]
 
+    @cached_property
+    def is_linear(self) -> bool:
+        """Whether the last linear layer is all of the model that is trained, tracked or not: the loss is convex then,
+        and leaving an example out has an exact answer."""
+        head = self.objective("head")
+        trained = (each.numel() for each in self._task.model(self._weights[-1]).parameters() if each.requires_grad)
+        return head is not None and head.size == sum(trained)
+
     def _of_all(self) -> Objective:
         with self._lock:
             engine = self._opened[-1][0]
         names = [name for block in engine.blocks for name in block.parameters]
         return Objective(
             self._task, lambda: self._task.model(self._weights[-1]), names, engine.n_parameters, self._train.inputs,
-            self._train.examples.wanted, lambda queries: queries.inputs, penalty=self._penalty,
+            self._train.examples.wanted, lambda queries: queries.inputs, penalty=self.penalty,
         )  # fmt: skip
 
     def _of_head(self) -> Objective | None:
@@ -181,11 +197,11 @@ class IndexedRun:
 
         return Objective(
             self._task, lambda: layer, names, size, lambda rows: read(features[rows]), self._train.examples.wanted,
-            lambda queries: read(self.query_features(queries)), penalty=self._penalty,
+            lambda queries: read(self.query_features(queries)), penalty=self.penalty,
         )  # fmt: skip
 
     @property
-    def _penalty(self) -> float:
+    def penalty(self) -> float:
         """What training added to the loss, as ‖θ‖² / 2 times this."""
         recipe = self._task.project.retrain
         return recipe.weight_decay if recipe else 0.0

@@ -13,7 +13,6 @@ from typing import Any
 
 from attribution import ensemble, pipeline
 from attribution.evaluation import bank, marking
-from attribution.evaluation.bank import BankRecipe
 from attribution.members import EnsembleRecipe
 from attribution.methods.influence import Influence
 from attribution.methods.over_models import OverModels
@@ -22,7 +21,7 @@ from attribution.methods.trak import TRAK
 from attribution.project import Project
 from attribution.workspace import Workspace
 from benchmarks.common import record
-from benchmarks.lds import built
+from benchmarks.lds import BANKS, built
 
 TASKS = ("hospital", "pictures")
 SIZES, PARTS = (4, 8), (0.5, 1.0)
@@ -35,7 +34,7 @@ def main() -> None:
 def measured(task: str) -> dict[str, Any]:
     """The marks on one task, by what was asked."""
     workspace, project = built(task)
-    bank.make(workspace, project, BankRecipe(models=64))
+    bank.make(workspace, project, BANKS[task])
     last = (len(pipeline.saved_checkpoints(workspace, pipeline.current(workspace, "runs"))) - 1,)
     found = marks(workspace, project, {
         "trak": TRAK(), "trak, last checkpoint": TRAK(checkpoints=last),

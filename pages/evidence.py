@@ -364,7 +364,7 @@ def evidence_frame(evidence: Evidence, classes: Sequence[str]) -> pd.DataFrame:
                 **({} if row.item.number is None else {"residual": row.item.number.residual}),
                 "percentile": row.percentile,
                 f"influence ({evidence.unit})": row.score,
-                **({} if row.spread is None else {"lowest": row.spread.low, "highest": row.spread.high}),
+                **({} if row.spread is None else row.spread.ends),
                 **{f"{kind} distance": distance for kind, distance in row.distances.items()},
                 "near-identical": " ".join(row.copies),
             }

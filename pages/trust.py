@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from attribution import jobs
-from attribution.errors import AttributionError, InvalidInput, Missing
+from attribution.errors import AttributionError, InvalidInput, Missing, StoreError
 from attribution.verdicts import RULES
 from attribution.workspace import Workspace
 from pages.shared import chrome, curves, links, method_cards, methods, state, theme, trust_figures
@@ -201,7 +201,12 @@ def draw_ensemble(debugger: Debugger, *, can_start: bool) -> None:
     path = state.workspace_path()
     workspace = Workspace(path)
     st.header("Further models of the same recipe", anchor=False)
-    if (there := ensemble.fitting(workspace)) is not None:
+    try:
+        there = ensemble.fitting(workspace)
+    except StoreError as error:
+        draw(el("p", *prose(f"{error.message} {error.hint}"), cls="card", role="status"), key="damaged_ensemble")
+        return
+    if there is not None:
         over = [name for name in debugger.form_choices if name.endswith(":models")]
         ways = [button(debugger.method_choices[name], links.trust(name)) for name in over]
         more = f"`{there.larger}` adds to them."
@@ -217,7 +222,7 @@ def draw_ensemble(debugger: Debugger, *, can_start: bool) -> None:
         "What one model says by chance, others do not say. TRAK was made for several models, and influence gains by "
         "them too; every listed example then shows how far they agree.",
         cost.sentence,
-        "`python -m attribution ensemble` does the same; `--models` and `--part` make it larger or smaller.",
+        "`python -m attribution ensemble` does the same; `--models` and `--fraction` make it larger or smaller.",
     )
     draw(el("div", *[el("p", *prose(each)) for each in told], cls="card stack"), key="ensemble")
     if can_start:

@@ -8,6 +8,7 @@ same view of themselves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,14 @@ import pandas as pd
 import streamlit as st
 
 from attribution.errors import AttributionError
+from attribution.progress import LONG
 from attribution.status import workspace_status
 from attribution.versus import TOP, Judged, Pair, Versus
 from attribution.workspace import Workspace
 from pages.shared import chrome, faces, figures, links, methods, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, button, chip, draw, el, prose, row
-from pages.shared.wording import escaped, share
+from pages.shared.wording import duration, escaped, share
 
 if TYPE_CHECKING:
     from attribution.answers import DistancePlot, Evidence
@@ -80,7 +82,9 @@ def main() -> None:
         draw_none(here.name, pair, names)
         chrome.footer(debugger)
         return
-    if asked.method not in pair.method_names:
+    with state.drawn_errors():
+        waiting = not_prepared(pair)
+    if asked.method not in pair.method_names or asked.method in waiting:
         asked = replace(asked, method=methods.DEFAULT)
     asked = with_example(pair, asked)
     ids = getattr(pair.judged, asked.among) if asked.among else ()
@@ -92,7 +96,7 @@ def main() -> None:
     chrome.planted_banner(debugger)
     with state.drawn_errors():
         found = _asked(pair, pair.models[0].index_id, pair.models[1].index_id, asked.id, asked.target, asked.method)
-    draw_question(pair, found, asked, steps)
+    draw_question(pair, found, asked, steps, waiting)
     has_ranks = not any(evidence.is_zero for evidence in found.evidence)
     with st.container(key="one-column"):
         if has_ranks:
@@ -217,7 +221,9 @@ def _list_pill(pair: Pair, asked: Asked, name: str, words: str) -> Element:
     return pill(text, asked.href(id="", among=name), name == asked.among)
 
 
-def draw_question(pair: Pair, found: Versus, asked: Asked, steps: dict[str, str]) -> None:
+def draw_question(
+    pair: Pair, found: Versus, asked: Asked, steps: dict[str, str], waiting: Mapping[str, dict[str, float]]
+) -> None:
     """The example, what both say of it, what is asked, and how far they agree."""
     item, classes = found.evidence[0].query, pair.models[0].classes
     src = state.preview_src(pair.models[0], item.id)
@@ -234,14 +240,40 @@ def draw_question(pair: Pair, found: Versus, asked: Asked, steps: dict[str, str]
     lenses = [
         pill(pair.models[0].method_choices[name], asked.href(method=name), name == asked.method)
         for name in pair.method_names
+        if name not in waiting
     ]
     keys = {"p": "Previous", "n": "Next"}
     moves = [button(f"{keys[key]} · {key}", steps[key]) for key in keys if key in steps]
     way = button("Its evidence page", links.evidence(item.id, method=asked.method))
     told = el("div", row(el("b", item.id), *chips), el("nav", *pills, cls="row", aria_label="What is asked"),
               el("nav", el("span", "Method:", cls="muted"), *lenses, cls="row", aria_label="Method"),
+              *left_out(pair, waiting),
               el("p", found.sentence), row(*moves, way), cls="stack")  # fmt: skip
     draw(el("div", shown, told, cls="row top"), key="question")
+
+
+def not_prepared(pair: Pair) -> dict[str, dict[str, float]]:
+    """The methods that are not asked here because what they need would take long to make: for which model how many
+    seconds."""
+    with st.spinner("Measuring what each method takes to prepare"):
+        found = {
+            method: {name: model.foreseen(method) for name, model in zip(pair.names, pair.models, strict=True)}
+            for method in pair.method_names
+        }
+    long = {method: {name: s for name, s in by.items() if s > LONG} for method, by in found.items()}
+    return {method: by for method, by in long.items() if by}
+
+
+def left_out(pair: Pair, waiting: Mapping[str, dict[str, float]]) -> list[Element]:
+    """Which methods those are, and what makes them ready."""
+    return [
+        el("p", *prose(
+            f"Not asked, as it is not prepared: {pair.models[0].method_choices[method]} "
+            f"({', '.join(f'{name}, about {duration(seconds)}' for name, seconds in by.items())}). "
+            f"`python -m attribution prepare --method {method}` does that, once for a workspace."
+        ), cls="muted")
+        for method, by in waiting.items()
+    ]  # fmt: skip
 
 
 def _words(pair: Pair, id: str) -> str:

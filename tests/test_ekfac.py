@@ -194,3 +194,14 @@ def test_of_many_rows_some_are_drawn() -> None:
     some, all_ = EKFAC(rows=250).prepare(objective, None), curvature(objective)
     assert some.layers[0].values.sum() == pytest.approx(all_.layers[0].values.sum(), rel=0.25)
     assert some.layers[0].values.sum() != all_.layers[0].values.sum()
+
+
+def test_what_is_approximate_is_said_of_what_is_restored_too() -> None:
+    model, inputs = shuffled_weights(nn.Linear(4, 3)), random(300, 4, seed=1)
+    objective = objective_of(model, inputs, labels_for(300))
+    drawn_from = "The curvature is that of 250 training examples drawn from 300."
+    added = "A tenth of each layer's mean curvature was added to it."
+    for rows, damping, told in ((250, None, (drawn_from, added)), (None, None, (added,)), (250, 0.5, (drawn_from,))):
+        made = EKFAC(rows=rows).prepare(objective, damping)
+        assert made.remarks == told
+        assert EKFAC(rows=rows).restored(objective, damping, made.arrays()).remarks == told

@@ -24,6 +24,7 @@ from attribution.errors import Cancelled, Damaged, InvalidInput, Missing, StoreE
 from attribution.evaluation import bank as banks
 from attribution.evaluation import kept, leaving, marking, mislabel, patching, removing
 from attribution.evaluation.bank import BankRecipe
+from attribution.evidence import spread as spread_of
 from attribution.members import EnsembleRecipe
 from attribution.methods import FORMS, named
 from attribution.methods.influence import Influence
@@ -178,8 +179,10 @@ def test_the_command_for_a_larger_one_keeps_what_was_asked() -> None:
     usual = Ensemble("0", EnsembleRecipe(), 0.9)
     assert usual.larger == "python -m attribution ensemble --models 8"
     other = Ensemble("0", EnsembleRecipe(models=4, part=1, seed=2), 0.9)
-    assert other.larger == "python -m attribution ensemble --models 7 --part 1 --seed 2"
+    assert other.larger == "python -m attribution ensemble --models 7 --fraction 1 --seed 2"
     assert "on all training examples, with other seeds" in other.sentence
+    fine = Ensemble("0", EnsembleRecipe(part=0.123456789, seed=12345678), 0.9)
+    assert fine.larger.endswith("ensemble --models 8 --fraction 0.123456789 --seed 12345678")
 
 
 # --- made, gone on with, opened ---------------------------------------------------------------------------------------
@@ -312,12 +315,54 @@ def test_a_run_that_is_not_embedded_has_nothing_to_be_embedded_like(stripes: Wor
         make(stripes)
 
 
+def test_a_damaged_member_closes_nothing_but_what_asks_it(copy: Workspace) -> None:
+    vectors = copy.folder("members", copy.ids("members")[1]) / "checkpoint-0" / "vectors.npy"
+    vectors.write_bytes(vectors.read_bytes()[:-9])
+    debugger = Debugger.open(copy.path)
+    assert debugger.evidence("test:0").proponents
+    assert {"tracin", "influence", "trak:models"} <= set(debugger.method_choices)
+    plain = disk.whence("query", "--test", "0", "--workspace", copy.path, "--json")
+    assert (plain.code, plain.err) == (0, "")
+    refused = disk.whence("query", "--test", "0", "--method", "trak:models", "--workspace", copy.path)
+    assert (refused.code, refused.out) == (2, "")
+    assert "is damaged" in refused.err
+    assert refused.err.count("\n") == 1
+
+
+def test_an_ensemble_that_cannot_be_read_is_said_where_it_is_shown(
+    copy: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = copy.current("ensembles")
+    assert id_ is not None
+    (copy.folder("ensembles", id_) / "manifest.json").write_text("{")
+    with pytest.raises(StoreError, match=r"manifest\.json"):
+        Debugger.open(copy.path).evidence("test:0", method="trak:models")
+    assert "manifest.json" in drawn(page(monkeypatch, copy.path))
+
+
+def test_models_are_opened_when_a_method_asks_them_and_shared(made: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def noted(*arguments: Any) -> IndexedRun | None:
+        opened.append("once")
+        return whole(*arguments)
+
+    whole = members.opened
+    monkeypatch.setattr(members, "opened", noted)
+    source = pipeline.open_index(made).gradients.source
+    again, other = source.anew(), source.anew()
+    assert not opened
+    assert again.models is not None
+    assert other.models is not again.models
+    assert opened == ["once"]
+
+
 def test_a_damaged_member_is_named_and_the_verb_mends_it(copy: Workspace) -> None:
     wanted = disk.contents(copy.path)
     member = copy.ids("members")[1]
     disk.flip_byte(copy.folder("members", member) / "checkpoint-0" / "vectors.npy", -9)
     with pytest.raises(Damaged, match=rf"vectors.npy of members/{member} is damaged.*run `ensemble` again"):
-        Debugger.open(copy.path)
+        Debugger.open(copy.path).evidence("test:0", method="trak:models")
     make(copy)
     assert Debugger.open(copy.path).evidence("test:0", method="trak:models").proponents
     assert disk.contents(copy.path).keys() == wanted.keys()
@@ -326,7 +371,7 @@ def test_a_damaged_member_is_named_and_the_verb_mends_it(copy: Workspace) -> Non
 def test_a_member_that_is_gone_is_named(copy: Workspace) -> None:
     shutil.rmtree(copy.folder("members", copy.ids("members")[0]))
     with pytest.raises(Missing, match=r"of the ensemble is gone\. Run `ensemble` again"):
-        Debugger.open(copy.path)
+        Debugger.open(copy.path).evidence("test:0", method="trak:models")
 
 
 def test_the_models_of_another_run_are_not_asked(copy: Workspace) -> None:
@@ -345,8 +390,8 @@ def test_the_verb_says_first_what_it_takes_and_a_method_says_what_to_run(stripes
     assert refused.err == "TRAK over several models needs several models and there is one: run `ensemble` first.\n"
     told = disk.whence("ensemble", "--models", "2", "--workspace", stripes.path, "--json")
     assert told.err.startswith("2 trainings on 50 % of the training set with their gradients take about ")
-    (row,) = told.json()
-    assert (row["ensemble"], row["models"], row["part"]) == (stripes.current("ensembles"), 2, 0.5)
+    made = told.json()
+    assert (made["ensemble"], made["models"], made["fraction"]) == (stripes.current("ensembles"), 2, 0.5)
     answer = disk.whence("query", "--test", "0", "--method", "trak:models", "--workspace", stripes.path, "--json")
     assert answer.json()["proponents"][0]["spread"]["over"] == "models"
     assert disk.whence("ensemble", "--models", "1", "--workspace", stripes.path).code == 2
@@ -373,7 +418,7 @@ def test_evidence_over_models_is_the_formula_on_their_gradients(debugger: Debugg
         assert own is not None
         phi = models.train_vectors(m).astype(np.float64) / np.maximum(own, 1e-4)[:, None]
         gram = phi.T @ phi
-        gram += 0.01 * np.trace(gram) / len(gram) * np.eye(len(gram))
+        gram += TRAK().damping * np.trace(gram) / len(gram) * np.eye(len(gram))
         kernel += asked.vectors[0, m] @ np.linalg.solve(gram, phi.T) / 3
         doubts += own / 3
     wanted = kernel * doubts
@@ -396,7 +441,7 @@ def test_a_row_shows_how_far_the_models_agree(debugger: Debugger, method: str) -
 def test_a_card_draws_the_interval_on_its_bar_and_says_who_disagrees(debugger: Debugger) -> None:
     found = debugger.evidence(debugger.mistakes()[0].id, k=5, method="trak:models")
     opposer = found.opponents[0]
-    spread = Spread("models", (-0.3, 0.1, -0.4), -0.5, 0.1)
+    spread = Spread("models", (-0.3, 0.1, -0.4), -0.5, 0.1, against=1)
     found = replace(found, proponents=(), opponents=(replace(opposer, score=-0.2, spread=spread),))
     assert columns.scale(found) == 0.5, "the line reaches farther than the bar"
     card = columns.card(
@@ -418,6 +463,33 @@ def test_a_row_shows_how_far_checkpoints_agree(debugger: Debugger, method: str) 
         assert row.spread.over == "checkpoints"
         assert np.average(row.spread.values, weights=weights) == pytest.approx(row.score, rel=1e-3)
         assert (row.spread.low, row.spread.high) == (min(row.spread.values), max(row.spread.values))
+
+
+@pytest.mark.parametrize(
+    ("values", "score", "against"),
+    [
+        ((-0.1, -0.1, 0.9), 0.2, 2),  # one strong value outweighs the most
+        ((0.3, 0.0, 0.0), 0.1, 0),  # what says nothing does not speak against it
+        ((-0.3, 0.1, 0.0), -0.1, 1),
+        ((0.3, -0.3), 0.0, 0),
+    ],
+)
+def test_against_a_score_is_what_has_the_other_sign_than_it(
+    values: tuple[float, ...], score: float, against: int
+) -> None:
+    for over in ("checkpoints", "models"):
+        found = spread_of(over, values, score)
+        assert found is not None
+        assert found.against == against
+
+
+def test_the_ends_of_a_spread_are_called_what_they_are() -> None:
+    by_checkpoint, by_model = spread_of("checkpoints", (1.0, 3.0), 2.0), spread_of("models", (1.0, 3.0), 2.0)
+    assert by_checkpoint is not None
+    assert by_model is not None
+    assert by_checkpoint.ends == {"lowest": 1.0, "highest": 3.0}
+    assert by_model.ends == {"95 % from": by_model.low, "95 % to": by_model.high}
+    assert by_model.low < 1 < 3 < by_model.high
 
 
 def test_a_method_of_the_final_model_has_no_spread(debugger: Debugger) -> None:

@@ -452,6 +452,12 @@ def test_methods_are_timed_by_themselves(digits: Workspace) -> None:
     assert curvature._spectra.get(source)
     assert not curvature._spectra.get(again)
     assert np.array_equal(again.train_vectors(0), source.train_vectors(0))
+    of_run = source.objective("head")
+    assert of_run is not None
+    of_run.prepared["a solver"] = "what it made"
+    of_next = source.anew().objective("head")
+    assert of_next is not None
+    assert not of_next.prepared
 
 
 def test_trust_shows_the_score_and_its_ceiling_where_there_is_a_bank(digits: Workspace, tmp_path: Path) -> None:

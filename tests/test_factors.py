@@ -51,6 +51,25 @@ def test_every_lens_that_keeps_its_factors_takes_them_up(tiny_workspace_copy: Pa
     assert np.array_equal(first.self_influence(method=lens), again.self_influence(method=lens))
 
 
+def test_factors_of_another_weight_decay_are_not_taken_up(
+    tiny_workspace_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run whose checkpoints are named, retrain=… may change under it; the Hessian has the penalty in it."""
+    kept = Debugger.open(tiny_workspace_copy).prepare(LENS)
+    whole = pipeline.recorded_project
+
+    def decayed(workspace: Workspace) -> Project:
+        project = whole(workspace)
+        assert project.retrain is not None
+        return replace(project, retrain=replace(project.retrain, weight_decay=0.3))
+
+    monkeypatch.setattr(pipeline, "recorded_project", decayed)
+    monkeypatch.setattr(pipeline, "refuse_other_settings", lambda *_: None)  # as where checkpoints are named
+    changed = Debugger.open(tiny_workspace_copy)
+    assert not changed.is_kept(LENS)
+    assert changed.prepare(LENS) != kept
+
+
 JUDGES: dict[str, Callable[[Workspace, Project], str]] = {
     "mislabel": lambda w, p: mislabel.measure(w, pipeline.open_index(w), Influence()),
     "tailpatch": lambda w, p: patching.measure(patching.plan(w, p, patching.Design()), Influence()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from attribution import pipeline
+from attribution.debugger import Debugger
 from attribution.ekfac import EKFAC
 from attribution.errors import InvalidInput, Unsuited
+from attribution.evaluation import leaving
 from attribution.methods.hessian import Hessian, at_rest
 from attribution.methods.loss import TrainingLoss
 from attribution.methods.protocol import Queries
@@ -22,6 +26,8 @@ from attribution.methods.random import Random
 from attribution.objective import Objective, head
 from attribution.solving import ConjugateGradients, Exact, LiSSA, Solver, chosen, conjugate_gradients, ends, neumann
 from attribution.task import Task
+from attribution.workspace import Workspace
+from tests import disk
 from tests.worlds import (
     assert_close,
     labels_for,
@@ -527,3 +533,28 @@ def test_random_scores_depend_on_the_ids_alone() -> None:
 
 
 WANTED = (0.8468781, -0.8431409)  # on every machine
+
+
+_DECAYED = (
+    'OPTIONS["retrain"] = TrainingRecipe(epochs=4, batch_size=8, learning_rate=0.1, checkpoints=2, weight_decay=0.01)'
+)
+_FROZEN = (
+    'OPTIONS["model"] = lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 6).requires_grad_(False), nn.Linear(6, 3))'
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_linear"),
+    [
+        ('OPTIONS["layers"] = ["3"]', False),
+        ('OPTIONS["model"] = lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 3))', True),
+        (_FROZEN, True),
+    ],
+)
+def test_a_network_is_linear_where_its_last_layer_alone_can_be_trained_and_not_where_it_alone_is_tracked(
+    tmp_path: Path, change: str, is_linear: bool
+) -> None:
+    workspace = Workspace(disk.built(tmp_path, _DECAYED, change)[1])
+    assert Debugger.open(workspace.path).is_linear == is_linear
+    plan = leaving.plan(workspace, pipeline.recorded_project(workspace), leaving.Design())
+    assert plan.by == ("refit" if is_linear else "retraining")

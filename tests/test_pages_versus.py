@@ -111,6 +111,23 @@ def test_any_method_that_fits_both_answers(monkeypatch: pytest.MonkeyPatch, fold
     assert pair.ask("test:3").sentence in words(unknown)
 
 
+def test_what_takes_long_to_prepare_for_either_is_not_asked_and_said(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, pair: Pair
+) -> None:
+    whole = Debugger.foreseen
+
+    def foreseen(debugger: Debugger, method: str) -> float:
+        is_long = method == "hessian" and debugger.index_id == pair.models[1].index_id
+        return 600.0 if is_long else whole(debugger, method)
+
+    monkeypatch.setattr(Debugger, "foreseen", foreseen)
+    app = page(monkeypatch, folder / "digits", q="test:3", m="hessian")
+    assert pair.ask("test:3").sentence in words(app)
+    assert "m=hessian" not in words(app)
+    assert "Not asked, as it is not prepared: influence (Hessian) (other <b>, about 10 min)." in words(app)
+    assert "m=cosine" in words(app)
+
+
 def test_what_both_list_is_marked_in_both(monkeypatch: pytest.MonkeyPatch, folder: Path, pair: Pair) -> None:
     found = pair.ask("test:3")
     app = page(monkeypatch, folder / "digits", **{"with": "other <b>", "q": "test:3"})

@@ -25,7 +25,7 @@ def ensemble(
     project: ProjectFile = None,
     workspace: WorkspaceOption = None,
     models: Annotated[int, typer.Option(help="How many there are to be; those that are there are kept.")] = 5,
-    part: Annotated[
+    fraction: Annotated[
         float, typer.Option(help="Of the training examples that each is trained on, drawn anew for each; 1 is all.")
     ] = 0.5,
     seed: Annotated[int, typer.Option(help="Which parts are drawn, and how the trainings begin.")] = 0,
@@ -41,14 +41,13 @@ def ensemble(
 
     folder = workspace_of(project, workspace)
     with reported(folder, "ensemble", job) as progress:
-        recipe = EnsembleRecipe(models, part, seed)
+        recipe = EnsembleRecipe(models, fraction, seed)
         opened, target = project_and_workspace(None, folder)
         say(ensembles.foreseen(target, opened, recipe).sentence)
         id_ = ensembles.make(target, opened, recipe, progress=progress)
     found = ensembles.fitting(target)
     accuracy = None if found is None else found.accuracy
-    row = {"ensemble": id_, "models": models, "part": part, "seed": seed, "accuracy": accuracy}
-    print_rows([row], as_json)
+    _print_made({"ensemble": id_, "models": models, "fraction": fraction, "seed": seed, "accuracy": accuracy}, as_json)
 
 
 @verbs.command()
@@ -82,6 +81,10 @@ def bank(
         "bank": id_, "models": models, "fraction": fraction, "seeds": seeds, "accuracy": found.accuracy,
         "seconds": found.seconds,
     }  # fmt: skip
+    _print_made(row, as_json)
+
+
+def _print_made(row: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(row)
     else:

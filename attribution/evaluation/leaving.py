@@ -141,8 +141,7 @@ def plan(workspace: Workspace, project: Project, design: Design, *, device: str 
     effect.training_recipe(project)
     index = pipeline.open_index(workspace, device=device)
     gradients = index.gradients
-    head, whole = (gradients.source.objective(part) for part in ("head", "all"))
-    by = design.by or usual_way(project, head is not None and whole is not None and head.size == whole.size)
+    by = design.by or usual_way(project, gradients.source.is_linear)
     if by == "refit":
         _refuse_unfit(gradients, project)
         if design.seeds is not None:
