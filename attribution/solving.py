@@ -333,10 +333,8 @@ class ByProducts:
         most, left = max(steps for _, steps, _ in found), max(residual for *_, residual in found)
         what = {"hessian": "the Hessian", "gauss-newton": "the Gauss-Newton curvature"}[self.curved]
         told = f"{self.name}: {most:,} products with {what}, relative residual {left:.1g}."
-        near = (
-            f"Solved by {told}" if left <= _NEAR else f"Solved in part only by {told} Conjugate gradients come nearer."
-        )
-        return np.stack([solution for solution, *_ in found]), (near,)
+        told = f"Solved by {told}" if left <= _NEAR else f"Solved in part only, by {told}"
+        return np.stack([solution for solution, *_ in found]), (told,)
 
     def self_products(self) -> Numbers:
         raise Unsuited(

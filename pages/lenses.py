@@ -19,10 +19,11 @@ from attribution import side_by_side
 from attribution.errors import InvalidInput, StoreError, Unsuited
 from attribution.evaluation import marking
 from attribution.methods import named
+from attribution.progress import LONG
 from attribution.side_by_side import TOP, Agreement, SideBySide
 from attribution.wording import duration
 from attribution.workspace import Workspace
-from pages.shared import chrome, curves, links, marks, methods, state, theme
+from pages.shared import chrome, curves, links, marks, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, button, chip, draw, el, prose, row, thumb
 from pages.shared.wording import counted, number, share, snippet
@@ -108,7 +109,7 @@ def _over_many(_debugger: Debugger, index_id: str, target: str, n: int, lenses: 
 def not_prepared(debugger: Debugger) -> dict[str, float]:
     """The lenses that are not asked here because what they need would take long to make, and how many seconds."""
     found = {lens: _foreseen(debugger, lens) for lens in debugger.method_names}
-    return {lens: seconds for lens, seconds in found.items() if seconds > methods.LONG}
+    return {lens: seconds for lens, seconds in found.items() if seconds > LONG}
 
 
 def _foreseen(debugger: Debugger, lens: str) -> float:

@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 from playwright.sync_api import expect
 
-from attribution import jobs, pipeline, side_by_side
+from attribution import jobs, pipeline, progress, side_by_side
 from attribution.comparing import Interval
 from attribution.debugger import Debugger
 from attribution.errors import Unsuited
@@ -195,6 +195,16 @@ def test_a_damaged_mark_takes_nothing_else_from_the_page(
     assert "The 10 strongest supporters" in " ".join(each.value for each in app.header)
 
 
+@pytest.mark.parametrize("asked", ["influence@nan", "influence@-1", "tracin@1", "bogus", "trak:models"])
+def test_what_cannot_be_asked_by_is_said_beside_what_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path, asked: str
+) -> None:
+    for name in ("evidence", "trust"):
+        said = words(page(monkeypatch, tiny_workspace, name, q="test:3", m=asked))
+        assert "What is shown is by TracIn." in said
+    assert "What is shown is by" not in words(page(monkeypatch, tiny_workspace, "evidence", q="test:3", m="cosine"))
+
+
 def test_methods_are_folded_until_one_is_chosen_by_name(tiny_workspace: Path) -> None:
     with served(tiny_workspace) as base, new_tab() as tab:
         tab.goto(f"{base}/evidence?q=test:3")
@@ -260,7 +270,7 @@ def test_a_lens_that_takes_long_to_prepare_says_how_long_and_offers_a_job(
 def test_side_by_side_a_lens_that_takes_long_is_left_out_and_named(
     monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path
 ) -> None:
-    monkeypatch.setattr(methods, "LONG", 0.0)
+    monkeypatch.setattr(progress, "LONG", 0.0)
     told = words(page(monkeypatch, tiny_workspace, "lenses", q="test:3"))
     assert "influence (Hessian) is not prepared, which takes about" in told
     assert "All 6 lenses share" in told
