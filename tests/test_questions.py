@@ -54,7 +54,9 @@ def test_a_lens_that_does_not_fit_a_model_is_neither_picked_nor_quoted(modality:
     second = question.lens(modality, fitting)
     assert second in fitting
     assert list(question.figures(modality, fitting)) == [each for each in question.figures(modality) if each != first]
-    assert f"{TITLES[first]} " not in question.reason(modality, {name: TITLES[name] for name in fitting})
+    quoted = f"{TITLES[first]} {question.figures(modality)[first]:.2f}"
+    assert quoted in question.reason(modality, TITLES)
+    assert quoted not in question.reason(modality, {name: TITLES[name] for name in fitting})
 
 
 @pytest.mark.parametrize("name", list(QUESTIONS))
