@@ -407,24 +407,46 @@ class Debugger:
 
     # --- evidence -----------------------------------------------------------------------------------------------
 
-    def evidence(self, id_: str, *, target: str | int = "predicted", k: int = 12, method: str = "tracin") -> Evidence:
+    def evidence(
+        self,
+        id_: str,
+        *,
+        target: str | int = "predicted",
+        k: int = 12,
+        method: str = "tracin",
+        measure: Measure = "loss",
+    ) -> Evidence:
         """The k training examples that support, and the k that oppose, what the query asks about.
 
-        target "predicted": why does the model say this? (loss of the predicted label); "label": what speaks for the
-        label the data gives? (loss of that label); or the number of any class. A training example is never its own
-        evidence. The first question to a method may take it some seconds, for what it computes of the whole training
-        set. Raises `InvalidInput` for an unknown id, target or method, `Unsuited` for a method that does not fit.
-        """
-        return self._evidence(self.item(id_), target, k, method)
+        target   "predicted": why does the model say this? (of the predicted label); "label": what speaks for the label
+                 the data gives? (of that label); or the number of any class.
+        measure  what is measured of that class, see `Task.measure`. How unusual a score is was measured for the loss,
+                 and is told of nothing else.
 
-    def _evidence(self, item: Item, target: str | int, k: int, method: str, new: Asked | None = None) -> Evidence:
+        A training example is never its own evidence. The first question to a method may take it some seconds, for what
+        it computes of the whole training set. Raises `InvalidInput` for an unknown id, target, measure or method,
+        `Unsuited` for a method that does not fit, and for what is of classes where the model predicts numbers.
+        """
+        return self._evidence(self.item(id_), target, k, method, measure=measure)
+
+    def _evidence(
+        self,
+        item: Item,
+        target: str | int,
+        k: int,
+        method: str,
+        new: Asked | None = None,
+        measure: Measure = "loss",
+    ) -> Evidence:
         """new: what was read, where the item is in neither data set."""
         label = self._asked(item, target)
-        shared, found = self._answered([item], [label], _target_name(item, target), k, method, alone=item, new=new)
+        shared, found = self._answered(
+            [item], [label], _target_name(item, target), k, method, alone=item, new=new, measure=measure
+        )
         return Evidence(
             query=item,
             target_label=label,
-            standout=verdict(found.scores, self._reference(method), found.strongest),
+            standout=verdict(found.scores, self._reference(method) if measure == "loss" else (), found.strongest),
             exact_copies=new.copies if new else self._exact_copies(item),
             outside=new.outside if new else (),
             **shared,
@@ -454,12 +476,13 @@ class Debugger:
         *,
         alone: Item | None = None,
         new: Asked | None = None,
+        measure: Measure = "loss",
     ) -> tuple[dict[str, Any], Ranking]:
         """The fields of `Lists` for the sum of some queries, and the ranking they are from.
 
         alone: the only query, which rows then have all their distances to; new: what was read of it.
         """
-        scorer, queries = self._scorer(method), self._queries(items, asked, "loss", new)
+        scorer, queries = self._scorer(method), self._queries(items, asked, measure, new)
         start = time.perf_counter()
         gradients = self._source.group_gradients(queries)
         seconds_gradient, start = time.perf_counter() - start, time.perf_counter()
@@ -474,7 +497,7 @@ class Debugger:
         shared = {
             "target": target,
             "method": method,
-            "unit": scorer.unit,
+            "unit": measure if scorer.unit == "loss" else scorer.unit,
             "index_id": self.index_id,
             "scores": found.scores,
             "proponents": tuple(rows[: len(found.proponents)]),

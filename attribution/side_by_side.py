@@ -20,6 +20,7 @@ from attribution.answers import Evidence
 from attribution.debugger import Debugger
 from attribution.errors import Unsuited
 from attribution.methods import BASELINES
+from attribution.task import Measure
 
 TOP = 10  # supporters that are compared
 FEW = 2  # of them in common, or fewer: a strong disagreement
@@ -69,13 +70,20 @@ class Agreement:
     asked: int
 
 
-def ask(debugger: Debugger, id_: str, *, target: str = "predicted", lenses: Sequence[str] = ()) -> SideBySide:
+def ask(
+    debugger: Debugger,
+    id_: str,
+    *,
+    target: str | int = "predicted",
+    lenses: Sequence[str] = (),
+    measure: Measure = "loss",
+) -> SideBySide:
     """One query by several lenses, by all that there are and the baselines unless told; raises what `Debugger.evidence`
     raises but `Unsuited`, which is told in `refused`."""
     answers, refused = {}, {}
     for lens in lenses or (*debugger.method_names, *debugger.baseline_names):
         try:
-            answers[lens] = debugger.evidence(id_, target=target, k=TOP, method=lens)
+            answers[lens] = debugger.evidence(id_, target=target, k=TOP, method=lens, measure=measure)
         except Unsuited as error:
             refused[lens] = str(error)
     rows = np.arange(debugger.n_train)
@@ -96,11 +104,16 @@ def ask(debugger: Debugger, id_: str, *, target: str = "predicted", lenses: Sequ
 
 
 def over_many(
-    debugger: Debugger, ids: Sequence[str], *, target: str = "predicted", lenses: Sequence[str] = ()
+    debugger: Debugger,
+    ids: Sequence[str],
+    *,
+    target: str | int = "predicted",
+    lenses: Sequence[str] = (),
+    measure: Measure = "loss",
 ) -> Agreement:
     """The mean of overlaps and of rank agreements over several queries; those with nothing to rank are left out."""
     lenses = lenses or (*debugger.method_names, *debugger.baseline_names)
-    found = [ask(debugger, id_, target=target, lenses=lenses) for id_ in ids]
+    found = [ask(debugger, id_, target=target, lenses=lenses, measure=measure) for id_ in ids]
     kept = [each for each in found if not any(evidence.is_zero for evidence in each.answers.values())]
     names = kept[0].lenses if kept else ()
     empty = [np.full((len(names), len(names)), np.nan)]

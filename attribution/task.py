@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from attribution.weights import load_into
 
 Inputs = Any  # a tensor, or a tuple or dict of tensors, whose first dimension is the batch
 Functional = Callable[[nn.Module, Inputs, Tensor], Tensor]  # (model, inputs, labels (B,)) -> (B,)
-Measure = Literal["loss", "margin"]
+Measure = Literal["loss", "margin", "logit"]
 
 _HELD_IN_MEMORY = 2**30  # bytes: a split of plain tensors up to this size is stacked once
 _MANY = 64  # rows among which a loss has to be what it is among few
@@ -149,20 +149,23 @@ class Task:
             )
 
     def measure(self, kind: Measure = "loss") -> Functional:
-        """What a query asks about: "loss" of the label asked for (or the project's own measurement), or "margin".
+        """What a query asks about: "loss" of the label asked for (or the project's own measurement), "margin", "logit".
 
         "margin" is log Σ exp(other logits) − the label's logit: the log-odds against the label, so that lower is
-        better here as well (TRAK's model output, with its sign turned).
+        better here as well (TRAK's model output, with its sign turned). "logit" is minus the label's logit alone,
+        whatever the other classes do.
         """
         if self.project.is_number:
             if kind == "loss":
                 return self._of_number
-            raise Unsuited("A margin lies between classes, and this model predicts numbers.", "Measure the loss.")
+            raise Unsuited(f"A {kind} is of a class, and this model predicts numbers.", "Measure the loss.")
         if kind == "loss":
             return self._measurement if self.project.measurement else self.losses
         if kind == "margin":
             return self._log_odds_against
-        raise InvalidInput(f"The measurement “{kind}” is not known.", "Use loss or margin.")
+        if kind == "logit":
+            return self._minus_logit
+        raise InvalidInput(f"The measurement “{kind}” is not known.", f"Use {', '.join(get_args(Measure))}.")
 
     def _measurement(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
         assert self.project.measurement is not None
@@ -196,6 +199,9 @@ class Task:
         asked = logits.gather(1, labels[:, None])[:, 0]
         others = logits.scatter(1, labels[:, None], -torch.inf)
         return torch.logsumexp(others, 1) - asked
+
+    def _minus_logit(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
+        return -self.logits(model, inputs).gather(1, labels[:, None])[:, 0]
 
 
 def _refuse_numbers_beyond_a_table(model: nn.Module, inputs: Inputs, error: IndexError) -> None:

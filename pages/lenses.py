@@ -23,7 +23,7 @@ from attribution.progress import LONG
 from attribution.side_by_side import TOP, Agreement, SideBySide
 from attribution.wording import duration
 from attribution.workspace import Workspace
-from pages.shared import chrome, curves, links, marks, state, theme
+from pages.shared import chrome, curves, links, marks, methods, state, theme
 from pages.shared import evidence_columns as columns
 from pages.shared.elements import Element, button, chip, draw, el, prose, row, thumb
 from pages.shared.wording import counted, number, share, snippet
@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from attribution.answers import EvidenceRow, Item
     from attribution.debugger import Debugger
     from attribution.evaluation.marking import Marked
+    from attribution.task import Measure
 
 TARGETS = ("predicted", "label")
+MEASURES: Mapping[Measure, str] = {"loss": "loss", "margin": "log-odds", "logit": "logit"}
+MOST_CLASSES = 20  # that are offered one by one; any can stand in the address
 SAMPLE = 20  # mistakes, drawn by seed
 
 
@@ -43,24 +46,38 @@ class Asked:
 
     id: str = ""
     target: str = "predicted"
+    measure: Measure = "loss"
     many: bool = False
 
     def href(self, **changes: Any) -> str:
         return links.lenses(**vars(replace(self, **changes)))
 
     def evidence(self, lens: str) -> str:
+        """Evidence is of the loss, of the label or of what is predicted; of another class, Ask."""
+        if self.target not in TARGETS:
+            return links.ask(self.id, about=self.target, method=lens)
         return links.evidence(self.id, target=self.target, method=lens)
 
+    def of(self, debugger: Debugger) -> str | int:
+        """What is asked about, as `Debugger.evidence` takes it."""
+        return self.target if self.target in TARGETS else debugger.classes.index(self.target)
 
-def from_address() -> Asked:
+
+def from_address(debugger: Debugger) -> Asked:
     said = st.query_params
-    target = said.get("target")
-    return Asked(said.get("q", ""), target if target in TARGETS else TARGETS[0], said.get("many") == "1")
+    target, measure = said.get("target", ""), said.get("measure")
+    of_classes = () if debugger.is_number else debugger.classes
+    return Asked(
+        said.get("q", ""),
+        target if target in (*TARGETS, *of_classes) else TARGETS[0],
+        "loss" if debugger.is_number else next((each for each in MEASURES if each == measure), "loss"),
+        said.get("many") == "1",
+    )
 
 
 def main() -> None:
     debugger = state.debugger()
-    asked = from_address()
+    asked = from_address(debugger)
     if not asked.id:
         asked = replace(asked, id=next((item.id for item in debugger.mistakes()), debugger.test.ids[0]))
     try:
@@ -70,16 +87,17 @@ def main() -> None:
         told = el("h2", "There is no such example"), el("p", str(error)), row(button("Mistakes", links.mistakes()))
         draw(el("div", *told, cls="card state", role="status"), key="none")
         st.stop()
-    if not item.is_mistake:
+    if not item.is_mistake and asked.target == "label":
         asked = replace(asked, target="predicted")  # the label is what was predicted: one question
-    trail = [("Mistakes", links.mistakes()), (f"Evidence of {item.id}", links.evidence(item.id, target=asked.target))]
+    target = asked.target if asked.target in TARGETS else TARGETS[0]
+    trail = [("Mistakes", links.mistakes()), (f"Evidence of {item.id}", links.evidence(item.id, target=target))]
     chrome.header(debugger, [*trail, ("Lenses", None)])
     st.title("Lenses, asked the same", anchor=False)
     chrome.planted_banner(debugger)
     with state.drawn_errors():
         waiting = not_prepared(debugger)
         lenses = tuple(lens for lens in (*debugger.method_names, *debugger.baseline_names) if lens not in waiting)
-        found = _asked(debugger, debugger.index_id, asked.id, asked.target, lenses)
+        found = _asked(debugger, debugger.index_id, asked.id, asked.of(debugger), asked.measure, lenses)
     draw_question(debugger, item, asked, found, waiting)
     is_ranked = bool(found.answers) and not any(evidence.is_zero for evidence in found.answers.values())
     if is_ranked:
@@ -95,15 +113,19 @@ def main() -> None:
 
 
 @st.cache_resource(max_entries=64, show_spinner="Asking every lens; the first time, what each needs is computed")
-def _asked(_debugger: Debugger, index_id: str, id: str, target: str, lenses: tuple[str, ...]) -> SideBySide:
+def _asked(
+    _debugger: Debugger, index_id: str, id: str, target: str | int, measure: Measure, lenses: tuple[str, ...]
+) -> SideBySide:
     """Frozen and never written to, so every session may hold the same one."""
-    return side_by_side.ask(_debugger, id, target=target, lenses=lenses)
+    return side_by_side.ask(_debugger, id, target=target, measure=measure, lenses=lenses)
 
 
 @st.cache_resource(max_entries=8, show_spinner=f"Asking every lens about {SAMPLE} mistakes")
-def _over_many(_debugger: Debugger, index_id: str, target: str, n: int, lenses: tuple[str, ...]) -> Agreement:
+def _over_many(
+    _debugger: Debugger, index_id: str, target: str | int, measure: Measure, n: int, lenses: tuple[str, ...]
+) -> Agreement:
     ids = [item.id for item in _debugger.mistakes(sort="random")[:n]]
-    return side_by_side.over_many(_debugger, ids, target=target, lenses=lenses)
+    return side_by_side.over_many(_debugger, ids, target=target, measure=measure, lenses=lenses)
 
 
 def not_prepared(debugger: Debugger) -> dict[str, float]:
@@ -140,14 +162,23 @@ def draw_question(
     if item.number is not None:
         words = {"predicted": f"Why {predicted}?", "label": f"Why {item.number.residual_said} off?"}
     pills = [_pill(words[t], asked.href(target=t), t == asked.target) for t in (TARGETS if item.is_mistake else ())]
+    others = [name for name in classes if name not in (given, predicted)] if item.number is None else []
+    pills += [_pill(name, asked.href(target=name), name == asked.target) for name in others[:MOST_CLASSES]]
+    if others and not item.is_mistake:
+        pills.insert(0, _pill(words["predicted"], asked.href(target="predicted"), asked.target == "predicted"))
+    measures = [
+        _pill(words, asked.href(measure=name), name == asked.measure)
+        for name, words in (MEASURES.items() if item.number is None else ())
+    ]
+    measured = [el("nav", el("span", "Measured as:", cls="muted"), *measures, cls="row", aria_label="Measured as")]
     refused = [el("p", f"{debugger.method_choices[lens]}: {why}") for lens, why in found.refused.items()]
     refused += [
         el("p", f"{debugger.title(lens)} is not prepared, which takes about {duration(seconds)}, once: ",
            el("a", "prepare it", href=asked.evidence(lens)), ".") for lens, seconds in waiting.items()
     ]  # fmt: skip
     told = el("div", row(el("b", item.id), *chips), el("nav", *pills, cls="row", aria_label="What is asked"),
-              el("p", sentence(debugger, found)), *refused,
-              row(button("Its evidence page", links.evidence(item.id, target=asked.target))), cls="stack")  # fmt: skip
+              *(measured if measures else []), el("p", sentence(debugger, found)), *refused,
+              row(button("Its evidence page", asked.evidence(methods.DEFAULT))), cls="stack")  # fmt: skip
     draw(el("div", shown, told, cls="row top"), key="question")
 
 
@@ -238,7 +269,7 @@ def draw_many(debugger: Debugger, asked: Asked, lenses: tuple[str, ...]) -> None
         draw(row(button(f"Ask about {counted(n, 'mistake')}", asked.href(many=True))), key="many")
         return
     with state.drawn_errors():
-        found = _over_many(debugger, debugger.index_id, asked.target, n, lenses)
+        found = _over_many(debugger, debugger.index_id, asked.of(debugger), asked.measure, n, lenses)
     if not found.asked:
         st.caption("None of them has anything to rank.")
         return

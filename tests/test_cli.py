@@ -480,7 +480,7 @@ def test_the_scores_of_a_query_are_the_row_of_the_matrix(workspace: Path, tmp_pa
         assert found["opponents"][0]["position"] == row.argmin()
 
 
-@pytest.mark.parametrize("measure", ["loss", "margin"])
+@pytest.mark.parametrize("measure", ["loss", "margin", "logit"])
 def test_scores_have_a_row_for_each_test_and_a_column_for_each_training_example(
     workspace: Path, tmp_path: Path, measure: str
 ) -> None:
@@ -492,9 +492,19 @@ def test_scores_have_a_row_for_each_test_and_a_column_for_each_training_example(
     assert [p.name for p in tmp_path.iterdir()] == ["scores.npy"]
     debugger = Debugger.open(workspace)
     for i in (1, 16):  # the rows are in test order: each is that of the example alone
-        evidence = debugger.evidence(f"test:{i}", target="label")
-        agreement = np.corrcoef(evidence.scores, matrix[i])[0, 1]
-        assert agreement > (0.999999 if measure == "loss" else 0.9)
+        evidence = debugger.evidence(f"test:{i}", target="label", measure=measure)  # type: ignore[arg-type]
+        assert evidence.unit == measure
+        assert np.corrcoef(evidence.scores, matrix[i])[0, 1] > 0.999999
+
+
+def test_what_is_measured_is_said_and_refused_where_it_has_no_meaning(workspace: Path) -> None:
+    by = {m: ask("query", "--test", "1", "--measure", m, "--workspace", workspace) for m in ("loss", "logit")}
+    assert by["logit"]["unit"] == "logit"
+    assert by["loss"]["proponents"] != by["logit"]["proponents"]
+    wrong = disk.whence("query", "--test", "1", "--measure", "luck", "--workspace", workspace)
+    assert (wrong.code, "The measurement “luck” is not known." in wrong.err) == (2, True)
+    group = disk.whence("query", "--test", "1", "--test", "2", "--measure", "margin", "--workspace", workspace)
+    assert (group.code, "--measure is of one example" in group.err) == (2, True)
 
 
 def test_margins_are_other_scores_than_losses(workspace: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from sklearn.metrics import average_precision_score
 
@@ -14,7 +15,9 @@ from attribution.comparing import Interval
 from attribution.measurements import Measurement, foretold, typical_difference, unmeasured
 from attribution.removal import against, like, read_off
 from attribution.soundness import read_null, read_planted
+from attribution.task import Task
 from attribution.verdicts import RULES, verdict
+from tests.worlds import digits_project
 
 # --- statistics -------------------------------------------------------------------------------------------------------
 
@@ -107,6 +110,14 @@ def test_the_log_odds_against_a_label_are_those_of_the_softmax() -> None:
     p = np.exp(logits)[np.arange(7), labels] / np.exp(logits).sum(1)
     np.testing.assert_allclose(against(logits, labels), np.log(1 - p) - np.log(p), rtol=1e-9)
     assert np.isfinite(against(np.array([[800.0, -800.0]]), np.array([0])))
+
+
+def test_a_logit_is_asked_for_by_its_fall() -> None:
+    project = digits_project()
+    task, model = Task(project), project.model().eval()
+    inputs, labels = torch.stack([project.test[i][0] for i in range(8)]), torch.arange(8)
+    wanted = model(inputs)[torch.arange(8), labels]
+    torch.testing.assert_close(-task.measure("logit")(model, inputs, labels), wanted)
 
 
 def test_random_rows_have_the_same_labels_and_are_others() -> None:

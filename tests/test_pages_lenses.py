@@ -23,7 +23,7 @@ from attribution.methods import named
 from attribution.methods.influence import Influence
 from attribution.questions import QUESTIONS
 from attribution.workspace import Workspace
-from pages.shared import marks, methods
+from pages.shared import links, marks, methods
 from pages.shared.marks import QUESTIONS as ASKED
 from pages.shared.marks import Point
 from tests import disk
@@ -70,6 +70,23 @@ def test_all_lenses_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tiny_wor
         for id_ in side_by_side.supporters(found.answers[lens]):
             assert json.dumps(f"lenses?q={id_}")[1:-1] in said
     assert "Means over" in said
+
+
+def test_any_class_and_measurement_is_asked_of_all_lenses(
+    monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path
+) -> None:
+    debugger = Debugger.open(tiny_workspace)
+    item = debugger.mistakes()[0]
+    other = next(k for k in range(10) if k not in (item.label, item.predicted))
+    name = debugger.classes[other]
+    said = words(page(monkeypatch, tiny_workspace, "lenses", q=item.id, target=name, measure="logit"))
+    found = side_by_side.ask(debugger, item.id, target=other, measure="logit")
+    first = side_by_side.supporters(found.answers["tracin"])
+    assert first != side_by_side.supporters(side_by_side.ask(debugger, item.id).answers["tracin"])
+    assert sum(debugger.item(id_).label == other for id_ in first) >= 3, "three times as many as by chance"
+    assert all(json.dumps(f"lenses?q={id_}&target={name}&measure=logit")[1:-1] in said for id_ in first)
+    assert json.dumps(links.ask(item.id, about=name, method="cosine"))[1:-1] in said
+    assert words(page(monkeypatch, tiny_workspace, "lenses", q=item.id, measure="luck", target="luck"))
 
 
 def test_a_lens_that_turns_out_not_to_fit_is_told_beside_the_others(

@@ -378,7 +378,7 @@ def test_rows_are_queries_and_columns_are_training_examples() -> None:
     assert found.train_ids == tuple(f"train:{i}" for i in range(40))
 
 
-@pytest.mark.parametrize("measure", ["loss", "margin"])
+@pytest.mark.parametrize("measure", ["loss", "margin", "logit"])
 def test_the_unit_is_what_was_measured(measure: str) -> None:
     asked = replace(queries(2), measure=measure)  # type: ignore[arg-type]
     assert TracIn().fit(random_source()).score(asked).unit == measure

@@ -85,6 +85,9 @@ def query(
             "its name.  [default: label; predicted for what has no label]"
         ),
     ] = None,
+    measure: Annotated[
+        str | None, typer.Option(help="Of one example: loss, margin or logit of what is asked about.  [default: loss]")
+    ] = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -104,6 +107,8 @@ def query(
             "Use --test ID, or --true CLASS with --pred CLASS. Something new takes one of --text, --image, --row and "
             "--row-file.",
         )
+    if measure is not None and (not test or len(test) > 1):
+        raise InvalidInput("--measure is of one example of the data.", "Leave it away, or name one --test.")
     given = _given(text, image, row, row_file) if any(asked[2:]) else None
     debugger = debugger_of(project, workspace, device)
     options: dict[str, Any] = {"k": top, "method": damped(_method_of(debugger, question, method), damping)}
@@ -123,7 +128,7 @@ def query(
     if len(ids) > 1:
         _print_group(debugger, debugger.evidence_of_group(ids, **options), as_json)
     else:
-        options["target"] = target_of(debugger, options["target"])
+        options |= {"target": target_of(debugger, options["target"]), "measure": measure or "loss"}
         _print_evidence(debugger, debugger.evidence(ids[0], **options), as_json)
 
 
@@ -266,7 +271,7 @@ def score(
     workspace: WorkspaceOption = None,
     method: MethodOption = "tracin",
     damping: DampingOption = None,
-    measure: Annotated[str, typer.Option(help="loss or margin.")] = "loss",
+    measure: Annotated[str, typer.Option(help="loss, margin or logit of what is asked about.")] = "loss",
     target: TargetOption = "label",
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,

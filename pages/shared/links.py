@@ -274,11 +274,19 @@ def versus(
     )
 
 
-def lenses(id: str = "", *, target: str = "predicted", many: bool = False) -> str:
-    """All lenses side by side on one example; `many`: and how they agree over a sample of the mistakes."""
+def lenses(id: str = "", *, target: str = "predicted", measure: str = "loss", many: bool = False) -> str:
+    """All lenses side by side on one example; `many`: and how they agree over a sample of the mistakes.
+
+    `target` may be the name of a class, `measure` is what is asked of it.
+    """
     return _address(
         "lenses",
-        [("q", id or None), ("target", None if target == "predicted" else target), ("many", "1" if many else None)],
+        [
+            ("q", id or None),
+            ("target", None if target == "predicted" else target),
+            ("measure", None if measure == "loss" else measure),
+            ("many", "1" if many else None),
+        ],
     )
 
 
