@@ -123,6 +123,9 @@ class FakeDebugger:
         flat = pixels.reshape(len(pixels), -1) / 255 - 0.286
         return np.hstack([flat, np.ones((len(pixels), 1))])
 
+    def title(self, method: str) -> str:
+        return self.method_choices[method.partition("@")[0]]
+
     @property
     def answers_id(self) -> str:
         return self.index_id

@@ -522,7 +522,7 @@ def test_a_method_is_not_marked_on_models_it_was_fitted_to(
     monkeypatch.setattr(EnsembleRecipe, "rows", lambda self, n, member: small.subsets(n)[member])
     monkeypatch.setattr(EnsembleRecipe, "training", lambda self, recipe, member: small.training(recipe, member, 0))
     make(workspace)
-    with pytest.raises(InvalidInput, match="fitted to 3 of the 4 models that it would be marked by"):
+    with pytest.raises(InvalidInput, match="fitted to 3 of the 4 trainings that it would be marked by"):
         marking.evaluate(workspace, project, over, queries=5)
     assert marking.evaluate(workspace, project, {"trak": TRAK()}, queries=5)
 

@@ -148,7 +148,7 @@ def test_a_method_is_not_marked_on_what_it_was_fitted_to() -> None:
     scores, subsets = additive(m=4)
     measured = lds.sums(scores, subsets)
     with pytest.raises(
-        InvalidInput, match=r"fitted to 2 of the 4 models that it would be marked by\. Mark it by a bank"
+        InvalidInput, match=r"fitted to 2 of the 4 trainings that it would be marked by\. Mark it by a bank"
     ):
         lds.agreement(measured, measured, models=("b:0", "b:1", "b:2", "b:3"), fitted_on=("b:1", "b:3", "a:0"))
     assert lds.agreement(measured, measured, models=("b:0",), fitted_on=("a:0",)).value == pytest.approx(1)
@@ -425,7 +425,7 @@ def test_a_method_fitted_to_the_bank_is_not_marked_by_it(digits: Workspace, tmp_
     workspace = Workspace(shutil.copytree(digits.path, tmp_path / "work"))
     project = pipeline.recorded_project(workspace)
     seen = banks.open_bank(workspace, project).models[:3]
-    with pytest.raises(InvalidInput, match="fitted to 3 of the 16 models"):
+    with pytest.raises(InvalidInput, match="fitted to 3 of the 16 trainings"):
         marking.evaluate(workspace, project, {"fitted": Fitted(seen)}, queries=5)
     assert marking.evaluate(workspace, project, {"fitted": Fitted(("another:0",))}, queries=5)
 

@@ -824,7 +824,7 @@ def test_the_methods_have_names_for_people(debugger: Debugger) -> None:
         "hessian:lissa": "influence (Hessian), all parameters, LiSSA",
         "hessian:ekfac": "influence (Hessian), all parameters, EK-FAC",
         "loss": "training loss (baseline)", "random": "random (baseline)",
-        "influence:diagonal": "influence, its diagonal (EK-FAC of what is kept)",
+        "influence:diagonal": "influence, its diagonal (EK-FAC cut short)",
         "relatif:parameters": "RelatIF, by the parameters (θ)", "cosine:ones": "cosine (GAS), plain mean (CosIn)",
         "tracin:conv1": "TracIn, conv1", "tracin:conv2": "TracIn, conv2", "tracin:hidden": "TracIn, hidden",
         "tracin:output": "TracIn, output",
