@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.peers.rows import CHANGE, TRAK, WIDE
 from benchmarks.peers.table import OURS, Found, milliseconds, together
 
-_LEFT, _PANEL, _GAP, _TOP, _ROW = 240, 175, 22, 58, 24
+_LEFT, _PANEL, _GAP, _TOP, _ROW = 282, 175, 22, 58, 24
 _OURS = (OURS, CHANGE, WIDE, TRAK)
 _INK, _PALE, _ACCENT = "#24292f", "#d0d7de", "#c2410c"
 
