@@ -22,12 +22,17 @@ KEPT_LOW = 0.75
 
 @dataclass(frozen=True)
 class Standout:
-    """The verdict on one query. `percentile` of its ratio among the reference queries, 0 to 100."""
+    """The verdict on one query.
+
+    percentile  of its ratio among the reference queries, 0 to 100; 0 where none were asked this way.
+    is_known    whether some were: else it is said neither to stand out nor not to.
+    """
 
     stands_out: bool
     ratio: float
     percentile: float
     sentence: str
+    is_known: bool = True
 
 
 @dataclass(frozen=True)

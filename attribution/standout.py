@@ -27,7 +27,7 @@ def ratio(strongest: float, mean_square: float) -> float:
 def verdict(scores: NDArray[np.float32], reference: Sequence[float], strongest: float | None = None) -> Standout:
     """Compare the scores (N,) of one query with the reference ratios.
 
-    reference: none for a method, or a choice of layers, that no questions were asked with beforehand.
+    reference: none for a method, a choice of layers or a measurement that no questions were asked with beforehand.
     strongest: the largest of all by |score|, where `scores` are a sample of them.
     """
     if strongest is None:
@@ -37,8 +37,8 @@ def verdict(scores: NDArray[np.float32], reference: Sequence[float], strongest: 
     side = "supporter" if strongest > 0 else "opposer"
     if not len(reference):
         sentence = (
-            f"The strongest {side} scores {found:.0f} times the typical one; how usual that is was measured for TracIn "
-            "over all layers only."
+            f"The strongest {side} scores {found:.0f} times the typical one. How unusual that is, was not measured for "
+            "this way of asking."
         )
     elif percentile >= _CUT:
         sentence = (
@@ -50,4 +50,4 @@ def verdict(scores: NDArray[np.float32], reference: Sequence[float], strongest: 
             f"No single example dominates: the strongest {side} scores {found:.0f} times the typical one, and "
             f"{100 - percentile:.0f} % of random questions have one as strong. Read the examples as a group."
         )
-    return Standout(percentile >= _CUT, found, percentile, sentence)
+    return Standout(percentile >= _CUT, found, percentile, sentence, bool(len(reference)))

@@ -161,23 +161,24 @@ def draw_question(
     words = {"predicted": f"Why “{predicted}”?", "label": f"What taught “{given}”?"}
     if item.number is not None:
         words = {"predicted": f"Why {predicted}?", "label": f"Why {item.number.residual_said} off?"}
-    pills = [_pill(words[t], asked.href(target=t), t == asked.target) for t in (TARGETS if item.is_mistake else ())]
     others = [name for name in classes if name not in (given, predicted)] if item.number is None else []
-    pills += [_pill(name, asked.href(target=name), name == asked.target) for name in others[:MOST_CLASSES]]
-    if others and not item.is_mistake:
-        pills.insert(0, _pill(words["predicted"], asked.href(target="predicted"), asked.target == "predicted"))
-    measures = [
-        _pill(words, asked.href(measure=name), name == asked.measure)
-        for name, words in (MEASURES.items() if item.number is None else ())
-    ]
-    measured = [el("nav", el("span", "Measured as:", cls="muted"), *measures, cls="row", aria_label="Measured as")]
+    targets = TARGETS if item.is_mistake else TARGETS[:1] if others else ()  # one alone is no choice
+    pills = [_pill(words[t], asked.href(target=t), t == asked.target) for t in targets]
+    choices = {
+        "Another class": [_pill(n, asked.href(target=n), n == asked.target) for n in others[:MOST_CLASSES]],
+        "Measured as": [_pill(title, asked.href(measure=m), m == asked.measure) for m, title in MEASURES.items()],
+    }
+    further = [
+        el("nav", el("span", f"{name}:", cls="muted"), *each, cls="row", aria_label=name)
+        for name, each in choices.items() if each and item.number is None
+    ]  # fmt: skip
     refused = [el("p", f"{debugger.method_choices[lens]}: {why}") for lens, why in found.refused.items()]
     refused += [
         el("p", f"{debugger.title(lens)} is not prepared, which takes about {duration(seconds)}, once: ",
            el("a", "prepare it", href=asked.evidence(lens)), ".") for lens, seconds in waiting.items()
     ]  # fmt: skip
     told = el("div", row(el("b", item.id), *chips), el("nav", *pills, cls="row", aria_label="What is asked"),
-              *(measured if measures else []), el("p", sentence(debugger, found)), *refused,
+              *further, el("p", sentence(debugger, found)), *refused,
               row(button("Its evidence page", asked.evidence(methods.DEFAULT))), cls="stack")  # fmt: skip
     draw(el("div", shown, told, cls="row top"), key="question")
 

@@ -855,5 +855,6 @@ def test_by_one_layer_the_share_the_distances_and_the_verdict_are_that_layers(de
         other = np.where(counts, vectors, 0) * np.sqrt(weights)[:, None]
         cosine = (query * other).sum() / np.linalg.norm(query) / np.linalg.norm(other)
         assert row.distances["gradient"] == pytest.approx(1 - cosine, abs=1e-5)
-    assert "measured for TracIn over all layers only" in found.standout.sentence
+    assert "was not measured for this way of asking" in found.standout.sentence
+    assert not found.standout.is_known
     assert debugger.splits(method)

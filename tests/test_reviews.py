@@ -229,7 +229,7 @@ def test_an_unknown_layer_is_refused_with_those_there_are(debugger: Debugger, of
 def test_what_is_unusual_for_all_layers_is_not_said_of_one(debugger: Debugger, of_the_worst: Evidence) -> None:
     found = debugger.evidence(of_the_worst.query.id, method="tracin:words")
     assert not found.standout.stands_out
-    assert "for TracIn over all layers only" in found.standout.sentence
+    assert "was not measured for this way of asking" in found.standout.sentence
 
 
 @pytest.mark.parametrize("kind", ["words", "feature"])
@@ -290,7 +290,7 @@ def test_a_mistake_is_opened_by_keyboard_and_read_word_by_word(tab: Page, addres
     tab.get_by_text("Method: TracIn, all layers").click()
     tab.get_by_role("link", name="word embeddings").click()
     tab.wait_for_url("**m=tracin:words*")
-    tab.get_by_text("measured for TracIn over all layers only").wait_for()
+    tab.get_by_text("was not measured for this way of asking").wait_for()
 
     tab.get_by_role("tab", name="Feature breakdown").click()
     tab.get_by_text("Words both hold").wait_for()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -15,8 +15,10 @@ from attribution.wording import counted, number, signed
 if TYPE_CHECKING:
     from attribution.comparing import Interval
     from attribution.evaluation.asked import Estimate
+    from attribution.evaluation.leaving import LeftOut
     from attribution.evaluation.mislabel import Ranked
-    from attribution.evaluation.removing import Point
+    from attribution.evaluation.patching import Patched
+    from attribution.evaluation.removing import Point, Removed
     from attribution.methods.protocol import Attributor
     from attribution.progress import Progress
     from attribution.project import Project
@@ -31,6 +33,7 @@ TAKES: Mapping[str | None, frozenset[str]] = {
     "loo": frozenset({"seed", "seeds", "test", "examples", "by"}),
     "tailpatch": frozenset({"queries", "seed", "top"}),
 }
+Curve = TypeVar("Curve", "Removed", "LeftOut", "Patched")
 _SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # of the training set, checked
 
 
@@ -99,12 +102,8 @@ def _removal(asked: Asked) -> None:
         options["top"] = _numbers(options["top"])
     plan = removing.plan(asked.workspace, asked.project, Design(**options), device=asked.device)
     say(plan.cost(len(asked.methods)))
-    found = {
-        name: removing.open_removed(asked.workspace, removing.measure(plan, method, progress=asked.progress))
-        for name, method in asked.methods.items()
-    }
+    found = _measured(asked, plan, removing.measure, removing.open_removed)
     if asked.as_json:
-        print_json({name: each.summary() for name, each in found.items()})
         return
     typer.echo(
         f"{len(plan.asked.rows)} test examples, {counted(plan.design.seeds, 'training')} on each set. Change of the "
@@ -132,12 +131,8 @@ def _left_out(asked: Asked) -> None:
 
     plan = leaving.plan(asked.workspace, asked.project, Design(**asked.given), device=asked.device)
     say(plan.cost(len(asked.methods)))
-    found = {
-        name: leaving.open_left_out(asked.workspace, leaving.measure(plan, method, progress=asked.progress))
-        for name, method in asked.methods.items()
-    }
+    found = _measured(asked, plan, leaving.measure, leaving.open_left_out)
     if asked.as_json:
-        print_json({name: each.summary() for name, each in found.items()})
         return
     for name, each in found.items():
         typer.echo(f"{name}, on {each.test}, “{each.said}”. {each.sentence}")
@@ -156,12 +151,8 @@ def _patched(asked: Asked) -> None:
     design = Design(**options)
     plan = patching.plan(asked.workspace, asked.project, design, device=asked.device)
     say(design.cost)
-    found = {
-        name: patching.open_patched(asked.workspace, patching.measure(plan, method, progress=asked.progress))
-        for name, method in asked.methods.items()
-    }
+    found = _measured(asked, plan, patching.measure, patching.open_patched)
     if asked.as_json:
-        print_json({name: each.summary() for name, each in found.items()})
         return
     typer.echo(
         f"{len(plan.asked.rows)} test examples, {counted(design.top, 'step')} on each list, at the final learning rate "
@@ -181,6 +172,19 @@ DRAW: Mapping[str, Callable[[Asked], None]] = {
     MISLABEL: _mislabel, "removal": _removal, "loo": _left_out, "tailpatch": _patched,
 }  # fmt: skip
 _ARMS = ("supporters", "random", "difference")
+
+
+def _measured(
+    asked: Asked, plan: Any, measure: Callable[..., str], opened: Callable[[Workspace, str], Curve]
+) -> dict[str, Curve]:
+    """The curve of every method that is asked, by its name; printed here where JSON is wanted."""
+    found = {
+        name: opened(asked.workspace, measure(plan, method, progress=asked.progress))
+        for name, method in asked.methods.items()
+    }
+    if asked.as_json:
+        print_json({name: each.summary() for name, each in found.items()})
+    return found
 
 
 def _numbers(asked: str) -> tuple[int, ...]:

@@ -435,7 +435,7 @@ def notes(evidence: Evidence, link: Link) -> list[dict[str, Any]]:
     if evidence.is_zero:
         found.append({"kind": "caution", "text": zero_sentence(evidence)})
         return found
-    kind = "info" if evidence.standout.stands_out else "caution"
+    kind = "info" if evidence.standout.stands_out or not evidence.standout.is_known else "caution"
     found.append({"kind": kind, "text": evidence.standout.sentence})
     kind = "caution" if evidence.is_rough else "info"
     found += [{"kind": kind, "text": remark} for remark in evidence.remarks]
