@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ class Task:
             return self._log_odds_against
         if kind == "logit":
             return self._minus_logit
-        raise InvalidInput(f"The measurement “{kind}” is not known.", f"Use {', '.join(get_args(Measure))}.")
+        raise InvalidInput(f"The measurement “{kind}” is not known.", "Use loss, margin or logit.")
 
     def _measurement(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
         assert self.project.measurement is not None

@@ -351,7 +351,7 @@ def test_an_unknown_id_or_a_row_out_of_range(copy: Path, test: str, said: str) -
         (["mistakes", "--sort=size"], "^Mistakes cannot be sorted by “size”. Use loss, margin"),
         (["score", "--out=scores.npy", "--method=magic"], "^The method “magic” is not known"),
         (["score", "--out=scores.npy", "--target=truth"], "^The target “truth” is not known"),
-        (["score", "--out=scores.npy", "--measure=size"], "^The measurement “size” is not known. Use loss or margin."),
+        (["score", "--out=scores.npy", "--measure=size"], "“size” is not known. Use loss, margin or logit."),
         (
             ["embed", "--projection=magic"],
             "^The projection “magic” is not known. Use eigenbasis, dense, count-sketch",

@@ -100,7 +100,7 @@ def test_one_key_flags_and_what_is_flagged_is_judged_on_review(tiny_workspace: P
         pressed.nth(1).wait_for()
         assert pressed.count() == 2
         tab.get_by_role("link", name="Review 2 flagged examples").click()
-        tab.get_by_text("1 of 2").wait_for()
+        tab.get_by_text("1 of 2", exact=True).wait_for()
         assert tab.locator(".head .id").inner_text() == listed[0]
         tab.keyboard.press("b")
         tab.get_by_text("1 of 2 decided").wait_for()
