@@ -449,8 +449,8 @@ def test_methods_are_timed_by_themselves(digits: Workspace) -> None:
     source = pipeline.open_index(digits).gradients.source
     Influence().fit(source)
     again = source.anew()
-    assert curvature._spectra.get(source)
-    assert not curvature._spectra.get(again)
+    assert curvature._moments.get(source)
+    assert not curvature._moments.get(again)
     assert np.array_equal(again.train_vectors(0), source.train_vectors(0))
     of_run = source.objective("head")
     assert of_run is not None

@@ -369,17 +369,19 @@ def test_a_singular_curvature_without_damping_is_refused(kind: type) -> None:
     for form in ("dense", "diagonal"):
         with pytest.raises(Unsuited, match=r"no curvature, and without damping it cannot be inverted\. Use damping"):
             kind(damping=0.0, curvature=form).fit(unused)
+        with pytest.raises(Unsuited, match=r"with so little damping it cannot be inverted\. Use damping above 1e-300"):
+            kind(damping=1e-300, curvature=form).fit(unused)
         kind(curvature=form).fit(unused)
 
 
 def test_a_curvature_is_computed_once_for_all_lenses_and_dampings(monkeypatch: pytest.MonkeyPatch) -> None:
-    source, computed, given = random_source(), [], curvature.spectrum
+    source, computed, given = random_source(), [], curvature.moment
 
-    def watched(*a: object, **k: object) -> curvature.Spectrum:
+    def watched(*a: object, **k: object) -> NDArray[np.float64]:
         computed.append(a)
         return given(*a, **k)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(curvature, "spectrum", watched)
+    monkeypatch.setattr(curvature, "moment", watched)
     for method in (Influence(), Influence(0.1), RelatIF(), RelatIF(checkpoints=(1,))):
         method.fit(source)
     assert len(computed) == 3
@@ -469,7 +471,7 @@ def test_after_as_many_steps_as_numbers_arnoldi_is_the_whole_solve(damping: floa
 
 def test_the_strongest_ritz_values_are_eigenvalues() -> None:  # O-AR
     rows = np.random.default_rng(0).standard_normal((200, 60)) * np.linspace(3, 0.1, 60) ** 2
-    moment = curvature.second_moment(rows)
+    moment = curvature.moment(rows)
     values, vectors = arnoldi.ritz(moment, np.ones(60), 30)
     wanted = np.linalg.eigvalsh(moment)[::-1]
     assert_close(np.sort(values)[::-1][:5] / wanted[:5], np.ones(5), 1e-6)

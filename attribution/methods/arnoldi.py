@@ -73,12 +73,12 @@ class Arnoldi:
         return Lens(source, self.name, weights, transform, own)
 
     def _factor(self, rows: NDArray[np.float32]) -> curvature.Curvature:
-        moment = curvature.second_moment(rows)
+        moment = curvature.moment(rows)
         start = np.random.default_rng(self.seed).standard_normal(len(moment))
         values, axes = ritz(moment, start, self.steps)
         kept = np.argsort(-values)[: self.rank]
         kept = kept[values[kept] > _FLAT * max(values.max(), 0.0)]
-        return curvature.Curvature(axes[:, kept], values[kept] + self.damping * np.trace(moment) / len(moment))
+        return curvature.Axes(axes[:, kept], values[kept] + self.damping * np.trace(moment) / len(moment))
 
 
 def ritz(

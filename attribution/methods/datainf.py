@@ -79,6 +79,6 @@ def swapped(rows: NDArray[np.float32], layer_of: NDArray[np.int64], damping: flo
         part = rows[:, inside]
         squares = np.square(part, dtype=np.float64).sum(1)
         strength = np.array(damping * squares.mean() / len(inside))  # λ_l
-        moment = curvature.second_moment(part, np.sqrt(reciprocal(strength + squares)))
+        moment = curvature.moment(part, scales=np.sqrt(reciprocal(strength + squares)))
         inverse[np.ix_(inside, inside)] = reciprocal(strength) * (np.eye(len(inside)) - moment)
     return inverse

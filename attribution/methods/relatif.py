@@ -65,14 +65,14 @@ class RelatIF:
         if self in _lengths.get(source, {}):
             return 0.0
         twice = 1 if self.relative_to == "loss" else 2  # each about as dear as the curvature itself
-        spectra = curvature.seconds(source, self.curvature, self.checkpoints)
-        return spectra + twice * curvature.seconds_of_rows(source, self.curvature, self.checkpoints)
+        moments = curvature.seconds(source, self.curvature, self.checkpoints)
+        return moments + twice * curvature.seconds_of_rows(source, self.curvature, self.checkpoints)
 
     def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
         curvature.refuse(source, self.damping, self.curvature)
-        spectra = curvature.arrays(source, self.curvature, self.checkpoints, progress=progress)
+        moments = curvature.arrays(source, self.curvature, self.checkpoints, progress=progress)
         products, squares = self._measured(source)
-        return {**spectra, "products": products, "squares": squares}
+        return {**moments, "products": products, "squares": squares}
 
     def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
         curvature.take(source, self.curvature, factors)

@@ -63,7 +63,7 @@ class TRAK:
             assert found is not None  # see why_not
             doubts[c] = found
             scales[c] = 1 / np.maximum(found, _SURE)
-            factors[c] = curvature.spectrum(source.train_vectors(c), scales=scales[c]).damped(self.damping)
+            factors[c] = curvature.damped(curvature.moment(source.train_vectors(c), scales=scales[c]), self.damping)
         scales *= weights @ doubts
         per_row = weights / n  # (ΦᵀΦ)⁻¹ is that of the mean by N
 
