@@ -711,6 +711,23 @@ def test_both_lists_are_the_ends_of_all_scores(debugger: Debugger, worst: str, m
         assert all(sign * row.score > 0 for row in rows)
 
 
+def test_another_lens_on_the_same_question_asks_the_model_for_nothing(
+    debugger: Debugger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes, given = [], debugger._source.query_gradients
+    monkeypatch.setattr(
+        debugger._source, "query_gradients", lambda queries: passes.append(queries.ids) or given(queries)
+    )
+    first = debugger.evidence("test:11", method="influence")
+    for method in ("relatif", "trak", "cosine"):
+        debugger.evidence("test:11", method=method)
+    debugger.distance_plot(first, "gradient")
+    assert passes == [("test:11",)]
+    debugger.evidence("test:11", method="influence", measure="margin")
+    debugger.evidence("test:11", method="influence", target=(first.target_label + 1) % len(debugger.classes))
+    assert len(passes) == 3
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_distance_of_gradients_is_that_of_the_two_examples_whatever_the_method(
     debugger: Debugger, worst: str, method: str
