@@ -8,7 +8,7 @@ same view of themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +83,8 @@ def main() -> None:
         chrome.footer(debugger)
         return
     with state.drawn_errors():
-        waiting = not_prepared(pair)
-    if asked.method not in pair.method_names or asked.method in waiting:
-        asked = replace(asked, method=methods.DEFAULT)
+        if asked.method not in pair.method_names or not_prepared(pair, (asked.method,)):
+            asked = replace(asked, method=methods.DEFAULT)
     asked = with_example(pair, asked)
     ids = getattr(pair.judged, asked.among) if asked.among else ()
     steps = walk(asked, ids)
@@ -95,6 +94,7 @@ def main() -> None:
     draw_pair(pair, asked)
     chrome.planted_banner(debugger)
     with state.drawn_errors():
+        waiting = not_prepared(pair, pair.method_names)
         found = _asked(pair, pair.models[0].index_id, pair.models[1].index_id, asked.id, asked.target, asked.method)
     draw_question(pair, found, asked, steps, waiting)
     has_ranks = not any(evidence.is_zero for evidence in found.evidence)
@@ -252,13 +252,13 @@ def draw_question(
     draw(el("div", shown, told, cls="row top"), key="question")
 
 
-def not_prepared(pair: Pair) -> dict[str, dict[str, float]]:
-    """The methods that are not asked here because what they need would take long to make: for which model how many
-    seconds."""
+def not_prepared(pair: Pair, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Those of some methods that are not asked here because what they need would take long to make: for which model
+    how many seconds."""
     with st.spinner("Measuring what each method takes to prepare"):
         found = {
             method: {name: model.foreseen(method) for name, model in zip(pair.names, pair.models, strict=True)}
-            for method in pair.method_names
+            for method in names
         }
     long = {method: {name: s for name, s in by.items() if s > LONG} for method, by in found.items()}
     return {method: by for method, by in long.items() if by}

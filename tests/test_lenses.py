@@ -28,7 +28,7 @@ from attribution.methods.cosine import Cosine
 from attribution.methods.datainf import DataInf
 from attribution.methods.hessian import Hessian
 from attribution.methods.influence import Influence
-from attribution.methods.protocol import Attributor, VectorScorer
+from attribution.methods.protocol import Attributor, Queries, QueryGradients, VectorScorer
 from attribution.methods.relatif import RelatIF
 from attribution.methods.representer import Representer
 from attribution.methods.tracin import TracIn
@@ -715,9 +715,12 @@ def test_another_lens_on_the_same_question_asks_the_model_for_nothing(
     debugger: Debugger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes, given = [], debugger._source.query_gradients
-    monkeypatch.setattr(
-        debugger._source, "query_gradients", lambda queries: passes.append(queries.ids) or given(queries)
-    )
+
+    def watched(queries: Queries) -> QueryGradients:
+        passes.append(queries.ids)
+        return given(queries)
+
+    monkeypatch.setattr(debugger._source, "query_gradients", watched)
     first = debugger.evidence("test:11", method="influence")
     for method in ("relatif", "trak", "cosine"):
         debugger.evidence("test:11", method=method)
