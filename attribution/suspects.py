@@ -2,8 +2,9 @@
 
 Two opinions on example i that do not hang on its own label are multiplied: the geometric mean of the checkpoints'
 probabilities, each counted by how far beyond chance it is, and the mean of that over the examples nearest to i in the
-final model's feature space. Call the product p(k|i). How wrong labels come about is read off the data. Where the model is sure of another class than the given one, the given one is
-its 2nd, 3rd, … choice; how often each is seen in training beyond what the model's errors on the test set explain is
+final model's feature space. Call the product p(k|i). How wrong labels come about is read off the data. Where the model
+is sure of another class than the given one, the given one is its 2nd, 3rd, … choice; how often each is seen in training
+beyond what the model's errors on the test set explain is
 
     R(r)       how often a wrong label is the r-th most likely of the classes that are not the true one
     doubt_i  = log Σ_{k≠y} p(k|i) R(rank of y among the classes other than k) − log p(y|i)        y the given label

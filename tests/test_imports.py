@@ -67,7 +67,7 @@ ALONE = {
     "streamlit": {"app", "pages"},
     "plotly": {"app", "pages"},
 }
-SHARED_BY_METHODS = {"attribution.methods.protocol", "attribution.methods.lens", "attribution.methods.curvature"}
+SHARED_BY_METHODS = {f"attribution.methods.{name}" for name in ("protocol", "lens", "curvature", "kept")}
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
     "errors", "progress", "files", "wording", "examples", "scores", "uploads", "edits", "questions", "decisions",

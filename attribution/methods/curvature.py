@@ -15,8 +15,7 @@ damping and is kept as long as the source: every lens that asks for it, and ever
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 
 from attribution.errors import InvalidInput, Unsuited
+from attribution.methods import kept
 from attribution.methods.lens import chosen, reciprocal
 from attribution.methods.protocol import GradientSource
 from attribution.progress import Progress, silent
@@ -133,7 +133,7 @@ def fitted(
     counted = chosen(source, checkpoints)
     refuse(source, damping, kind)
     factors = [
-        damped(_of_source(source, c, kind), damping) if is_counted else None for c, is_counted in enumerate(counted)
+        damped(of_source(source, c, kind), damping) if is_counted else None for c, is_counted in enumerate(counted)
     ]
     return factors, counted / counted.sum()
 
@@ -180,17 +180,16 @@ def moment(rows: NDArray[Any], kind: Kind = "dense", scales: NDArray[np.float64]
     return sum((block.T @ block for block in _blocks(rows, scales)), np.zeros((width, width))) / len(rows)
 
 
-_moments: weakref.WeakKeyDictionary[GradientSource, dict[tuple[int, Kind], NDArray[np.float64]]] = (
-    weakref.WeakKeyDictionary()
-)
+def of_source(source: GradientSource, c: int, kind: Kind = "dense") -> NDArray[np.float64]:
+    """The moment of the stored rows at checkpoint c, kept as long as the source."""
+    return kept.made(source, kind, f"moment.{c}", lambda: moment(source.train_vectors(c), kind))
 
 
 def seconds(source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None) -> float:
     """What the moments that are not known yet will take, and a factor of each."""
     n, width = len(source.train_ids), source.train_vectors(0).shape[1]
-    known = _moments.get(source, {})
     counted = np.flatnonzero(chosen(source, checkpoints)).tolist()
-    unknown = sum((c, kind) not in known for c in counted)
+    unknown = sum(not kept.is_known(source, kind, f"moment.{c}") for c in counted)
     if kind == "diagonal":
         return unknown * seconds_of(n * width)
     return unknown * seconds_of(n * width**2) + len(counted) * seconds_of(width**3 / 3)
@@ -204,31 +203,30 @@ def seconds_of_rows(source: GradientSource, kind: Kind, checkpoints: Sequence[in
 
 def arrays(
     source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None, *, progress: Progress = silent
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, NDArray[Any]]:
     """The moments of the checkpoints that are chosen, made where they are not known, for `take`."""
-    found: dict[str, NDArray[np.float64]] = {}
-    counted = np.flatnonzero(chosen(source, checkpoints)).tolist()
-    for done, c in enumerate(counted):
-        progress(done, len(counted), "curvature of the checkpoints")
-        found[f"moment.{c}"] = _of_source(source, c, kind)
-    return found
+    return each_checkpoint(source, checkpoints, "moment", lambda c: of_source(source, c, kind), progress)
 
 
 def take(source: GradientSource, kind: Kind, found: Mapping[str, NDArray[Any]]) -> None:
     """Keep the moments that `arrays` gave, as long as the source."""
-    known = _moments.setdefault(source, {})
-    for name in found:
-        part, _, c = name.partition(".")
-        if part == "moment":
-            known[int(c), kind] = found[name]
+    kept.take(source, kind, found)
 
 
-def _of_source(source: GradientSource, c: int, kind: Kind) -> NDArray[np.float64]:
-    """The moment of checkpoint c, kept as long as the source."""
-    known = _moments.setdefault(source, {})
-    if (c, kind) not in known:
-        known[c, kind] = moment(source.train_vectors(c), kind)
-    return known[c, kind]
+def each_checkpoint(
+    source: GradientSource,
+    checkpoints: Sequence[int] | None,
+    name: str,
+    make: Callable[[int], NDArray[Any]],
+    progress: Progress,
+) -> dict[str, NDArray[Any]]:
+    """Arrays “name.c” of the checkpoints c that are chosen."""
+    found, counted = {}, np.flatnonzero(chosen(source, checkpoints)).tolist()
+    for done, c in enumerate(counted):
+        progress(done, len(counted), "curvature of the checkpoints")
+        found[f"{name}.{c}"] = make(c)
+    progress(len(counted), len(counted), "curvature of the checkpoints")
+    return found
 
 
 def _blocks(rows: NDArray[Any], scales: NDArray[np.float64] | None = None) -> Iterator[NDArray[np.float64]]:

@@ -15,16 +15,20 @@ is transformed and the index answers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput
-from attribution.methods import curvature
+from attribution.methods import curvature, kept
 from attribution.methods.lens import Lens, chosen, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
+from attribution.progress import Progress, silent
+from attribution.solving import seconds_of
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,11 @@ class DataInf:
         return None
 
     def fit(self, source: GradientSource) -> Lens:
-        curvature.refuse_damping(self.damping)
-        if self.damping == 0:
-            raise InvalidInput("DataInf divides by its damping, and 0 was asked for.", "Use damping above 0.")
+        self._refuse()
         counted = chosen(source, self.checkpoints)
         weights = counted / counted.sum()
         per_loss = weights / len(source.train_ids)
-        inverses = {
-            c: swapped(source.train_vectors(c), source.coordinate_layers(c), self.damping)
-            for c in np.flatnonzero(counted).tolist()
-        }
+        inverses = {c: self._inverse(source, c) for c in np.flatnonzero(counted).tolist()}
 
         def transform(gradients: QueryGradients) -> NDArray[np.float64]:
             found = np.zeros(gradients.vectors.shape)
@@ -69,6 +68,39 @@ class DataInf:
             return total
 
         return Lens(source, self.name, weights, transform, own)
+
+    def seconds(self, source: GradientSource) -> float:
+        self._refuse()
+        counted = np.flatnonzero(chosen(source, self.checkpoints)).tolist()
+        unknown = [c for c in counted if not kept.is_known(source, self._alike, f"inverse.{c}")]
+        sizes = [np.unique(source.coordinate_layers(c), return_counts=True)[1] for c in unknown]
+        return sum(seconds_of(len(source.train_ids) * float(np.square(each).sum())) for each in sizes)
+
+    def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
+        self._refuse()
+        return curvature.each_checkpoint(source, self.checkpoints, "inverse", partial(self._inverse, source), progress)
+
+    def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
+        kept.take(source, self._alike, factors)
+
+    def _refuse(self) -> None:
+        curvature.refuse_damping(self.damping)
+        if self.damping == 0:
+            raise InvalidInput("DataInf divides by its damping, and 0 was asked for.", "Use damping above 0.")
+
+    @property
+    def _alike(self) -> DataInf:
+        """Whatever the checkpoints, one is taken alike."""
+        return replace(self, checkpoints=None)
+
+    def _inverse(self, source: GradientSource, c: int) -> NDArray[np.float64]:
+        """M at checkpoint c, (D, D)."""
+        return kept.made(
+            source,
+            self._alike,
+            f"inverse.{c}",
+            lambda: swapped(source.train_vectors(c), source.coordinate_layers(c), self.damping),
+        )
 
 
 def swapped(rows: NDArray[np.float32], layer_of: NDArray[np.int64], damping: float) -> NDArray[np.float64]:
