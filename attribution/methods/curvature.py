@@ -15,7 +15,7 @@ damping and is kept as long as the source: every lens that asks for it, and ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -185,11 +185,14 @@ def of_source(source: GradientSource, c: int, kind: Kind = "dense") -> NDArray[n
     return kept.made(source, kind, f"moment.{c}", lambda: moment(source.train_vectors(c), kind))
 
 
-def seconds(source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None) -> float:
-    """What the moments that are not known yet will take, and a factor of each."""
+def seconds(source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None, by: Hashable | None = None) -> float:
+    """What the moments that are not known yet will take, and a factor of each.
+
+    by: what they are known under (see `kept`), where they are not those of the stored rows.
+    """
     n, width = len(source.train_ids), source.train_vectors(0).shape[1]
     counted = np.flatnonzero(chosen(source, checkpoints)).tolist()
-    unknown = sum(not kept.is_known(source, kind, f"moment.{c}") for c in counted)
+    unknown = sum(not kept.is_known(source, by or kind, f"moment.{c}") for c in counted)
     if kind == "diagonal":
         return unknown * seconds_of(n * width)
     return unknown * seconds_of(n * width**2) + len(counted) * seconds_of(width**3 / 3)

@@ -30,7 +30,6 @@ from attribution.methods import curvature, kept
 from attribution.methods.lens import Lens, chosen
 from attribution.methods.protocol import GradientSource, QueryGradients
 from attribution.progress import Progress, silent
-from attribution.solving import seconds_of
 
 _SURE = 1e-4  # 1 − p in float32 is known to 6e-8, and the loss it is read from to some 1e-6
 
@@ -81,10 +80,7 @@ class TRAK:
 
     def seconds(self, source: GradientSource) -> float:
         self._refuse(source)
-        n, width = len(source.train_ids), source.train_vectors(0).shape[1]
-        counted = np.flatnonzero(chosen(source, self.checkpoints)).tolist()
-        unknown = sum(not kept.is_known(source, TRAK, f"moment.{c}") for c in counted)
-        return unknown * seconds_of(n * width**2) + len(counted) * seconds_of(width**3 / 3)
+        return curvature.seconds(source, "dense", self.checkpoints, by=TRAK)
 
     def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
         self._refuse(source)
