@@ -173,14 +173,14 @@ def draw_unchecked(method: str) -> bool:
 
     path = state.workspace_path()
     try:
-        cost = removal.cost(Workspace(path))
+        effort = removal.foreseen(Workspace(path), method)
     except InvalidInput as error:
         draw(el("p", str(error), cls="card", role="status"), key="no_retrain")
         return False
     words = (
         "For some mistakes the strongest supporters are left out of the training set, and as many random examples with "
         "the same labels; what retraining changes is compared with what the scores foretold.",
-        f"It takes {cost}",
+        f"It takes {effort.sentence}",
     )
     draw(
         el("div", el("h3", "Check it by retraining"), *[el("p", each) for each in words], cls="card stack"), key="cost"
@@ -214,14 +214,14 @@ def draw_ensemble(debugger: Debugger, *, can_start: bool) -> None:
         draw(el("div", *lines, row(*ways), cls="card stack"), key="ensemble")
         return
     try:
-        cost = ensemble.foreseen(workspace, recorded_project(workspace), EnsembleRecipe())
+        effort = ensemble.foreseen(workspace, recorded_project(workspace), EnsembleRecipe())
     except AttributionError as error:
         draw(el("p", str(error), cls="card", role="status"), key="no_ensemble")
         return
     told = (
         "What one model says by chance, others do not say. TRAK was made for several models, and influence gains by "
         "them too; every listed example then shows how far they agree.",
-        cost.sentence,
+        f"It takes {effort.sentence}",
         "`python -m attribution ensemble` does the same; `--models` and `--fraction` make it larger or smaller.",
     )
     draw(el("div", *[el("p", *prose(each)) for each in told], cls="card stack"), key="ensemble")

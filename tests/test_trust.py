@@ -273,7 +273,7 @@ def test_without_a_bank_the_page_says_what_one_takes_and_makes_it(
 
     monkeypatch.setattr(jobs, "start", start)
     app = page(monkeypatch, measured.path)
-    assert "There is no bank of this run yet. 100 trainings on 50% of the training set take about" in drawn(app)
+    assert "There is no bank of this run yet. 100 trainings on 50 % of the training set, about" in drawn(app)
     app.button(key="bank").click().run()
     assert started[0][1:] == ("bank", ())
 
@@ -289,7 +289,7 @@ def test_without_further_models_the_page_says_what_they_take_and_trains_them(
 
     monkeypatch.setattr(jobs, "start", start)
     app = page(monkeypatch, measured.path)
-    assert "5 trainings on 50 % of the training set with their gradients take about" in drawn(app)
+    assert "5 trainings on 50 % of the training set with their gradients, about" in drawn(app)
     app.button(key="ensemble_start").click().run()
     assert started[0][1:] == ("ensemble", ())
 

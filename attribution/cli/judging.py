@@ -74,7 +74,7 @@ def bank(
     with reported(folder, "bank", job) as progress:
         recipe = BankRecipe(models, fraction, seeds, seed)
         opened, target = project_and_workspace(None, folder)
-        say(banks.foreseen(target, recipe))
+        say(banks.foreseen(target, opened, recipe).sentence)
         id_ = banks.make(target, opened, recipe, progress=progress)
     found = banks.open_bank(target, opened, id_)
     row = {
