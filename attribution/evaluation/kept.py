@@ -88,7 +88,10 @@ def newest(workspace: Workspace, curve: str, method: Attributor, *, index: str, 
         try:
             manifest = workspace.manifest(KIND, id_)
         except StoreError as error:
-            unread = error if _holds(workspace.folder(KIND, id_), curve) else unread
+            folder = workspace.folder(KIND, id_)
+            if _holds(folder, curve):
+                again = f"Run `evaluate --curve {curve}` again by the method it was of, or remove {folder}."
+                unread = Damaged(error.message, again) if isinstance(error, Damaged) else error
             continue
         recipe = manifest["recipe"]
         if (manifest["parents"], recipe["curve"], canonical(recipe["method"])) == (parents, curve, wanted):
