@@ -41,7 +41,6 @@ class Job:
     id: str
     verb: str
     state: State
-    of: str = ""
     stage: str = ""
     done: int = 0
     total: int = 0
@@ -51,6 +50,7 @@ class Job:
     hint: str = ""
     started: float = 0.0
     updated: float = 0.0
+    of: str = ""
 
     @property
     def called(self) -> str:
@@ -71,8 +71,8 @@ def start(workspace: str | Path, verb: str, arguments: Sequence[str] = ()) -> Jo
             raise InvalidInput(f"{running.called} is running already.", "Wait for it, or cancel it.")
         now = datetime.now(UTC)
         job = Job(
-            now.strftime("%Y%m%d-%H%M%S-%f"), verb, "running", _of(arguments), stage="starting",
-            sentence="Starting.", started=now.timestamp(), updated=now.timestamp(),
+            now.strftime("%Y%m%d-%H%M%S-%f"), verb, "running", stage="starting", sentence="Starting.",
+            started=now.timestamp(), updated=now.timestamp(), of=_of(arguments),
         )  # fmt: skip
         _spawn(folder, job, [verb, *arguments, "--workspace", str(workspace), "--job", job.id])
     return job
@@ -184,7 +184,7 @@ def reporting(workspace: str | Path, verb: str, id_: str) -> Iterator[Reporter]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file = folder / f"{id_}.json"
         of = _read(file).of if file.exists() else ""
-        reporter = Reporter(folder, Job(id_, verb, "running", of, started=time.time()))
+        reporter = Reporter(folder, Job(id_, verb, "running", started=time.time(), of=of))
         try:
             yield reporter
         except Cancelled as stopped:

@@ -355,7 +355,7 @@ def test_which_lens_to_believe_is_said_by_their_intervals(banked: Workspace) -> 
 def test_what_runs_for_another_lens_is_named_and_nothing_else_is_offered(
     monkeypatch: pytest.MonkeyPatch, banked: Workspace
 ) -> None:
-    runs = Job("1", "trust", "running", "--method influence", stage="scores under shuffled labels")
+    runs = Job("1", "trust", "running", stage="scores under shuffled labels", of="--method influence")
     monkeypatch.setattr(jobs, "latest", lambda workspace: runs)
     app = page(monkeypatch, banked.path, m="trak")
     assert "trust --method influence" in drawn(app)
