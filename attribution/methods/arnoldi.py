@@ -23,6 +23,7 @@ from attribution.errors import InvalidInput
 from attribution.methods import curvature
 from attribution.methods.lens import Lens, chosen
 from attribution.methods.protocol import GradientSource, QueryGradients
+from attribution.solving import refuse_damping
 
 _FLAT = 1e-10  # of the largest Ritz value: below, a direction has no curvature, and a step leads nowhere new
 
@@ -50,7 +51,7 @@ class Arnoldi:
         return None
 
     def fit(self, source: GradientSource) -> Lens:
-        curvature.refuse_damping(self.damping)
+        refuse_damping(self.damping)
         if not 1 <= self.rank <= self.steps:
             raise InvalidInput(
                 f"{self.rank} directions of {self.steps} steps were asked for.", "Use 1 or more of each, rank ≤ steps."

@@ -23,11 +23,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.errors import InvalidInput, Unsuited
+from attribution.errors import Unsuited
 from attribution.methods.lens import chosen, reciprocal
 from attribution.methods.protocol import GradientSource
 from attribution.progress import Progress, silent
-from attribution.solving import seconds_of
+from attribution.solving import refuse_damping, seconds_of
 
 Kind = Literal["dense", "diagonal"]
 _EIGEN = 10.0  # multiplications of an eigendecomposition, by the cube of the size
@@ -98,12 +98,6 @@ def fitted(
         _of_source(source, c, kind).damped(damping) if is_counted else None for c, is_counted in enumerate(counted)
     ]
     return factors, counted / counted.sum()
-
-
-def refuse_damping(damping: float) -> None:
-    """Raise `InvalidInput` for what is no damping."""
-    if not 0 <= damping < np.inf:
-        raise InvalidInput(f"A damping of {damping} was asked for.", "Use 0 or more, in units of the mean eigenvalue.")
 
 
 def refuse(source: GradientSource, damping: float, kind: Kind) -> None:

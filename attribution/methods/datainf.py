@@ -25,6 +25,7 @@ from attribution.errors import InvalidInput
 from attribution.methods import curvature
 from attribution.methods.lens import Lens, chosen, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
+from attribution.solving import refuse_damping
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class DataInf:
         return None
 
     def fit(self, source: GradientSource) -> Lens:
-        curvature.refuse_damping(self.damping)
+        refuse_damping(self.damping)
         if self.damping == 0:
             raise InvalidInput("DataInf divides by its damping, and 0 was asked for.", "Use damping above 0.")
         counted = chosen(source, self.checkpoints)

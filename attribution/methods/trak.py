@@ -27,6 +27,7 @@ from attribution.errors import Unsuited
 from attribution.methods import curvature
 from attribution.methods.lens import Lens, chosen
 from attribution.methods.protocol import GradientSource, QueryGradients
+from attribution.solving import refuse_damping
 
 _SURE = 1e-4  # 1 − p in float32 is known to 6e-8, and the loss it is read from to some 1e-6
 
@@ -50,7 +51,7 @@ class TRAK:
         return curvature.why_not(source, self.damping, "dense")
 
     def fit(self, source: GradientSource) -> Lens:
-        curvature.refuse_damping(self.damping)
+        refuse_damping(self.damping)
         counted = chosen(source, self.checkpoints)
         if reason := self.why_not(source):
             raise Unsuited(reason)

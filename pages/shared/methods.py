@@ -47,7 +47,7 @@ def refusal(debugger: Debugger, given: str) -> str:
     try:
         named(given)
     except InvalidInput as error:
-        return error.message
+        return str(error)
     name = given.partition("@")[0]
     if name in debugger.method_choices:
         return ""
