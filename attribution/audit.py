@@ -36,7 +36,7 @@ from attribution.workspace import Workspace, recipe_id
 
 KIND = "suspects"
 _RECIPE = {
-    "version": 2,
+    "version": 3,
     "neighbours": suspects.NEIGHBOURS,
     "questions": suspects.QUESTIONS,
     "opponents": suspects.OPPONENTS,
@@ -109,7 +109,7 @@ def _write(
     gradients = opened.gradients
     labels = gradients.train.examples.labels
     train, test, neighbours = _opinions(opened, progress)
-    opinion = suspects.consensus(train, neighbours)
+    opinion = suspects.consensus(train, neighbours[-1])
     wrong = suspects.wrong_ranks(train, labels, test, gradients.test.examples.labels)
     final = gradients.predictions["train"]
     losses = [gradients.store.losses(c) for c in range(len(gradients.store.checkpoints))]
@@ -165,7 +165,8 @@ def _write_copies(folder: Path, opened: OpenIndex, neighbours: NDArray[np.int64]
 def _opinions(
     opened: OpenIndex, progress: Progress
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    """What the checkpoints think of both splits, (N, K) each, and the nearest training rows at each, (C, N, n)."""
+    """What the checkpoints together think of both splits, (N, K) each, and the nearest training rows at each of them,
+    (C, N, n)."""
     gradients = opened.gradients
     said: dict[str, list[NDArray[np.float32]]] = {"train": [], "test": []}
     neighbours = []
@@ -177,7 +178,9 @@ def _opinions(
             said[split.examples.split].append(found.probabilities)
             if split is gradients.train:
                 neighbours.append(nearest(found.features, suspects.NEIGHBOURS))
-    return suspects.typical(np.stack(said["train"])), suspects.typical(np.stack(said["test"])), np.stack(neighbours)
+    train, test = (np.stack(said[split]) for split in ("train", "test"))
+    skill = suspects.skill(test, gradients.test.examples.labels)
+    return suspects.typical(train, skill), suspects.typical(test, skill), np.stack(neighbours)
 
 
 def _times_opponent(opened: OpenIndex, progress: Progress) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ import io
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ from attribution.given import Column, Given
 from attribution.index import open_index
 from attribution.methods import BASELINES, FORMS, METHODS, named, over_layers
 from attribution.methods.over_models import OverModels
-from attribution.methods.protocol import Attributor, Prepared, Queries, Scorer, VectorScorer
+from attribution.methods.protocol import Attributor, Prepared, Queries, QueryGradients, Scorer, VectorScorer
 from attribution.methods.tracin import TracIn
 from attribution.mistakes import confusion, largest_confusions, mistaken_rows
 from attribution.progress import Progress, silent
@@ -73,6 +73,7 @@ from attribution.workspace import Workspace
 TARGETS = ("predicted", "label")
 _QUERIES_AT_ONCE = 256
 _OFFERED_LAYERS = 8
+_REMEMBERED = 32  # gradients of what was asked: another lens, or a plot, asks the same again
 
 
 class Debugger:
@@ -105,6 +106,7 @@ class Debugger:
         self._workspace = workspace
         self._project = gradients.task.project
         self._what_if: tuple[Changes, Schedule, WhatIf] | None = None
+        self._gradients = lru_cache(_REMEMBERED)(self._gradients_of)
 
     # --- what is open -------------------------------------------------------------------------------------------
 
@@ -502,7 +504,7 @@ class Debugger:
         """
         scorer, queries = self._scorer(method), self._queries(items, asked, measure, new)
         start = time.perf_counter()
-        gradients = self._source.group_gradients(queries)
+        gradients = self._gradients(queries.ids, tuple(asked), measure, new)
         seconds_gradient, start = time.perf_counter() - start, time.perf_counter()
         found = self._ranker.rank(scorer, queries, gradients, k, _train_rows(items))
         seconds_search = time.perf_counter() - start
@@ -564,10 +566,10 @@ class Debugger:
 
     def query_vector(self, id_: str, *, target: str = "predicted", method: str = "tracin") -> NDArray[np.float32]:
         """What the index is searched with for a query, (C·D,); raises `Unsuited` for a method that asks no index."""
-        item, scorer = self.item(id_), self._scorer(method)
+        scorer = self._scorer(method)
         if not isinstance(scorer, VectorScorer):
             raise Unsuited(f"By {named(method).title} nothing is searched for in the index.", "Use evidence.")
-        gradients = self._source.query_gradients(self._queries([item], [self._asked(item, target)], "loss"))
+        gradients = self._gradients((id_,), (self._asked(self.item(id_), target),), "loss", None)
         return scorer.query_vectors(gradients)[0]
 
     def search(self, vector: NDArray[np.float32], k: int) -> Extremes:
@@ -618,7 +620,7 @@ class Debugger:
         scores = evidence.scores_at(rows)
         if kind == "gradient":
             scorer = self._scorer(evidence.method)
-            gradients = self._source.query_gradients(self._queries([query], [evidence.target_label], "loss", new))
+            gradients = self._gradients((query.id,), (evidence.target_label,), "loss", new)
             distance = self._ranker.gradient_distance(rows, gradients, scorer)
         else:
             distance = self._distance(kind, query, rows, new)
@@ -880,6 +882,13 @@ class Debugger:
         inputs = new.inputs if new else self._splits[items[0].split].inputs([item.position for item in items])
         wanted = np.array([item.wanted(label) for item, label in zip(items, labels, strict=True)])
         return Queries(tuple(item.id for item in items), inputs, wanted, measure)
+
+    def _gradients_of(
+        self, ids: tuple[str, ...], labels: tuple[int, ...], measure: Measure, new: Asked | None
+    ) -> QueryGradients:
+        """Of the sum of some queries, as of one; new: what was read, where the one query is in neither data set."""
+        items = [new.item] if new else [self.item(id_) for id_ in ids]
+        return self._source.group_gradients(self._queries(items, labels, measure, new))
 
     def _exact_copies(self, item: Item) -> tuple[str, ...]:
         """Training examples with the same content, other than the query itself."""

@@ -81,7 +81,7 @@ def restore(workspace: Workspace, parents: Mapping[str, str], lens: Attributor, 
 
 
 def _recipe(lens: Attributor, penalty: float) -> dict[str, Any]:
-    return {"version": 1, "lens": record(lens), "penalty": penalty}
+    return {"version": 2, "lens": record(lens), "penalty": penalty}
 
 
 def _id(parents: Mapping[str, str], lens: Attributor, penalty: float) -> str:

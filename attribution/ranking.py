@@ -1,8 +1,9 @@
 """From a query's gradient to the two lists: search, near-identical rows collapsed, and what is weak scored again.
 
     vector = what the method makes of the gradient
-    ends   = the strongest rows of either sign: from the index, or by comparing every row where a method scales them
-    scores = of all N rows, or of a fixed sample where the index is approximate: then nothing reads every row
+    scores = of all N rows, or of a fixed sample where the index is approximate
+    ends   = the strongest rows of either sign: of all scores where they are there; else from the index, or by comparing
+             every row where a method scales them
 
 Where the projection keeps less than `KEPT_LOW` of the query gradient's norm, `SHORTLIST` rows are taken for one that is
 listed and their scores computed again from whole gradients at every checkpoint, and the lists follow those.
@@ -155,10 +156,10 @@ class Ranker:
     def _extremes(
         self, scorer: VectorScorer, vector: NDArray[np.float32], scores: NDArray[np.float32], k: int
     ) -> Extremes:
+        if self.sample is None:  # every row has its score
+            return ends(scores, k)
         if scorer.row_scales is None:
             return self._index.extremes(vector, k)
-        if self.sample is None:
-            return ends(scores, k)
         return scan(Scaled(self._store, scorer.row_scales), vector[None], k).ends[0]
 
     def _ends(self, search: Callable[[int], Extremes], k: int, leave_out: Collection[int]) -> _Ends:

@@ -1,9 +1,10 @@
 """Which training labels are likely wrong: what speaks against each of them, and one ranking of them all.
 
 Two opinions on example i that do not hang on its own label are multiplied: the geometric mean of the checkpoints'
-probabilities, and the mean of that over the examples nearest to i in feature space. Call the product p(k|i). How wrong
-labels come about is read off the data. Where the model is sure of another class than the given one, the given one is
-its 2nd, 3rd, … choice; how often each is seen in training beyond what the model's errors on the test set explain is
+probabilities, each counted by how far beyond chance it is, and the mean of that over the examples nearest to i in the
+final model's feature space. Call the product p(k|i). How wrong labels come about is read off the data. Where the model
+is sure of another class than the given one, the given one is its 2nd, 3rd, … choice; how often each is seen in training
+beyond what the model's errors on the test set explain is
 
     R(r)       how often a wrong label is the r-th most likely of the classes that are not the true one
     doubt_i  = log Σ_{k≠y} p(k|i) R(rank of y among the classes other than k) − log p(y|i)        y the given label
@@ -84,24 +85,35 @@ SIGNALS: Mapping[str, Signal] = {
 }
 
 
-def typical(probabilities: NDArray[np.float32]) -> Floats:
-    """Geometric mean over checkpoints, (C, N, K) → (N, K), each row summing to 1."""
+def skill(probabilities: NDArray[np.float32], labels: Integers) -> NDArray[np.float64]:
+    """How much each checkpoint's opinion counts, (C,), summing to 1, by what it says of the test set, (C, N, K): the
+    square of how far its accuracy is beyond chance. All alike where none is beyond it.
+
+    A checkpoint from the start of the training says next to nothing, and of a task that is hard to learn that holds for
+    most of them.
+    """
+    accuracy = (probabilities.argmax(2) == labels).mean(1)
+    beyond = np.maximum(accuracy - 1 / probabilities.shape[2], 0.0) ** 2
+    return beyond / beyond.sum() if beyond.any() else np.full(len(beyond), 1 / len(beyond))
+
+
+def typical(probabilities: NDArray[np.float32], weights: NDArray[np.float64]) -> Floats:
+    """Weighted geometric mean over checkpoints, (C, N, K) and (C,) → (N, K), each row summing to 1."""
     logs = np.zeros(probabilities.shape[1:])
-    for each in probabilities:
-        logs += np.log(np.maximum(each, _LEAST))
-    mean = np.exp(logs / len(probabilities))
+    for each, weight in zip(probabilities, weights, strict=True):
+        logs += weight * np.log(np.maximum(each, _LEAST))
+    mean = np.exp(logs)
     return np.asarray(mean / mean.sum(1, keepdims=True), np.float32)
 
 
 def consensus(model: Floats, neighbours: Integers) -> Floats:
     """p(k|i) of the page above, (N, K), rows summing to 1: the model's opinion times that on the neighbours.
 
-    model (N, K); neighbours (C, N, n) rows of the training set, at each checkpoint.
+    model (N, K); neighbours (N, n) rows of the training set.
     """
     around = np.zeros_like(model)
-    for each in neighbours:
-        for column in each.T:  # one neighbour of all at a time: (N, n, K) need not fit
-            around += model[column]
+    for column in neighbours.T:  # one neighbour of all at a time: (N, n, K) need not fit
+        around += model[column]
     found = model * (around / around.sum(1, keepdims=True))
     return found / found.sum(1, keepdims=True)
 

@@ -1,5 +1,5 @@
 """What a question costs: the query's gradient, the search for both ends, and the dense scores behind the plots; and
-what it costs by each lens, once what that needs of the training set is there.
+what asking the same by another lens costs, once what that needs of the training set is there.
 
 The floor of the search is reading every stored number once. Conjugate gradients and LiSSA solve each question anew, for
 minutes, and are left out.
@@ -26,11 +26,11 @@ def main() -> None:
     debugger = Debugger.open(WORKSPACE)
     ids = [item.id for item in debugger.mistakes(sort="random")[:_QUERIES]]
     vectors = [debugger.query_vector(id_) for id_ in ids]  # also warms up
-    gradient = [_milliseconds(lambda id_=id_: debugger.query_vector(id_)) for id_ in ids]
+    gradient = [_anew(debugger, lambda id_=id_: debugger.query_vector(id_)) for id_ in ids]
     search = [_milliseconds(lambda v=v: debugger.search(v, _TOP)) for v in vectors]
     rescored = {id_ for id_ in ids if debugger.evidence(id_).rescored}
     plain, again = (
-        [_milliseconds(lambda id_=id_: debugger.evidence(id_)) for id_ in ids if (id_ in rescored) is wanted]
+        [_anew(debugger, lambda id_=id_: debugger.evidence(id_)) for id_ in ids if (id_ in rescored) is wanted]
         for wanted in (False, True)
     )
     rows = np.ones((debugger.n_train, len(vectors[0])), np.float32)
@@ -62,14 +62,21 @@ def _names(debugger: Debugger) -> list[str]:
 
 
 def _lenses(debugger: Debugger, ids: list[str]) -> dict[str, list[float]]:
-    """Evidence by each lens; the first question prepares it and is not counted."""
-    found = {}
-    for name in _names(debugger):
-        debugger.evidence(ids[0], method=name)
-        found[name] = _summary([
-            _milliseconds(lambda id_=id_, name=name: debugger.evidence(id_, method=name)) for id_ in ids[1:_ASKED]
-        ])  # fmt: skip
-    return found
+    """Evidence by each lens of what was asked by another before; the first question prepares it and is not counted."""
+    found: dict[str, list[float]] = {name: [] for name in _names(debugger)}
+    for number, id_ in enumerate(ids[:_ASKED]):
+        debugger.evidence(id_)
+        for name, times in found.items():
+            taken = _milliseconds(lambda id_=id_, name=name: debugger.evidence(id_, method=name))
+            if number:
+                times.append(taken)
+    return {name: _summary(times) for name, times in found.items()}
+
+
+def _anew(debugger: Debugger, do) -> float:  # type: ignore[no-untyped-def]
+    """As `_milliseconds`, of a question that was not asked before."""
+    debugger._gradients.cache_clear()
+    return _milliseconds(do)
 
 
 def _milliseconds(do) -> float:  # type: ignore[no-untyped-def]

@@ -85,10 +85,10 @@ def main() -> None:
     refused = refusal(pair, asked.method)
     if refused:
         asked = replace(asked, method=methods.DEFAULT)
+    choices = offered(pair, asked.method)
     with state.drawn_errors():
-        waiting = not_prepared(pair, offered(pair, asked.method))
-    if asked.method in waiting:
-        asked = replace(asked, method=methods.DEFAULT)
+        if not_prepared(pair, (asked.method,)):
+            asked = replace(asked, method=methods.DEFAULT)
     asked = with_example(pair, asked)
     ids = getattr(pair.judged, asked.among) if asked.among else ()
     steps = walk(asked, ids)
@@ -98,6 +98,7 @@ def main() -> None:
     draw_pair(pair, asked)
     chrome.planted_banner(debugger)
     with state.drawn_errors():
+        waiting = not_prepared(pair, choices)
         found = _asked(pair, pair.models[0].index_id, pair.models[1].index_id, asked.id, asked.target, asked.method)
     draw_question(pair, found, asked, steps, waiting, refused)
     has_ranks = not any(evidence.is_zero for evidence in found.evidence)
@@ -301,13 +302,13 @@ def lenses(pair: Pair, asked: Asked, waiting: Mapping[str, dict[str, float]]) ->
     ]  # fmt: skip
 
 
-def not_prepared(pair: Pair, lenses: Sequence[str]) -> dict[str, dict[str, float]]:
-    """The methods that are not asked here because what they need would take long to make: for which model how many
-    seconds."""
+def not_prepared(pair: Pair, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Those of some methods that are not asked here because what they need would take long to make: for which model
+    how many seconds."""
     with st.spinner("Measuring what each method takes to prepare"):
         found = {
             method: {name: model.foreseen(method) for name, model in zip(pair.names, pair.models, strict=True)}
-            for method in lenses
+            for method in names
         }
     long = {method: {name: s for name, s in by.items() if s > LONG} for method, by in found.items()}
     return {method: by for method, by in long.items() if by}

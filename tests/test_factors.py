@@ -40,7 +40,11 @@ def test_kept_factors_are_taken_up_by_another_process_which_then_answers_the_sam
     assert not again.is_kept(damped(LENS, 0.5))  # other options are another lens
 
 
-@pytest.mark.parametrize("lens", ["influence", "influence:diagonal", "relatif", "relatif:parameters", "hessian"])
+@pytest.mark.parametrize(
+    "lens",
+    ["influence", "influence:diagonal", "relatif", "relatif:parameters", "hessian", "trak", "arnoldi", "datainf",
+     "representer"],
+)  # fmt: skip
 def test_every_lens_that_keeps_its_factors_takes_them_up(tiny_workspace_copy: Path, lens: str) -> None:
     first = Debugger.open(tiny_workspace_copy)
     assert first.foreseen(lens) > 0

@@ -28,7 +28,7 @@ from attribution.methods.cosine import Cosine
 from attribution.methods.datainf import DataInf
 from attribution.methods.hessian import Hessian
 from attribution.methods.influence import Influence
-from attribution.methods.protocol import Attributor, VectorScorer
+from attribution.methods.protocol import Attributor, Queries, QueryGradients, VectorScorer
 from attribution.methods.relatif import RelatIF
 from attribution.methods.representer import Representer
 from attribution.methods.tracin import TracIn
@@ -369,17 +369,19 @@ def test_a_singular_curvature_without_damping_is_refused(kind: type) -> None:
     for form in ("dense", "diagonal"):
         with pytest.raises(Unsuited, match=r"no curvature, and without damping it cannot be inverted\. Use damping"):
             kind(damping=0.0, curvature=form).fit(unused)
+        with pytest.raises(Unsuited, match=r"with so little damping it cannot be inverted\. Use damping above 1e-300"):
+            kind(damping=1e-300, curvature=form).fit(unused)
         kind(curvature=form).fit(unused)
 
 
 def test_a_curvature_is_computed_once_for_all_lenses_and_dampings(monkeypatch: pytest.MonkeyPatch) -> None:
-    source, computed, given = random_source(), [], curvature.spectrum
+    source, computed, given = random_source(), [], curvature.moment
 
-    def watched(*a: object, **k: object) -> curvature.Spectrum:
+    def watched(*a: object, **k: object) -> NDArray[np.float64]:
         computed.append(a)
         return given(*a, **k)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(curvature, "spectrum", watched)
+    monkeypatch.setattr(curvature, "moment", watched)
     for method in (Influence(), Influence(0.1), RelatIF(), RelatIF(checkpoints=(1,))):
         method.fit(source)
     assert len(computed) == 3
@@ -469,7 +471,7 @@ def test_after_as_many_steps_as_numbers_arnoldi_is_the_whole_solve(damping: floa
 
 def test_the_strongest_ritz_values_are_eigenvalues() -> None:  # O-AR
     rows = np.random.default_rng(0).standard_normal((200, 60)) * np.linspace(3, 0.1, 60) ** 2
-    moment = curvature.second_moment(rows)
+    moment = curvature.moment(rows)
     values, vectors = arnoldi.ritz(moment, np.ones(60), 30)
     wanted = np.linalg.eigvalsh(moment)[::-1]
     assert_close(np.sort(values)[::-1][:5] / wanted[:5], np.ones(5), 1e-6)
@@ -707,6 +709,26 @@ def test_both_lists_are_the_ends_of_all_scores(debugger: Debugger, worst: str, m
         assert len(rows) == 5
         assert [sign * row.score for row in rows] == sorted((sign * row.score for row in rows), reverse=True)
         assert all(sign * row.score > 0 for row in rows)
+
+
+def test_another_lens_on_the_same_question_asks_the_model_for_nothing(
+    debugger: Debugger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes, given = [], debugger._source.query_gradients
+
+    def watched(queries: Queries) -> QueryGradients:
+        passes.append(queries.ids)
+        return given(queries)
+
+    monkeypatch.setattr(debugger._source, "query_gradients", watched)
+    first = debugger.evidence("test:11", method="influence")
+    for method in ("relatif", "trak", "cosine"):
+        debugger.evidence("test:11", method=method)
+    debugger.distance_plot(first, "gradient")
+    assert passes == [("test:11",)]
+    debugger.evidence("test:11", method="influence", measure="margin")
+    debugger.evidence("test:11", method="influence", target=(first.target_label + 1) % len(debugger.classes))
+    assert len(passes) == 3
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -297,7 +297,8 @@ def test_from_a_comparison_to_the_evidence_before_and_after(tab: Page, compared:
         tab.get_by_role("link", name="Two models: before and after").click(timeout=200_000)
         tab.wait_for_url(f"{address}/versus?*with={name}*")
         assert len(list((path / "jobs").glob("*.json"))) == 1
-        expect(tab.get_by_role("heading", level=1)).to_have_text(f"digits and {name}, asked the same")
+        told = f"digits and {name}, asked the same"  # both models are opened before
+        expect(tab.get_by_role("heading", level=1)).to_have_text(told, timeout=30_000)
         tab.get_by_text("30 training labels differ.").wait_for()
         first = tab.locator(".column.supports a.card").first
         there = asked(first.get_attribute("href") or "")["q"]

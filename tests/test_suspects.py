@@ -81,15 +81,25 @@ def test_a_model_that_is_sure_of_nothing_leaves_every_rank_as_likely() -> None:
 
 def test_an_example_is_judged_by_its_neighbours_and_not_by_itself() -> None:
     model = np.array([[0.6, 0.4], [0.1, 0.9], [0.1, 0.9]], np.float32)
-    found = suspects.consensus(model, np.array([[[1, 2], [0, 2], [0, 1]]]))
+    found = suspects.consensus(model, np.array([[1, 2], [0, 2], [0, 1]]))
     expected = np.array([0.6 * 0.1, 0.4 * 0.9])
     np.testing.assert_allclose(found[0], expected / expected.sum(), rtol=1e-5)
 
 
-def test_the_typical_opinion_is_the_geometric_mean() -> None:
+def test_the_typical_opinion_is_the_weighted_geometric_mean() -> None:
     each = np.stack([opinions(0), opinions(1)])
-    mean = np.sqrt(each[0] * each[1])
-    np.testing.assert_allclose(suspects.typical(each), mean / mean.sum(1, keepdims=True), rtol=1e-4)
+    mean = each[0] ** 0.25 * each[1] ** 0.75
+    found = suspects.typical(each, np.array([0.25, 0.75]))
+    np.testing.assert_allclose(found, mean / mean.sum(1, keepdims=True), rtol=1e-4)
+
+
+def test_a_checkpoint_counts_by_how_far_beyond_chance_it_is() -> None:
+    labels = np.arange(100) % 5
+    right, by_chance, always = np.eye(5)[labels], np.eye(5)[np.repeat(np.arange(5), 20)], np.eye(5)[np.zeros(100, int)]
+    half = np.concatenate([right[:50], np.eye(5)[(labels[50:] + 1) % 5]])  # 0.5, that is 0.3 beyond 0.2
+    found = suspects.skill(np.stack([right, by_chance, half]), labels)
+    np.testing.assert_allclose(found, np.array([0.8**2, 0, 0.3**2]) / (0.8**2 + 0.3**2))
+    np.testing.assert_allclose(suspects.skill(np.stack([always, by_chance]), labels), 0.5)
 
 
 @given(st.integers(0, 1000))

@@ -13,19 +13,23 @@ answer and not its saving. Note which directions it keeps: those that an inverse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput
-from attribution.methods import curvature
+from attribution.methods import curvature, kept
 from attribution.methods.lens import Lens, chosen
 from attribution.methods.protocol import GradientSource, QueryGradients
-from attribution.solving import refuse_damping
+from attribution.progress import Progress, silent
+from attribution.solving import refuse_damping, seconds_of
 
 _FLAT = 1e-10  # of the largest Ritz value: below, a direction has no curvature, and a step leads nowhere new
+_PASSES = 6  # products of a step's size: with the curvature, and with the basis so far
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,14 @@ class Arnoldi:
         return None
 
     def fit(self, source: GradientSource) -> Lens:
-        refuse_damping(self.damping)
-        if not 1 <= self.rank <= self.steps:
-            raise InvalidInput(
-                f"{self.rank} directions of {self.steps} steps were asked for.", "Use 1 or more of each, rank ≤ steps."
-            )
+        self._refuse()
         counted = chosen(source, self.checkpoints)
         weights = counted / counted.sum()
         per_loss = weights / len(source.train_ids)
-        factors = [self._factor(source.train_vectors(c)) if counts else None for c, counts in enumerate(counted)]
+        factors: list[curvature.Curvature | None] = [None] * len(counted)
+        for c in np.flatnonzero(counted).tolist():
+            axes = self._axes(source, c)
+            factors[c] = curvature.Axes(axes, np.ones(axes.shape[1]))
 
         def transform(gradients: QueryGradients) -> NDArray[np.float64]:
             return per_loss[:, None] * curvature.solved(factors, gradients.vectors)
@@ -73,13 +76,43 @@ class Arnoldi:
 
         return Lens(source, self.name, weights, transform, own)
 
-    def _factor(self, rows: NDArray[np.float32]) -> curvature.Curvature:
-        moment = curvature.second_moment(rows)
+    def seconds(self, source: GradientSource) -> float:
+        self._refuse()
+        width = source.train_vectors(0).shape[1]
+        counted = np.flatnonzero(chosen(source, self.checkpoints)).tolist()
+        unknown = sum(not kept.is_known(source, self._alike, f"axes.{c}") for c in counted)
+        products = seconds_of(_PASSES * min(self.steps, width) * width**2)
+        return (curvature.seconds(source, "dense", self.checkpoints) if unknown else 0.0) + unknown * products
+
+    def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
+        self._refuse()
+        return curvature.each_checkpoint(source, self.checkpoints, "axes", partial(self._axes, source), progress)
+
+    def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
+        kept.take(source, self._alike, factors)
+
+    def _refuse(self) -> None:
+        refuse_damping(self.damping)
+        if not 1 <= self.rank <= self.steps:
+            raise InvalidInput(
+                f"{self.rank} directions of {self.steps} steps were asked for.", "Use 1 or more of each, rank ≤ steps."
+            )
+
+    @property
+    def _alike(self) -> Arnoldi:
+        """Whatever the checkpoints, one is taken alike."""
+        return replace(self, checkpoints=None)
+
+    def _axes(self, source: GradientSource, c: int) -> NDArray[np.float64]:
+        """v_j / √(μ_j + λ) at checkpoint c, (D, directions that are kept)."""
+        return kept.made(source, self._alike, f"axes.{c}", lambda: self._found(curvature.of_source(source, c)))
+
+    def _found(self, moment: NDArray[np.float64]) -> NDArray[np.float64]:
         start = np.random.default_rng(self.seed).standard_normal(len(moment))
         values, axes = ritz(moment, start, self.steps)
-        kept = np.argsort(-values)[: self.rank]
-        kept = kept[values[kept] > _FLAT * max(values.max(), 0.0)]
-        return curvature.Curvature(axes[:, kept], values[kept] + self.damping * np.trace(moment) / len(moment))
+        best = np.argsort(-values)[: self.rank]
+        best = best[values[best] > _FLAT * max(values.max(), 0.0)]
+        return axes[:, best] / np.sqrt(values[best] + self.damping * np.trace(moment) / len(moment))
 
 
 def ritz(

@@ -8,54 +8,83 @@ the Hessian, which it equals in expectation where the model is right, and it is 
 only the variances of the D numbers. In an eigenbasis of the layers' factors (`projection`) that is EK-FAC cut short: of
 the labels given, and of the coordinates that are kept. EK-FAC over whole layers is `hessian:ekfac` (`ekfac`).
 
-Sums are in float64 over blocks of rows, so that memory does not grow with N. N · D² multiplications and one
-eigendecomposition a checkpoint: about a second for 12,000 rows of 512 numbers at five checkpoints. What does not depend
-on the damping, a `Spectrum`, is kept as long as the source: every lens that asks for it, and every damping, shares it.
+Sums are in float64 over blocks of rows, so that memory does not grow with N. N · D² multiplications, and D³ / 3 for
+every damping: some tenths of a second for 12,000 rows of 512 numbers at five checkpoints. F does not depend on the
+damping and is kept as long as the source: every lens that asks for it, and every damping, shares it.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 
 from attribution.errors import Unsuited
+from attribution.methods import kept
 from attribution.methods.lens import chosen, reciprocal
 from attribution.methods.protocol import GradientSource
 from attribution.progress import Progress, silent
 from attribution.solving import refuse_damping, seconds_of
 
 Kind = Literal["dense", "diagonal"]
-_EIGEN = 10.0  # multiplications of an eigendecomposition, by the cube of the size
 _NUMBERS_AT_ONCE = 2**21  # of stored rows in memory: 16 MB in float64
 
 
-@dataclass(frozen=True, eq=False)
-class Curvature:
-    """F + λI of one checkpoint in its own axes.
+class Curvature(Protocol):
+    """M of one checkpoint. Vectors (B, D), rows (N, D)."""
 
-    axes     (D, k), a column an axis, all D or the k that count; None where they are the D numbers themselves.
-    damped   (k,) eigenvalues with λ; all 0 at a checkpoint at which no gradient is left, and M is 0 there.
+    def solve(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """M · vector of each, (B, D)."""
+
+    def self_products(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """gᵀ M g of each, (N,): its influence on itself but for 1/N."""
+
+    def squared_steps(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """‖M g‖² of each, (N,): how far the parameters move for it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Factored:
+    """By lower (D, D), the Cholesky factor of F + λI."""
+
+    lower: NDArray[np.float64]
+
+    def solve(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = cho_solve((self.lower, True), np.asarray(vectors, np.float64).T).T
+        return found
+
+    def self_products(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        return np.concatenate([
+            np.square(solve_triangular(self.lower, block.T, lower=True)).sum(0) for block in _blocks(rows)
+        ])  # fmt: skip
+
+    def squared_steps(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        return np.concatenate([np.square(self.solve(block)).sum(1) for block in _blocks(rows)])
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """By axes of F.
+
+    axes     (D, k), a column an axis; None where they are the D numbers themselves.
+    damped   (k,) eigenvalues with λ; M is 0 along one of 0.
     """
 
     axes: NDArray[np.float64] | None
     damped: NDArray[np.float64]
 
     def solve(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
-        """M · vector for vectors (B, D)."""
         found = self._along(vectors) * reciprocal(self.damped)
         return found if self.axes is None else found @ self.axes.T
 
     def self_products(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        """gᵀ M g for rows (N, D): the influence of each on itself but for 1/N."""
         return self._weighted_squares(rows, reciprocal(self.damped))
 
     def squared_steps(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        """‖M g‖² for rows (N, D): how far the parameters move for each."""
         return self._weighted_squares(rows, np.square(reciprocal(self.damped)))
 
     def _along(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
@@ -66,22 +95,31 @@ class Curvature:
         return np.concatenate([np.square(self._along(block)) @ weights for block in _blocks(rows)])
 
 
-@dataclass(frozen=True, eq=False)
-class Spectrum:
-    """F of one checkpoint: axes (D, D) as those of a `Curvature`, values (D,) along them, none below 0."""
+def damped(moment: NDArray[np.float64], damping: float) -> Curvature:
+    """M of a `moment` F, which is (D, D), or (D,) where it is diagonal. With damping, M is 0 where F is 0 all over.
 
-    axes: NDArray[np.float64] | None
-    values: NDArray[np.float64]
-
-    def damped(self, damping: float) -> Curvature:
-        """F + λI; raises `Unsuited` where there is no damping and F is singular."""
-        values = self.values
-        if damping == 0 and values.min() <= len(values) * np.finfo(np.float64).eps * values.max():
-            raise Unsuited(
-                "Some kept directions have no curvature, and without damping it cannot be inverted.",
-                "Use damping above 0.",
-            )
-        return Curvature(self.axes, values + damping * values.mean())
+    Raises `Unsuited` where F is singular and the damping is none, or too little to be seen beside F.
+    """
+    diagonal = moment if moment.ndim == 1 else moment.diagonal()
+    pivots = diagonal + damping * diagonal.mean()
+    if damping and not diagonal.any():
+        return Axes(None, pivots)
+    lower = None
+    if moment.ndim == 2:
+        matrix = moment.copy()
+        np.fill_diagonal(matrix, pivots)
+        try:
+            lower = cholesky(matrix, lower=True, overwrite_a=True)
+            pivots = np.square(lower.diagonal())
+        except LinAlgError:
+            pivots = np.zeros(1)
+    if pivots.min() <= len(diagonal) * np.finfo(np.float64).eps * diagonal.max():
+        raise Unsuited(
+            f"Some kept directions have no curvature, and with{' so little' if damping else 'out'} damping it "
+            "cannot be inverted.",
+            f"Use damping above {damping:g}.",
+        )
+    return Axes(None, pivots) if lower is None else Factored(lower)
 
 
 def fitted(
@@ -95,7 +133,7 @@ def fitted(
     counted = chosen(source, checkpoints)
     refuse(source, damping, kind)
     factors = [
-        _of_source(source, c, kind).damped(damping) if is_counted else None for c, is_counted in enumerate(counted)
+        damped(of_source(source, c, kind), damping) if is_counted else None for c, is_counted in enumerate(counted)
     ]
     return factors, counted / counted.sum()
 
@@ -127,31 +165,31 @@ def why_not(source: GradientSource, damping: float, kind: Kind) -> str | None:
     return None
 
 
-def spectrum(rows: NDArray[Any], kind: Kind = "dense", scales: NDArray[np.float64] | None = None) -> Spectrum:
-    """Of rows (N, D), each multiplied by its scale (N,) where scales are given."""
-    n, width = rows.shape
-    if kind == "diagonal":
-        values = sum((np.square(block).sum(0) for block in _blocks(rows, scales)), np.zeros(width)) / n
-        return Spectrum(None, values)
-    values, axes = np.linalg.eigh(second_moment(rows, scales))
-    return Spectrum(axes, np.maximum(values, 0))  # rounding leaves −1e-17 where it is 0
-
-
-def second_moment(rows: NDArray[Any], scales: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """(1/N) Σ_i g_i g_iᵀ (D, D) of rows (N, D), each multiplied by its scale (N,) where scales are given."""
+def moment(rows: NDArray[Any], kind: Kind = "dense", scales: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """(1/N) Σ_i g_i g_iᵀ of rows g (N, D), each multiplied by its scale (N,) where scales are given: (D, D), or the
+    diagonal of it (D,)."""
     width = rows.shape[1]
+    if kind == "diagonal":
+        return sum((np.square(block).sum(0) for block in _blocks(rows, scales)), np.zeros(width)) / len(rows)
     return sum((block.T @ block for block in _blocks(rows, scales)), np.zeros((width, width))) / len(rows)
 
 
-_spectra: weakref.WeakKeyDictionary[GradientSource, dict[tuple[int, Kind], Spectrum]] = weakref.WeakKeyDictionary()
+def of_source(source: GradientSource, c: int, kind: Kind = "dense") -> NDArray[np.float64]:
+    """The moment of the stored rows at checkpoint c, kept as long as the source."""
+    return kept.made(source, kind, f"moment.{c}", lambda: moment(source.train_vectors(c), kind))
 
 
-def seconds(source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None) -> float:
-    """What the spectra that are not known yet will take."""
+def seconds(source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None, by: Hashable | None = None) -> float:
+    """What the moments that are not known yet will take, and a factor of each.
+
+    by: what they are known under (see `kept`), where they are not those of the stored rows.
+    """
     n, width = len(source.train_ids), source.train_vectors(0).shape[1]
-    known = _spectra.get(source, {})
-    unknown = sum(counts and (c, kind) not in known for c, counts in enumerate(chosen(source, checkpoints)))
-    return unknown * seconds_of(n * width**2 + _EIGEN * width**3 if kind == "dense" else n * width)
+    counted = np.flatnonzero(chosen(source, checkpoints)).tolist()
+    unknown = sum(not kept.is_known(source, by or kind, f"moment.{c}") for c in counted)
+    if kind == "diagonal":
+        return unknown * seconds_of(n * width)
+    return unknown * seconds_of(n * width**2) + len(counted) * seconds_of(width**3 / 3)
 
 
 def seconds_of_rows(source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None) -> float:
@@ -162,34 +200,30 @@ def seconds_of_rows(source: GradientSource, kind: Kind, checkpoints: Sequence[in
 
 def arrays(
     source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None, *, progress: Progress = silent
-) -> dict[str, NDArray[np.float64]]:
-    """The spectra of the checkpoints that are chosen, made where they are not known, for `take`."""
-    found: dict[str, NDArray[np.float64]] = {}
-    counted = np.flatnonzero(chosen(source, checkpoints)).tolist()
-    for done, c in enumerate(counted):
-        progress(done, len(counted), "curvature of the checkpoints")
-        made = _of_source(source, c, kind)
-        found[f"values.{c}"] = made.values
-        if made.axes is not None:
-            found[f"axes.{c}"] = made.axes
-    return found
+) -> dict[str, NDArray[Any]]:
+    """The moments of the checkpoints that are chosen, made where they are not known, for `take`."""
+    return each_checkpoint(source, checkpoints, "moment", lambda c: of_source(source, c, kind), progress)
 
 
 def take(source: GradientSource, kind: Kind, found: Mapping[str, NDArray[Any]]) -> None:
-    """Keep the spectra that `arrays` gave, as long as the source."""
-    known = _spectra.setdefault(source, {})
-    for name in found:
-        part, _, c = name.partition(".")
-        if part == "values":
-            known[int(c), kind] = Spectrum(found.get(f"axes.{c}"), found[name])
+    """Keep the moments that `arrays` gave, as long as the source."""
+    kept.take(source, kind, found)
 
 
-def _of_source(source: GradientSource, c: int, kind: Kind) -> Spectrum:
-    """The spectrum of checkpoint c, kept as long as the source."""
-    known = _spectra.setdefault(source, {})
-    if (c, kind) not in known:
-        known[c, kind] = spectrum(source.train_vectors(c), kind)
-    return known[c, kind]
+def each_checkpoint(
+    source: GradientSource,
+    checkpoints: Sequence[int] | None,
+    name: str,
+    make: Callable[[int], NDArray[Any]],
+    progress: Progress,
+) -> dict[str, NDArray[Any]]:
+    """Arrays “name.c” of the checkpoints c that are chosen."""
+    found, counted = {}, np.flatnonzero(chosen(source, checkpoints)).tolist()
+    for done, c in enumerate(counted):
+        progress(done, len(counted), "curvature of the checkpoints")
+        found[f"{name}.{c}"] = make(c)
+    progress(len(counted), len(counted), "curvature of the checkpoints")
+    return found
 
 
 def _blocks(rows: NDArray[Any], scales: NDArray[np.float64] | None = None) -> Iterator[NDArray[np.float64]]:

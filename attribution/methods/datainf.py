@@ -15,17 +15,20 @@ is transformed and the index answers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput
-from attribution.methods import curvature
+from attribution.methods import curvature, kept
 from attribution.methods.lens import Lens, chosen, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
-from attribution.solving import refuse_damping
+from attribution.progress import Progress, silent
+from attribution.solving import refuse_damping, seconds_of
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,11 @@ class DataInf:
         return None
 
     def fit(self, source: GradientSource) -> Lens:
-        refuse_damping(self.damping)
-        if self.damping == 0:
-            raise InvalidInput("DataInf divides by its damping, and 0 was asked for.", "Use damping above 0.")
+        self._refuse()
         counted = chosen(source, self.checkpoints)
         weights = counted / counted.sum()
         per_loss = weights / len(source.train_ids)
-        inverses = {
-            c: swapped(source.train_vectors(c), source.coordinate_layers(c), self.damping)
-            for c in np.flatnonzero(counted).tolist()
-        }
+        inverses = {c: self._inverse(source, c) for c in np.flatnonzero(counted).tolist()}
 
         def transform(gradients: QueryGradients) -> NDArray[np.float64]:
             found = np.zeros(gradients.vectors.shape)
@@ -71,6 +69,39 @@ class DataInf:
 
         return Lens(source, self.name, weights, transform, own)
 
+    def seconds(self, source: GradientSource) -> float:
+        self._refuse()
+        counted = np.flatnonzero(chosen(source, self.checkpoints)).tolist()
+        unknown = [c for c in counted if not kept.is_known(source, self._alike, f"inverse.{c}")]
+        sizes = [np.unique(source.coordinate_layers(c), return_counts=True)[1] for c in unknown]
+        return sum(seconds_of(len(source.train_ids) * float(np.square(each).sum())) for each in sizes)
+
+    def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
+        self._refuse()
+        return curvature.each_checkpoint(source, self.checkpoints, "inverse", partial(self._inverse, source), progress)
+
+    def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
+        kept.take(source, self._alike, factors)
+
+    def _refuse(self) -> None:
+        refuse_damping(self.damping)
+        if self.damping == 0:
+            raise InvalidInput("DataInf divides by its damping, and 0 was asked for.", "Use damping above 0.")
+
+    @property
+    def _alike(self) -> DataInf:
+        """Whatever the checkpoints, one is taken alike."""
+        return replace(self, checkpoints=None)
+
+    def _inverse(self, source: GradientSource, c: int) -> NDArray[np.float64]:
+        """M at checkpoint c, (D, D)."""
+        return kept.made(
+            source,
+            self._alike,
+            f"inverse.{c}",
+            lambda: swapped(source.train_vectors(c), source.coordinate_layers(c), self.damping),
+        )
+
 
 def swapped(rows: NDArray[np.float32], layer_of: NDArray[np.int64], damping: float) -> NDArray[np.float64]:
     """M (D, D) of rows (N, D), a block for each layer of layer_of (D,); 0 for a layer whose gradients all vanish."""
@@ -80,6 +111,6 @@ def swapped(rows: NDArray[np.float32], layer_of: NDArray[np.int64], damping: flo
         part = rows[:, inside]
         squares = np.square(part, dtype=np.float64).sum(1)
         strength = np.array(damping * squares.mean() / len(inside))  # λ_l
-        moment = curvature.second_moment(part, np.sqrt(reciprocal(strength + squares)))
+        moment = curvature.moment(part, scales=np.sqrt(reciprocal(strength + squares)))
         inverse[np.ix_(inside, inside)] = reciprocal(strength) * (np.eye(len(inside)) - moment)
     return inverse

@@ -13,7 +13,6 @@ The training side has another length at every checkpoint, so every stored row is
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -21,7 +20,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.methods import curvature
+from attribution.methods import curvature, kept
 from attribution.methods.lens import Lens, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
 from attribution.progress import Progress, silent
@@ -62,37 +61,33 @@ class RelatIF:
 
     def seconds(self, source: GradientSource) -> float:
         curvature.refuse(source, self.damping, self.curvature)
-        if self in _lengths.get(source, {}):
+        if kept.is_known(source, self, "lengths"):
             return 0.0
         twice = 1 if self.relative_to == "loss" else 2  # each about as dear as the curvature itself
-        spectra = curvature.seconds(source, self.curvature, self.checkpoints)
-        return spectra + twice * curvature.seconds_of_rows(source, self.curvature, self.checkpoints)
+        moments = curvature.seconds(source, self.curvature, self.checkpoints)
+        return moments + twice * curvature.seconds_of_rows(source, self.curvature, self.checkpoints)
 
     def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
         curvature.refuse(source, self.damping, self.curvature)
-        spectra = curvature.arrays(source, self.curvature, self.checkpoints, progress=progress)
-        products, squares = self._measured(source)
-        return {**spectra, "products": products, "squares": squares}
+        moments = curvature.arrays(source, self.curvature, self.checkpoints, progress=progress)
+        return {**moments, "lengths": self._measured(source)}
 
     def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
         curvature.take(source, self.curvature, factors)
-        _lengths.setdefault(source, {})[self] = factors["products"], factors["squares"]
+        kept.take(source, self, factors)
 
-    def _measured(self, source: GradientSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """g_iᵀ M g_i of every training example at every checkpoint, and what it is divided by the root of: (C, N)
-        both, 0 at a checkpoint that does not count. Kept as long as the source."""
-        known = _lengths.setdefault(source, {})
-        if self not in known:
+    def _measured(self, source: GradientSource) -> NDArray[np.float64]:
+        """g_iᵀ M g_i of every training example at every checkpoint, and what it is divided by the root of: (2, C, N),
+        0 at a checkpoint that does not count."""
+
+        def measure() -> NDArray[np.float64]:
             factors, _ = curvature.fitted(source, self.damping, self.curvature, self.checkpoints)
-            products, squares = np.zeros((2, len(factors), len(source.train_ids)))
+            found = np.zeros((2, len(factors), len(source.train_ids)))
             for c, factor in enumerate(factors):
                 if factor is not None:
                     rows = source.train_vectors(c)
-                    products[c] = factor.self_products(rows)
-                    squares[c] = products[c] if self.relative_to == "loss" else factor.squared_steps(rows)
-            known[self] = products, squares
-        return known[self]
+                    found[0, c] = factor.self_products(rows)
+                    found[1, c] = found[0, c] if self.relative_to == "loss" else factor.squared_steps(rows)
+            return found
 
-
-_Lengths = tuple[NDArray[np.float64], NDArray[np.float64]]
-_lengths: weakref.WeakKeyDictionary[GradientSource, dict[RelatIF, _Lengths]] = weakref.WeakKeyDictionary()
+        return kept.made(source, self, "lengths", measure)

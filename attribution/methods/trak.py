@@ -17,16 +17,19 @@ The training side has another factor at every checkpoint, so every stored row is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import Unsuited
-from attribution.methods import curvature
+from attribution.methods import curvature, kept
 from attribution.methods.lens import Lens, chosen
 from attribution.methods.protocol import GradientSource, QueryGradients
+from attribution.progress import Progress, silent
 from attribution.solving import refuse_damping
 
 _SURE = 1e-4  # 1 − p in float32 is known to 6e-8, and the loss it is read from to some 1e-6
@@ -51,20 +54,16 @@ class TRAK:
         return curvature.why_not(source, self.damping, "dense")
 
     def fit(self, source: GradientSource) -> Lens:
-        refuse_damping(self.damping)
+        self._refuse(source)
         counted = chosen(source, self.checkpoints)
-        if reason := self.why_not(source):
-            raise Unsuited(reason)
         weights = counted / counted.sum()
         n = len(source.train_ids)
         factors: list[curvature.Curvature | None] = [None] * len(counted)
         doubts, scales = np.zeros((2, len(counted), n))
         for c in np.flatnonzero(counted).tolist():
-            found = source.train_doubts(c)
-            assert found is not None  # see why_not
-            doubts[c] = found
-            scales[c] = 1 / np.maximum(found, _SURE)
-            factors[c] = curvature.spectrum(source.train_vectors(c), scales=scales[c]).damped(self.damping)
+            doubts[c] = _doubts(source, c)
+            scales[c] = _scales(source, c)
+            factors[c] = curvature.damped(_moment(source, c), self.damping)
         scales *= weights @ doubts
         per_row = weights / n  # (ΦᵀΦ)⁻¹ is that of the mean by N
 
@@ -79,3 +78,40 @@ class TRAK:
             return total
 
         return Lens(source, self.name, weights, transform, own, row_scales=scales.astype(np.float32))
+
+    def seconds(self, source: GradientSource) -> float:
+        self._refuse(source)
+        return curvature.seconds(source, "dense", self.checkpoints, by=TRAK)
+
+    def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
+        self._refuse(source)
+        return curvature.each_checkpoint(source, self.checkpoints, "moment", partial(_moment, source), progress)
+
+    def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
+        kept.take(source, TRAK, factors)
+
+    def _refuse(self, source: GradientSource) -> None:
+        refuse_damping(self.damping)
+        if reason := self.why_not(source):
+            raise Unsuited(reason)
+
+
+def _doubts(source: GradientSource, c: int) -> NDArray[np.float64]:
+    found = source.train_doubts(c)
+    assert found is not None  # see why_not
+    return found
+
+
+def _scales(source: GradientSource, c: int) -> NDArray[np.float64]:
+    """What a stored row is multiplied by to be φ, but for the sign, (N,)."""
+    return 1 / np.maximum(_doubts(source, c), _SURE)
+
+
+def _moment(source: GradientSource, c: int) -> NDArray[np.float64]:
+    """ΦᵀΦ / N at checkpoint c, (D, D), whatever the damping."""
+    return kept.made(
+        source,
+        TRAK,
+        f"moment.{c}",
+        lambda: curvature.moment(source.train_vectors(c), scales=_scales(source, c)),
+    )
