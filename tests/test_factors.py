@@ -165,10 +165,10 @@ def test_damping_on_the_command_line(tiny_workspace: Path) -> None:
     )
     assert little["method"] == "influence@0.01"
     assert abs(little["proponents"][0]["score"]) > abs(much["proponents"][0]["score"])
-    for said in ("nan", "inf", "1e400", "-1", "1e300", "1e-300"):
+    for said in ("nan", "inf", "1e400", "-1", "1e300"):
         for method in ("influence", "hessian"):
             refused = disk.whence("query", "--test", "3", "--method", method, f"--damping={said}", *where)
-            wanted = f"A damping of {float(said):g} was asked for. Use 1e-09 to 1e+09, or 0 for none"
+            wanted = f"A damping of {float(said):g} was asked for. Use 0 to 1e+09"
             assert (refused.code, wanted in refused.err) == (2, True)
 
 

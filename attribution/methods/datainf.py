@@ -30,6 +30,8 @@ from attribution.methods.protocol import GradientSource, QueryGradients
 from attribution.progress import Progress, silent
 from attribution.solving import refuse_damping, seconds_of
 
+_LEAST = 1e-9  # damping: what is divided by less overflows
+
 
 @dataclass(frozen=True)
 class DataInf:
@@ -85,8 +87,10 @@ class DataInf:
 
     def _refuse(self) -> None:
         refuse_damping(self.damping)
-        if self.damping == 0:
-            raise InvalidInput("DataInf divides by its damping, and 0 was asked for.", "Use damping above 0.")
+        if self.damping < _LEAST:
+            raise InvalidInput(
+                f"DataInf divides by its damping, and {self.damping:g} was asked for.", f"Use {_LEAST:g} or more."
+            )
 
     @property
     def _alike(self) -> DataInf:

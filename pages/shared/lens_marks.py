@@ -132,9 +132,9 @@ def _ordered(found: Mapping[str, Marked]) -> list[str]:
 def table(debugger: Debugger, names: Sequence[str], found: Mapping[str, Marked], method: str) -> Element:
     """A row a lens, the highest score first and then what is not measured; each leads to its own Trust."""
     order, alike = _ordered(found), best(debugger, found)
-    numbers = {name: str(i) for i, name in enumerate(order, 1)}
+    numbers = {name: str(i) for i, name in enumerate((n for n in order if n not in debugger.baseline_names), 1)}
     rows = []
-    for name in (*order, *(name for name in names if name not in numbers)):
+    for name in (*order, *(name for name in names if name not in order)):
         badge = [el("span", numbers[name], cls="badge filled" if name in alike else "badge")] if name in numbers else []
         here: dict[str, Any] = {"aria_current": "true"} if name == method else {}
         title = el("a", debugger.title(name), href=links.trust(name), **here)
