@@ -176,6 +176,14 @@ class Debugger:
         return found | {name: BASELINES[name]().title for name in self.baseline_names}
 
     @property
+    def lens_names(self) -> tuple[str, ...]:
+        """Every method and form that fits this run; those of one method together."""
+        forms = [name for name in self.form_choices if name not in self.method_names]
+        return tuple(
+            each for name in self.method_names for each in (name, *(f for f in forms if f.partition(":")[0] == name))
+        )
+
+    @property
     def baseline_names(self) -> tuple[str, ...]:
         """What methods are held against, asked only where they are compared."""
         return tuple(BASELINES)
@@ -203,6 +211,16 @@ class Debugger:
         fitting = {name: made for name, made in known.items() if self._may_be_asked(made[0])}
         count = Counter(method.name for method, _ in fitting.values())
         return {name: of for name, (method, of) in fitting.items() if count[method.name] > 1}
+
+    def why_not(self, method: str) -> str:
+        """Why a method does not fit this run, or what of it is missing or damaged; "" where it can be asked by.
+
+        Raises `InvalidInput` for one that is not known.
+        """
+        try:
+            return named(method).why_not(self._source) or ""
+        except (Missing, StoreError) as error:
+            return str(error)
 
     def _may_be_asked(self, method: Attributor) -> bool:
         try:
@@ -709,11 +727,13 @@ class Debugger:
         0 where it is there already, in memory or in the workspace, and where it is known to be short. Measured in a
         second or so. Raises what `evidence` raises for a method.
         """
+        return 0.0 if self.is_ready(method) or self.is_kept(method) else self.seconds_to_fit(method)
+
+    def seconds_to_fit(self, method: str) -> float:
+        """The same where nothing is there already, as where methods are timed by themselves."""
         lens = named(method)
-        if self.is_ready(method) or self.is_kept(method) or not isinstance(lens, Prepared):
-            return 0.0
         if method not in self._foreseen:
-            self._foreseen[method] = lens.seconds(self._source)
+            self._foreseen[method] = lens.seconds(self._source) if isinstance(lens, Prepared) else 0.0
         return self._foreseen[method]
 
     def is_kept(self, method: str) -> bool:

@@ -28,6 +28,7 @@ from attribution import comparing, pipeline, retraining, revisions
 from attribution.changes import Changes, read_changes, write_changes
 from attribution.comparing import ARMS, FEWEST_SEEDS, Comparison
 from attribution.decisions import outcomes
+from attribution.effort import Effort
 from attribution.errors import InvalidInput, Missing, StoreError, Unsuited
 from attribution.examples import Examples, require_classes
 from attribution.files import UNREADABLE, write_array, writing
@@ -40,9 +41,11 @@ from attribution.store import engine_of
 from attribution.task import Split, Task
 from attribution.training import Start, TrainingRecipe
 from attribution.whatif import WhatIf, schedule
-from attribution.wording import duration
-from attribution.workspace import Manifest, Workspace, missing
+from attribution.wording import counted
+from attribution.workspace import Manifest, Workspace, missing, recipe_id
 
+RETRAININGS = "retrainings"
+SCRATCH = "training from scratch", "trainings from scratch"
 _PREDICTED = "predicted.npy"
 
 
@@ -105,12 +108,27 @@ def epochs_left(workspace: Workspace, recipe: TrainingRecipe) -> dict[int | None
     return found
 
 
-def foreseen_seconds(workspace: Workspace, recipe: TrainingRecipe, n_seeds: int, epochs: int) -> float | None:
-    """How long a comparison takes, by what the run's own training took; None where it was trained elsewhere."""
+def foreseen(workspace: Workspace, recipe: TrainingRecipe, n_seeds: int, epochs: int) -> Effort:
+    """What a comparison takes whose arms train so many epochs each."""
+    each = f"of {counted(epochs, 'epoch')}"
+    trainings, of = len(ARMS) * n_seeds, (f"training {each}", f"trainings {each}")
+    return effort(workspace, trainings, trainings, of=of, part=epochs / recipe.epochs, is_most=True)
+
+
+def effort(
+    workspace: Workspace,
+    count: int,
+    left: int,
+    *,
+    of: tuple[str, str] = SCRATCH,
+    part: float = 1.0,
+    is_most: bool = False,
+) -> Effort:
+    """What trainings take that each do so much of the run's own: by what that took, where it is known."""
     manifest = workspace.manifest("runs", _run(workspace))
-    if not manifest["facts"]["history"]:
-        return None
-    return float(manifest["seconds"]) * epochs / recipe.epochs * len(ARMS) * n_seeds
+    is_known = bool(manifest["facts"]["history"])  # else it was trained elsewhere
+    seconds = float(manifest["seconds"]) * part * left if is_known else None
+    return Effort(of, count, left, seconds, is_most=is_most)
 
 
 def usual_seeds(project: Project, count: int = FEWEST_SEEDS) -> tuple[int, ...]:
@@ -280,10 +298,6 @@ def retrained(
     progress: Progress,
 ) -> str:
     """The id of the retraining on changed data, found or made; `begin` is what `start` names."""
-    record = changes.record()
-    training = {name: value for name, value in asdict(recipe).items() if name != "checkpoints"}  # one is kept: the last
-    # What is kept trains like what nobody looked at.
-    asked = {"relabelled": record["relabelled"], "dropped": record["dropped"], "training": training, "start": start}
 
     def make(folder: Path) -> Mapping[str, Any]:
         return retraining.retrain(
@@ -291,7 +305,15 @@ def retrained(
         )
 
     parents = {"runs": opened.run}
-    return pipeline.find_or_make(opened.workspace, "retrainings", asked, parents, make, make_current=False)
+    asked = _asked(changes, recipe, start)
+    return pipeline.find_or_make(opened.workspace, RETRAININGS, asked, parents, make, make_current=False)
+
+
+def _asked(changes: Changes, recipe: TrainingRecipe, start: int | None) -> dict[str, Any]:
+    """What a retraining follows from, beside its run. What is kept trains like what nobody looked at."""
+    record = changes.record()
+    training = {name: value for name, value in asdict(recipe).items() if name != "checkpoints"}  # one is kept: the last
+    return {"relabelled": record["relabelled"], "dropped": record["dropped"], "training": training, "start": start}
 
 
 class Trainings:
@@ -314,7 +336,7 @@ class Trainings:
 
         id_ = retrained(self._opened, changes, replace(recipe, seed=recipe.seed + seed), None, None, report)
         self._done += self._epochs
-        found: NDArray[np.float32] = np.load(self._opened.workspace.folder("retrainings", id_) / "logits.npy")
+        found: NDArray[np.float32] = np.load(self._opened.workspace.folder(RETRAININGS, id_) / "logits.npy")
         return found
 
     def finish(self) -> None:
@@ -325,13 +347,13 @@ class Trainings:
         self._progress(done, self._total, "retraining without some examples")
 
 
-def cost(workspace: Workspace, run: str, trainings: int) -> str:
-    """What so many trainings take, by what the run's own took, in a sentence to say before they start."""
-    manifest = workspace.manifest("runs", run)
-    seconds = float(manifest["seconds"]) * trainings
-    known = bool(manifest["facts"]["history"])  # else it was trained elsewhere
-    how_long = f", about {duration(seconds)} by what the run's own training took" if known else ""
-    return f"{trainings:,} trainings from scratch{how_long}; those that were made before are not made again."
+def effort_without(opened: OpenRun, sets: Iterable[Iterable[int]], seeds: int) -> Effort:
+    """What training from scratch takes without each of some sets of rows by so many seeds, as `Trainings` does it."""
+    recipe, ids = opened.recipe, opened.train.examples.ids
+    left_out = [Changes(dropped=tuple(ids[i] for i in rows)) for rows in sets]
+    asked = [_asked(each, replace(recipe, seed=recipe.seed + seed), None) for each in left_out for seed in range(seeds)]
+    wanted = {recipe_id(RETRAININGS, each, {"runs": opened.run}) for each in asked}
+    return effort(opened.workspace, len(wanted), sum(not opened.workspace.has(RETRAININGS, id_) for id_ in wanted))
 
 
 def _predict(opened: OpenRun, changes: Changes, start: int | None, progress: Progress) -> NDArray[np.float64]:
@@ -424,11 +446,11 @@ def open_comparison(workspace: Workspace, id_: str | None = None) -> Comparison:
 def _arm(workspace: Workspace, name: str, ids: Sequence[str], test: Examples) -> tuple[comparing.Arm, float]:
     """An arm, and the seconds that its trainings took."""
     for id_ in ids:
-        if not workspace.has("retrainings", id_):
+        if not workspace.has(RETRAININGS, id_):
             raise Missing(f"The retraining {id_} of the arm {name} is gone.", "Run the same `retrain` again.")
-        workspace.verify("retrainings", id_)
-    manifests = [workspace.manifest("retrainings", id_) for id_ in ids]
-    folders = [workspace.folder("retrainings", id_) for id_ in ids]
+        workspace.verify(RETRAININGS, id_)
+    manifests = [workspace.manifest(RETRAININGS, id_) for id_ in ids]
+    folders = [workspace.folder(RETRAININGS, id_) for id_ in ids]
     trained_on = tuple(int(manifest["facts"]["trained_on"]) for manifest in manifests)
     return retraining.arm(name, folders, test.labels, trained_on), sum(m["seconds"] for m in manifests)
 

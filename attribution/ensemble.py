@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from attribution import effect, members, pipeline
+from attribution.effort import Effort
 from attribution.embedding import sized, stored_recipe
 from attribution.errors import StoreError
 from attribution.files import require_room
@@ -24,40 +25,12 @@ from attribution.members import KIND, MEMBERS, Beginning, EnsembleRecipe
 from attribution.progress import Progress, silent
 from attribution.project import Project
 from attribution.store import EmbedRecipe
-from attribution.wording import counted, duration, share, size
+from attribution.wording import counted, share
 from attribution.workspace import Workspace, recipe_id
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What making an ensemble will take, by what the run itself took.
-
-    missing  models that are not there yet, of `models`, each trained on a part of the training set.
-    seconds  None where it is not known, as the run was trained elsewhere.
-    """
-
-    models: int
-    missing: int
-    part: float
-    seconds: float | None
-    n_bytes: int
-
-    @property
-    def sentence(self) -> str:
-        if not self.missing:
-            return f"All {counted(self.models, 'model')} are there already."
-        made = self.models - self.missing
-        there = f" ({made} of {self.models} are there already)" if made else ""
-        on = "all" if self.part == 1 else share(self.part)
-        what = f"{counted(self.missing, 'training')} on {on} of the training set with their gradients{there}"
-        disk = f"{size(self.n_bytes)} of disk"
-        if self.seconds is None:
-            return f"{what} take {disk}; how long is not known, as the model was trained elsewhere."
-        return f"{what} take about {duration(self.seconds)} and {disk}, by what the run itself took."
-
-
-def foreseen(workspace: Workspace, project: Project, asked: EnsembleRecipe) -> Cost:
-    """The cost of an ensemble of the current run, from manifests alone.
+def foreseen(workspace: Workspace, project: Project, asked: EnsembleRecipe) -> Effort:
+    """What an ensemble of the current run takes, from manifests alone.
 
     Raises what `make` raises of what is missing.
     """
@@ -73,8 +46,10 @@ def foreseen(workspace: Workspace, project: Project, asked: EnsembleRecipe) -> C
     checkpoints = len(stored["facts"]["checkpoints"])
     weights = pipeline.checkpoint_files(workspace, run)[-1].stat().st_size
     seconds = float(trained["seconds"]) * asked.part + float(stored["seconds"]) / checkpoints
-    return Cost(
-        asked.models, missing, asked.part, missing * seconds if trained["facts"]["history"] else None,
+    on = f"on {'all' if asked.part == 1 else share(asked.part)} of the training set with"
+    return Effort(
+        (f"training {on} its gradients", f"trainings {on} their gradients"), asked.models, missing,
+        missing * seconds if trained["facts"]["history"] else None,
         missing * (int(stored["n_bytes"]) // checkpoints + weights),
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,11 +28,15 @@ from attribution.files import write_json, writing
 
 State = Literal["running", "done", "failed", "cancelled"]
 _REPORT_EVERY = 0.5  # seconds
+_TOLD = ("--curve", "--method")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One long step as its process last described it. `started` and `updated` are Unix times."""
+    """One long step as its process last described it. `started` and `updated` are Unix times.
+
+    of  the options that say what the verb is of, as they are typed: “--method influence”; "" where none does.
+    """
 
     id: str
     verb: str
@@ -45,6 +50,12 @@ class Job:
     hint: str = ""
     started: float = 0.0
     updated: float = 0.0
+    of: str = ""
+
+    @property
+    def called(self) -> str:
+        """What runs, told from what else could run: `trust --method influence`."""
+        return f"`{self.verb} {self.of}`" if self.of else f"`{self.verb}`"
 
 
 def start(workspace: str | Path, verb: str, arguments: Sequence[str] = ()) -> Job:
@@ -57,14 +68,19 @@ def start(workspace: str | Path, verb: str, arguments: Sequence[str] = ()) -> Jo
         fcntl.flock(lock, fcntl.LOCK_EX)
         running = latest(workspace)
         if running is not None and running.state == "running":
-            raise InvalidInput(f"`{running.verb}` is running already.", "Wait for it, or cancel it.")
+            raise InvalidInput(f"{running.called} is running already.", "Wait for it, or cancel it.")
         now = datetime.now(UTC)
         job = Job(
             now.strftime("%Y%m%d-%H%M%S-%f"), verb, "running", stage="starting", sentence="Starting.",
-            started=now.timestamp(), updated=now.timestamp(),
+            started=now.timestamp(), updated=now.timestamp(), of=_of(arguments),
         )  # fmt: skip
         _spawn(folder, job, [verb, *arguments, "--workspace", str(workspace), "--job", job.id])
     return job
+
+
+def _of(arguments: Sequence[str]) -> str:
+    pairs = [f"{name} {value}" for name, value in pairwise(arguments) if name in _TOLD]
+    return " ".join(pairs)
 
 
 def _spawn(folder: Path, job: Job, arguments: list[str]) -> None:
@@ -166,7 +182,9 @@ def reporting(workspace: str | Path, verb: str, id_: str) -> Iterator[Reporter]:
     with (folder / f"{id_}.lock").open("w") as lock:
         with suppress(BlockingIOError):  # held already, where `start` made this process
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        reporter = Reporter(folder, Job(id_, verb, "running", started=time.time()))
+        file = folder / f"{id_}.json"
+        of = _read(file).of if file.exists() else ""
+        reporter = Reporter(folder, Job(id_, verb, "running", started=time.time(), of=of))
         try:
             yield reporter
         except Cancelled as stopped:

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution import effect, factors, members, pipeline
+from attribution.effort import Effort
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import require_classes
 from attribution.files import UNREADABLE, write_array
@@ -35,8 +36,8 @@ from attribution.methods import lens_record, named
 from attribution.methods.protocol import Queries
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
-from attribution.wording import duration, number, signed
-from attribution.workspace import Workspace
+from attribution.wording import number, signed
+from attribution.workspace import Workspace, recipe_id
 
 KIND = "removals"
 
@@ -69,21 +70,17 @@ def recipe(method: str) -> dict[str, Any]:
     return {**asdict(DESIGN), "lens": lens_record(method)}
 
 
-def foreseen_seconds(workspace: Workspace) -> float | None:
-    """How long the trainings take, by what the run's own took; None where it was trained elsewhere."""
-    manifest = workspace.manifest("runs", pipeline.current(workspace, "runs"))
-    return float(manifest["seconds"]) * DESIGN.trainings if manifest["facts"]["history"] else None
-
-
-def cost(workspace: Workspace) -> str:
-    """What the check takes, in a sentence, before it starts.
+def foreseen(workspace: Workspace, method: str) -> Effort:
+    """What the check takes by a lens.
 
     Raises `InvalidInput` for a project that does not say how it is trained.
     """
     effect.training_recipe(pipeline.recorded_project(workspace))
-    seconds = foreseen_seconds(workspace)
-    each = "" if seconds is None else f", about {duration(seconds)} by what the run's own training took"
-    return f"{DESIGN.trainings} trainings from scratch{each}; those that were made before are not made again."
+    index = pipeline.current(workspace, "indexes")
+    run = str(workspace.manifest("indexes", index)["parents"]["runs"])
+    id_ = recipe_id(KIND, recipe(method), members.parents(workspace, named(method), index=index, run=run))
+    left = 0 if workspace.has(KIND, id_) else DESIGN.trainings
+    return effect.effort(workspace, DESIGN.trainings, left, is_most=True)
 
 
 # --- made once --------------------------------------------------------------------------------------------------------

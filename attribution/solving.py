@@ -32,6 +32,7 @@ from attribution.progress import Progress, silent
 from attribution.wording import number
 
 FLOOR = 1e-4  # a curvature below it divides by next to nothing
+MOST = 1e9  # damping: long before it the order is that of plain products, and at 1e45 float32 has zeros
 LEAST = 1e-2  # the damping where one is needed: Koh and Liang's for their network
 _ENDS = 20  # Lanczos steps
 _NEAR = 0.05  # of the residual: beyond it a solve is one in part
@@ -83,9 +84,12 @@ def chosen(smallest: float) -> float:
 
 
 def refuse_damping(damping: float | None) -> None:
-    """Raise `InvalidInput` for what is no damping."""
-    if damping is not None and not 0 <= damping < np.inf:
-        raise InvalidInput(f"A damping of {damping} was asked for.", "Use 0 or more, or None to have it chosen.")
+    """Raise `InvalidInput` for what is no damping, in the units of a curvature or of its mean eigenvalue alike."""
+    if damping is not None and not 0 <= damping <= MOST:
+        raise InvalidInput(
+            f"A damping of {damping:g} was asked for.",
+            f"Use 0 to {MOST:g}: beside more no curvature is left, and scores go to 0.",
+        )
 
 
 def _told(smallest: float, damping: float) -> tuple[str, ...]:

@@ -11,12 +11,14 @@ is marked in seconds where there is one. The verdict on all of it follows from r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attribution import factors, members, pipeline, removal, soundness
+from attribution.debugger import Debugger
+from attribution.effort import Effort
 from attribution.embedding import stored_recipe
 from attribution.errors import StoreError
 from attribution.evaluation import bank as banks
@@ -78,9 +80,23 @@ def mark(workspace: Workspace, method: str = "tracin", *, device: str = "cpu", p
 
 def foreseen_seconds(workspace: Workspace) -> float:
     """How long measuring takes, by what embedding the training set took: most of it is passes over some of the rows."""
-    manifest = workspace.manifest("gradients", pipeline.current(workspace, "gradients"))
-    rows = workspace.manifest("indexes", pipeline.current(workspace, "indexes"))["facts"]["rows"]
-    return _OVERHEAD + _DEARER * float(manifest["seconds"]) * min(soundness.PASSED, rows) / rows
+    rows, each = _embedded(workspace)
+    return _OVERHEAD + _DEARER * each * min(soundness.PASSED, rows)
+
+
+def effort_of_marks(debugger: Debugger, workspace: Workspace, lenses: Sequence[str]) -> Effort:
+    """What marking lenses by a bank takes: what each needs of the training set, measured, and the gradients of what is
+    asked about."""
+    _, each = _embedded(workspace)
+    seconds = sum(debugger.seconds_to_fit(lens) + marking.QUERIES * each for lens in lenses)
+    return Effort(("lens to mark", "lenses to mark"), len(lenses), len(lenses), _OVERHEAD + seconds, trains=False)
+
+
+def _embedded(workspace: Workspace) -> tuple[int, float]:
+    """How many rows are indexed, and the seconds that embedding one took."""
+    seconds = float(workspace.manifest("gradients", pipeline.current(workspace, "gradients"))["seconds"])
+    rows = int(workspace.manifest("indexes", pipeline.current(workspace, "indexes"))["facts"]["rows"])
+    return rows, seconds / rows
 
 
 def _recipe(method: str) -> dict[str, Any]:
@@ -94,11 +110,12 @@ def _recipe(method: str) -> dict[str, Any]:
 class Trust:
     """What was measured of a lens, read-only.
 
+    id       None where only retraining says something of it: then `created`, `seconds` and `series` are empty.
     removal  None where nothing was retrained without its supporters.
     marked   by a bank of models retrained on parts of the data; None where it was not.
     """
 
-    id: str
+    id: str | None
     method: str
     created: str
     seconds: float
@@ -120,17 +137,19 @@ def trust(workspace: Workspace, method: str = "tracin") -> Trust:
     index = pipeline.current(workspace, "indexes")
     run = str(workspace.manifest("indexes", index)["parents"]["runs"])
     ids = _ids_of(workspace, method, index, run)
+    has_removal = workspace.has(removal.KIND, ids[removal.KIND])
+    checked = removal.opened(workspace, ids[removal.KIND]) if has_removal else None
+    by_bank = marking.marked(workspace, index, run, named(method))
+    retrained = (*([marking.measurement(by_bank)] if by_bank else ()), *(checked.measurements if checked else ()))
+    if retrained and not workspace.has(KIND, ids[KIND]):
+        return Trust(None, method, "", 0.0, retrained, {}, checked, by_bank)
     manifest = workspace.manifest(KIND, ids[KIND])
     workspace.verify(KIND, ids[KIND])
     try:
         series = json.loads((workspace.folder(KIND, ids[KIND]) / "series.json").read_text())
     except UNREADABLE as error:
         raise StoreError(f"What was measured cannot be read: {error}.", "Run `trust` again.") from error
-    has_removal = workspace.has(removal.KIND, ids[removal.KIND])
-    checked = removal.opened(workspace, ids[removal.KIND]) if has_removal else None
     found = tuple(map(Measurement.of, manifest["facts"]["measurements"]))
-    by_bank = marking.marked(workspace, index, run, named(method))
-    retrained = (*([marking.measurement(by_bank)] if by_bank else ()), *(checked.measurements if checked else ()))
     return Trust(
         ids[KIND], method, str(manifest["created"]), float(manifest["seconds"]), (*retrained, *found), series, checked,
         by_bank,

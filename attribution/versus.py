@@ -16,7 +16,7 @@ the shape of each cloud, zero and the sign; ranks and correlations are those of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 
 from attribution.answers import DistancePlot, Evidence, EvidenceRow, Item
 from attribution.debugger import Debugger
-from attribution.errors import InvalidInput
+from attribution.errors import InvalidInput, Unsuited
 from attribution.examples import require_classes
 
 TOP = 20  # on either side: what two models are said to share
@@ -123,8 +123,11 @@ class Pair:
         """The evidence of both for one query.
 
         target  "label": the label that the data gives, the same for both; "predicted": what each model says itself.
-        Raises `InvalidInput` for what `Debugger.evidence` raises it for, such as an id that only one of them has.
+        Raises `InvalidInput` for what `Debugger.evidence` raises it for, such as an id that only one of them has, and
+        `Unsuited` for a method that does not fit both.
         """
+        if reason := self.why_not(method):
+            raise Unsuited(reason)
         found = [model.evidence(id_, target=target, k=k, method=method) for model in self.models]
         first, second = _with_truth(found[0], self.models[1]), _with_truth(found[1], self.models[0])
         agreement, compared = self._agreement(first, second)
@@ -148,6 +151,20 @@ class Pair:
     def method_names(self) -> tuple[str, ...]:
         """The methods that fit both."""
         return tuple(name for name in self.models[0].method_names if name in self.models[1].method_names)
+
+    @property
+    def form_choices(self) -> Mapping[str, str]:
+        """The forms of methods that fit both, and what tells them apart."""
+        first, second = (model.form_choices for model in self.models)
+        return {name: of for name, of in first.items() if name in second}
+
+    def why_not(self, method: str) -> str:
+        """Why a method does not fit one of the two, in a sentence that names it; "" where it fits both.
+
+        Raises `InvalidInput` for one that is not known.
+        """
+        reasons = ((name, model.why_not(method)) for name, model in zip(self.names, self.models, strict=True))
+        return next((f"{name} cannot be asked by it. {reason}" for name, reason in reasons if reason), "")
 
     @property
     def distance_kinds(self) -> tuple[str, ...]:

@@ -318,6 +318,10 @@ class Workspace:
         files = (self.path / "drafts" / f"{kind}-{id_}").rglob("*")
         return sum(512 * path.stat().st_blocks for path in files if path.is_file())
 
+    def drafted(self, kind: str, id_: str, pattern: str) -> int:
+        """How many files of such names an interrupted step has finished already."""
+        return len(list((self.path / "drafts" / f"{kind}-{id_}").glob(pattern)))
+
     def has_draft(self, kind: str) -> bool:
         """Whether an interrupted step of this kind can be gone on with."""
         return any((self.path / "drafts").glob(f"{kind}-*/*"))

@@ -203,8 +203,8 @@ def start_form(debugger: Debugger, asked: Asked, changes: Changes, recipe: Train
         st.selectbox("Start", list(starts), key="compare_start", format_func=starts.__getitem__, **change)
     with right:
         st.text_input("Mistake to watch (optional)", key="compare_focus", placeholder="test:123", **change)
-    seconds = effect.foreseen_seconds(workspace, recipe, asked.seeds, epochs[start])
-    draw(el("p", *estimate(seconds, asked.seeds, epochs[start])), key="estimate")
+    effort = effect.foreseen(workspace, recipe, asked.seeds, epochs[start])
+    draw(el("p", f"3 arms × {asked.seeds} seeds: {effort.sentence}"), key="estimate")
 
     def arguments() -> list[str]:
         path = effect.keep_changes(workspace, changes)
@@ -238,15 +238,6 @@ def start_name(number: int | None) -> str:
 def start_words(number: int | None, epochs: int) -> str:
     left = counted(epochs, "epoch")
     return f"from scratch, {left}" if number is None else f"from checkpoint {number}, {left} left"
-
-
-def estimate(seconds: float | None, seeds: int, epochs: int) -> list[Element | str]:
-    trainings = f"3 arms × {seeds} seeds = {3 * seeds} trainings of {counted(epochs, 'epoch')}"
-    if seconds is None:
-        return [trainings, ". How long is not known: the run was trained elsewhere."]
-    about = el("b", f"About {duration(seconds)}")
-    pace = f", if each goes as fast as the run's own training did: {trainings}."
-    return [about, f"{pace} What is trained already is used again."]
 
 
 # --- a comparison -----------------------------------------------------------------------------------------------------

@@ -296,8 +296,9 @@ def _marked(
     """The last mark of each lens that has one, all by the bank that was used last; nothing is computed."""
     opened = Workspace(workspace)
     bank = marking.last_bank(opened, index_id, run_id)
-    found = {lens: marking.marked(opened, index_id, run_id, named(lens), bank=bank) for lens in lenses if bank}
-    return {lens: each for lens, each in found.items() if each is not None and not np.isnan(each.mark.value)}
+    asked = {lens: named(lens) for lens in lenses if bank}
+    found = marking.all_marked(opened, index_id, run_id, asked, bank=bank)
+    return {lens: each for lens, each in found.items() if not np.isnan(each.mark.value)}
 
 
 def draw_marks(debugger: Debugger, asked: Asked) -> None:

@@ -1,8 +1,8 @@
-"""Trust: how far to believe the scores of a method on this model, from what was measured on it.
+"""Trust: how far to believe the scores of a method on this model, from what was measured on it, and which to believe.
 
 The address is the state: /trust?m=influence&curve=loo. What was measured is read; measuring, the check by retraining,
-the bank of retrained models, the ensemble of further ones and each curve are jobs that start here with what they will
-take.
+the bank of retrained models and marking by it, the ensemble of further ones and each curve are jobs that start here
+with what they will take.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attribution import jobs
 from attribution.errors import AttributionError, InvalidInput, Missing, StoreError
 from attribution.verdicts import RULES
 from attribution.workspace import Workspace
-from pages.shared import chrome, curves, links, method_cards, methods, state, theme, trust_figures
+from pages.shared import chrome, curves, lens_marks, links, method_cards, methods, state, theme, trust_figures
 from pages.shared.elements import Element, button, draw, el, prose, row
 from pages.shared.evidence_columns import Choice
 from pages.shared.jobs import draw_job, draw_start
@@ -49,6 +49,7 @@ def main() -> None:
     is_running = draw_job_of_page()
     if not is_running:
         draw_next(debugger, method, found)
+    lens_marks.draw_marked(debugger, method, may_start=not is_running)
     draw_card(debugger, method)
     if found is not None:
         draw_measurements(found)
@@ -114,17 +115,14 @@ def draw_job_of_page() -> bool:
 
 
 def draw_next(debugger: Debugger, method: str, found: Trust | None) -> None:
-    """The steps that are left, if any."""
-    if found is None:
-        draw_missing(debugger, method)
-        return
-    if found.removal is None and not draw_unchecked(method):
-        return
-    if found.marked is None:
-        draw_unmarked(debugger, method)
+    """The step of this method that is left, if any."""
+    if found is None or found.id is None:
+        draw_missing(debugger, method, "Nothing" if found is None else "Nothing but what retraining says")
+    elif found.removal is None:
+        draw_unchecked(method)
 
 
-def draw_missing(debugger: Debugger, method: str) -> None:
+def draw_missing(debugger: Debugger, method: str, what: str) -> None:
     from attribution.trust import foreseen_seconds
 
     path = state.workspace_path()
@@ -136,57 +134,30 @@ def draw_missing(debugger: Debugger, method: str) -> None:
         f"`python -m attribution trust --method {method}` does the same.",
     )
     told = [el("p", *prose(each)) for each in words]
-    head = el("h2", f"Nothing has been measured of {debugger.title(method)} yet")
+    head = el("h2", f"{what} has been measured of {debugger.title(method)} yet")
     draw(el("div", head, *told, cls="card state", role="status"), key="no_trust")
     draw_start(path, "Measure it", "trust", ("--method", method))
 
 
-def draw_unmarked(debugger: Debugger, method: str) -> None:
-    """Marking by the bank, where there is one, or making one, with its cost."""
-    from attribution.evaluation import bank
-    from attribution.pipeline import recorded_project
-
-    path = state.workspace_path()
-    workspace = Workspace(path)
-    head = el("h3", "Mark it by models retrained on parts of the data")
-    told = [
-        "The linear datamodeling score (LDS): how well sums of scores foretell what models say that were trained on "
-        "random parts of the training set. One bank of such models marks every method."
-    ]
-    if bank.fitting(workspace, recorded_project(workspace)) is not None:
-        title = debugger.title(method)
-        told += [f"There is a bank. {title} is marked by it in seconds to minutes; nothing is trained."]
-        draw(el("div", head, *[el("p", *prose(each)) for each in told], cls="card stack"), key="unmarked")
-        draw_start(path, "Mark it by the bank", "trust", ("--method", method), key="mark", main=False)
-        return
-    told += [
-        f"There is no bank of this run yet. {bank.foreseen(workspace, bank.BankRecipe())}",
-        "`python -m attribution bank` does the same; `--models`, `--fraction` and `--seeds` make it larger or smaller.",
-    ]
-    draw(el("div", head, *[el("p", *prose(each)) for each in told], cls="card stack"), key="no_bank")
-    draw_start(path, "Make the bank", "bank", (), key="bank", main=False)
-
-
-def draw_unchecked(method: str) -> bool:
-    """The check by retraining, with its cost; or why nothing can be retrained: then False."""
+def draw_unchecked(method: str) -> None:
+    """The check by retraining, with its cost; or why nothing can be retrained."""
     from attribution import removal
 
     path = state.workspace_path()
     try:
-        cost = removal.cost(Workspace(path))
+        effort = removal.foreseen(Workspace(path), method)
     except InvalidInput as error:
         draw(el("p", str(error), cls="card", role="status"), key="no_retrain")
-        return False
+        return
     words = (
         "For some mistakes the strongest supporters are left out of the training set, and as many random examples with "
         "the same labels; what retraining changes is compared with what the scores foretold.",
-        f"It takes {cost}",
+        f"It takes {effort.sentence}",
     )
     draw(
         el("div", el("h3", "Check it by retraining"), *[el("p", each) for each in words], cls="card stack"), key="cost"
     )
     draw_start(path, "Check by retraining", "trust", ("--method", method, "--retrain"))
-    return True
 
 
 # ── further models ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,14 +185,14 @@ def draw_ensemble(debugger: Debugger, *, can_start: bool) -> None:
         draw(el("div", *lines, row(*ways), cls="card stack"), key="ensemble")
         return
     try:
-        cost = ensemble.foreseen(workspace, recorded_project(workspace), EnsembleRecipe())
+        effort = ensemble.foreseen(workspace, recorded_project(workspace), EnsembleRecipe())
     except AttributionError as error:
         draw(el("p", str(error), cls="card", role="status"), key="no_ensemble")
         return
     told = (
         "What one model says by chance, others do not say. TRAK was made for several models, and influence gains by "
         "them too; every listed example then shows how far they agree.",
-        cost.sentence,
+        f"It takes {effort.sentence}",
         "`python -m attribution ensemble` does the same; `--models` and `--fraction` make it larger or smaller.",
     )
     draw(el("div", *[el("p", *prose(each)) for each in told], cls="card stack"), key="ensemble")
@@ -340,7 +311,8 @@ def draw_rules(found: Trust) -> None:
         )
         draw(el("ul", *[el("li", el("b", rule.broken), el("p", rule.why, cls="muted")) for rule in RULES], cls="stack"),
              key="rules")  # fmt: skip
-        st.caption(f"Measured {found.created[:16].replace('T', ' ')} UTC in {duration(found.seconds)}.")
+        if found.id is not None:
+            st.caption(f"Measured {found.created[:16].replace('T', ' ')} UTC in {duration(found.seconds)}.")
 
 
 main()

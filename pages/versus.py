@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from attribution.errors import AttributionError
+from attribution.errors import AttributionError, InvalidInput
 from attribution.progress import LONG
 from attribution.status import workspace_status
 from attribution.versus import TOP, Judged, Pair, Versus
@@ -82,8 +82,12 @@ def main() -> None:
         draw_none(here.name, pair, names)
         chrome.footer(debugger)
         return
+    refused = refusal(pair, asked.method)
+    if refused:
+        asked = replace(asked, method=methods.DEFAULT)
+    choices = offered(pair, asked.method)
     with state.drawn_errors():
-        if asked.method not in pair.method_names or not_prepared(pair, (asked.method,)):
+        if not_prepared(pair, (asked.method,)):
             asked = replace(asked, method=methods.DEFAULT)
     asked = with_example(pair, asked)
     ids = getattr(pair.judged, asked.among) if asked.among else ()
@@ -94,9 +98,9 @@ def main() -> None:
     draw_pair(pair, asked)
     chrome.planted_banner(debugger)
     with state.drawn_errors():
-        waiting = not_prepared(pair, pair.method_names)
+        waiting = not_prepared(pair, choices)
         found = _asked(pair, pair.models[0].index_id, pair.models[1].index_id, asked.id, asked.target, asked.method)
-    draw_question(pair, found, asked, steps, waiting)
+    draw_question(pair, found, asked, steps, waiting, refused)
     has_ranks = not any(evidence.is_zero for evidence in found.evidence)
     with st.container(key="one-column"):
         if has_ranks:
@@ -222,7 +226,12 @@ def _list_pill(pair: Pair, asked: Asked, name: str, words: str) -> Element:
 
 
 def draw_question(
-    pair: Pair, found: Versus, asked: Asked, steps: dict[str, str], waiting: Mapping[str, dict[str, float]]
+    pair: Pair,
+    found: Versus,
+    asked: Asked,
+    steps: dict[str, str],
+    waiting: Mapping[str, dict[str, float]],
+    refused: str,
 ) -> None:
     """The example, what both say of it, what is asked, and how far they agree."""
     item, classes = found.evidence[0].query, pair.models[0].classes
@@ -237,19 +246,60 @@ def draw_question(
         )
     questions = {"label": f"What taught “{classes[item.label]}”?", "predicted": "Why does each say what it says?"}
     pills = [pill(words, asked.href(target=target), target == asked.target) for target, words in questions.items()]
-    lenses = [
-        pill(pair.models[0].method_choices[name], asked.href(method=name), name == asked.method)
-        for name in pair.method_names
-        if name not in waiting
-    ]
     keys = {"p": "Previous", "n": "Next"}
     moves = [button(f"{keys[key]} · {key}", steps[key]) for key in keys if key in steps]
     way = button("Its evidence page", links.evidence(item.id, method=asked.method))
     told = el("div", row(el("b", item.id), *chips), el("nav", *pills, cls="row", aria_label="What is asked"),
-              el("nav", el("span", "Method:", cls="muted"), *lenses, cls="row", aria_label="Method"),
-              *left_out(pair, waiting),
+              *lenses(pair, asked, waiting), *replaced(pair, refused), *left_out(pair, waiting),
               el("p", found.sentence), row(*moves, way), cls="stack")  # fmt: skip
     draw(el("div", shown, told, cls="row top"), key="question")
+
+
+def refusal(pair: Pair, method: str) -> str:
+    """Why both cannot be asked by the method of the address; "" where they can."""
+    try:
+        reason = pair.why_not(method)
+    except InvalidInput as error:
+        return str(error)
+    name = method.partition("@")[0]
+    is_offered = name in pair.method_names or name in pair.form_choices
+    return reason or ("" if is_offered else f"“{name}” is not among what is offered for both.")
+
+
+def replaced(pair: Pair, refused: str) -> list[Element]:
+    """Says so where the address names a method that both cannot be asked by."""
+    shown = f"What is shown is by {pair.models[0].title(methods.DEFAULT)}."
+    return [el("p", *prose(f"{refused} {shown}"), role="status")] if refused else []
+
+
+def forms(pair: Pair, method: str) -> dict[str, str]:
+    """The forms of a method by name, and what tells them apart."""
+    chosen = base(method)
+    return {name: of for name, of in pair.form_choices.items() if base(name) == chosen}
+
+
+def base(method: str) -> str:
+    """The method of a form, of some layers or of a damping."""
+    return method.partition("@")[0].partition(":")[0]
+
+
+def offered(pair: Pair, method: str) -> tuple[str, ...]:
+    """What can be chosen: the methods, the forms of the one that is chosen, and that one as the address has it."""
+    return tuple(dict.fromkeys((*pair.method_names, *forms(pair, method), method)))
+
+
+def lenses(pair: Pair, asked: Asked, waiting: Mapping[str, dict[str, float]]) -> list[Element]:
+    """Rows of pills: the methods, and the forms of the one that is asked by where there are several."""
+    titles, method = pair.models[0].method_choices, asked.method.partition("@")[0]
+    rows = {"Method": {name: titles[name] for name in pair.method_names}, "Form": forms(pair, asked.method)}
+    chosen = {"Method": base(method), "Form": method}
+    return [
+        el("nav", el("span", f"{row}:", cls="muted"), *[
+            pill(words, asked.href(method=name), name == chosen[row])
+            for name, words in choices.items() if name not in waiting
+        ], cls="row", aria_label=row)
+        for row, choices in rows.items() if len(choices) > 1
+    ]  # fmt: skip
 
 
 def not_prepared(pair: Pair, names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -268,7 +318,7 @@ def left_out(pair: Pair, waiting: Mapping[str, dict[str, float]]) -> list[Elemen
     """Which methods those are, and what makes them ready."""
     return [
         el("p", *prose(
-            f"Not asked, as it is not prepared: {pair.models[0].method_choices[method]} "
+            f"Not asked, as it is not prepared: {pair.models[0].title(method)} "
             f"({', '.join(f'{name}, about {duration(seconds)}' for name, seconds in by.items())}). "
             f"`python -m attribution prepare --method {method}` does that, once for a workspace."
         ), cls="muted")

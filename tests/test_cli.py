@@ -107,6 +107,43 @@ def test_stopping_a_step_by_the_keyboard_says_that_it_can_be_gone_on_with(
     assert (job.state, job.sentence) == ("cancelled", "Stopped. The same command goes on from here.")
 
 
+# What is run here gets its own Ctrl-C, whatever the shell of the tests does with it.
+_STOPS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from attribution import __main__ as program, cli
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(100_000): pass
+def run():
+    {does}
+    print("it went on")
+cli.run = run
+program.main()
+"""
+_TOLD = """
+    try: ctrl_c()
+    except KeyboardInterrupt: print("told"); raise
+"""
+
+
+@pytest.mark.parametrize(
+    ("does", "said"), [("import stopped_while_imported", ""), (_TOLD, "told\n"), ("raise SystemExit(130)", "")]
+)
+def test_ctrl_c_ends_with_130_and_no_library_sees_it_while_it_is_imported(tmp_path: Path, does: str, said: str) -> None:
+    stopped = """
+import __main__
+try: __main__.ctrl_c()
+except BaseException: print("seen by what is imported")
+"""
+    disk.write_text(tmp_path / "stopped_while_imported.py", stopped)
+    answer = subprocess.run(
+        [sys.executable, "-c", _STOPS.format(does=does)], cwd=disk.ROOT, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (answer.returncode, answer.stdout, answer.stderr) == (130, said, "")
+
+
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 

@@ -309,6 +309,23 @@ def test_from_the_command_line_a_removal_curve_says_its_cost_first(copy: Workspa
     assert "2 test examples, 1 training on each set" in disk.whence(*asked).out
 
 
+def test_what_is_said_before_a_removal_curve_is_what_is_left_of_it(copy: Workspace) -> None:
+    plan = removing.plan(copy, pipeline.recorded_project(copy), SIZES)
+
+    def stop(done: int, total: int, what: str) -> None:
+        if len(copy.ids("retrainings")) == 3:
+            raise Cancelled("Enough.")
+
+    whole = plan.foreseen([Planted()])
+    assert whole.left == whole.count
+    with pytest.raises(Cancelled):
+        removing.measure(plan, Planted(), progress=stop)
+    assert plan.foreseen([Planted()]).left == whole.count - 3
+    removing.measure(plan, Planted())
+    assert plan.foreseen([Planted()]).sentence == "All of it is kept: nothing is left to do."
+    assert len(copy.ids("retrainings")) == whole.count
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -354,7 +371,7 @@ def test_without_a_recipe_or_classes_nothing_is_removed(groups: Workspace) -> No
 def test_what_leaving_one_out_does_is_what_the_arithmetic_of_training_says(copy: Workspace) -> None:
     design = leaving.Design("retraining", "test:2", 8)
     plan = leaving.plan(copy, pipeline.recorded_project(copy), design)
-    assert plan.cost() == "18 trainings from scratch" + plan.cost()[len("18 trainings from scratch") :]
+    assert plan.foreseen([Planted()]).sentence.startswith("18 trainings from scratch, about")
     found = leaving.open_left_out(copy, leaving.measure(plan, Planted()))
     assert found.measured.shape == (2, 8)
     assert found.strongest == 4

@@ -251,11 +251,11 @@ def test_the_same_ensemble_is_found_and_a_larger_one_trains_what_is_missing(
 
     monkeypatch.setattr(members, "train", noted)
     id_ = copy.current("ensembles")
-    assert ensemble.foreseen(copy, project, THREE).sentence == "All 3 models are there already."
+    assert ensemble.foreseen(copy, project, THREE).sentence == "All of it is kept: nothing is left to do."
     assert make(copy) == id_
     assert not trained
     four = EnsembleRecipe(models=4)
-    assert ensemble.foreseen(copy, project, four).missing == 1
+    assert ensemble.foreseen(copy, project, four).sentence.startswith("1 of 4 trainings on 50 % of the training set")
     assert make(copy, four) != id_
     assert len(trained) == 1
     three, all_four = (copy.manifest("ensembles", each)["recipe"]["members"] for each in (id_, make(copy, four)))
@@ -389,7 +389,7 @@ def test_the_verb_says_first_what_it_takes_and_a_method_says_what_to_run(stripes
     assert (refused.code, refused.out) == (2, "")
     assert refused.err == "TRAK over several models needs several models and there is one: run `ensemble` first.\n"
     told = disk.whence("ensemble", "--models", "2", "--workspace", stripes.path, "--json")
-    assert told.err.startswith("2 trainings on 50 % of the training set with their gradients take about ")
+    assert told.err.startswith("2 trainings on 50 % of the training set with their gradients, about ")
     made = told.json()
     assert (made["ensemble"], made["models"], made["fraction"]) == (stripes.current("ensembles"), 2, 0.5)
     answer = disk.whence("query", "--test", "0", "--method", "trak:models", "--workspace", stripes.path, "--json")

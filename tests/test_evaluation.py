@@ -330,13 +330,14 @@ def test_a_damaged_bank_is_found_and_made_again(trained: Workspace) -> None:
 def test_the_time_a_bank_takes_follows_from_the_runs_own(trained: Workspace) -> None:
     manifest = trained.folder("runs", str(trained.current("runs"))) / "manifest.json"
     disk.edit_json(manifest, seconds=60.0)
-    recipe = BankRecipe(models=50, fraction=0.5, seeds=2)
-    assert banks.foreseen_seconds(trained, recipe) == pytest.approx(60 * 0.5 * 100)
-    assert banks.foreseen(trained, recipe).startswith("100 trainings on 50% of the training set take about 50 min")
+    recipe, project = BankRecipe(models=50, fraction=0.5, seeds=2), pipeline.recorded_project(trained)
+    assert banks.foreseen(trained, project, recipe).seconds == pytest.approx(60 * 0.5 * 100)
+    told = "100 trainings on 50 % of the training set, about 50 min by what the run itself took."
+    assert banks.foreseen(trained, project, recipe).sentence == told
     facts = json.loads(manifest.read_text())["facts"]
     disk.edit_json(manifest, facts={**facts, "history": []})
-    assert banks.foreseen_seconds(trained, recipe) is None
-    assert "not known" in banks.foreseen(trained, recipe)
+    unknown = "; how long is not known, as the model was trained elsewhere."
+    assert banks.foreseen(trained, project, recipe).sentence.endswith(unknown)
 
 
 def test_a_page_can_start_a_bank(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,7 +510,7 @@ def test_nothing_to_mark_is_refused(digits: Workspace) -> None:
 def test_from_the_command_line_a_bank_is_made_and_methods_are_marked(digits: Workspace) -> None:
     made = disk.whence("bank", "--workspace", digits.path, "--models", 8, "--json")
     assert made.json()["bank"] == digits.current("banks")
-    assert "16 trainings on 50% of the training set take about" in made.err
+    assert made.err == "All of it is kept: nothing is left to do.\n"
     asked = ("evaluate", "--workspace", digits.path, "--method", "tracin,influence", "--queries", 10)
     found = disk.whence(*asked, "--json").json()
     assert [row["name"] for row in found["methods"]] == ["tracin", "influence"]

@@ -165,11 +165,11 @@ def test_damping_on_the_command_line(tiny_workspace: Path) -> None:
     )
     assert little["method"] == "influence@0.01"
     assert abs(little["proponents"][0]["score"]) > abs(much["proponents"][0]["score"])
-    for said in ("nan", "inf", "1e400"):
-        unusable = disk.whence("query", "--test", "3", "--method", "influence", "--damping", said, *where)
-        assert (unusable.code, "Use a number: 0 or more." in unusable.err) == (2, True)
-    negative = disk.whence("query", "--test", "3", "--method", "hessian", "--damping=-1", *where)
-    assert (negative.code, "A damping of “-1.0” was asked for." in negative.err) == (2, True)
+    for said in ("nan", "inf", "1e400", "-1", "1e300"):
+        for method in ("influence", "hessian"):
+            refused = disk.whence("query", "--test", "3", "--method", method, f"--damping={said}", *where)
+            wanted = f"A damping of {float(said):g} was asked for. Use 0 to 1e+09"
+            assert (refused.code, wanted in refused.err) == (2, True)
 
 
 def test_a_prepared_lens_is_a_job_that_a_page_can_start(tiny_workspace_copy: Path) -> None:

@@ -454,7 +454,7 @@ def test_no_damping_on_a_singular_hessian_is_refused() -> None:
         influence(objective, asked_of(inputs[:2], labels[:2]), Hessian(damping=0.0))
 
 
-@pytest.mark.parametrize("damping", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("damping", [-1.0, float("nan"), float("inf"), 1e300])
 def test_what_is_no_damping_is_refused(damping: float) -> None:
     with pytest.raises(InvalidInput, match=r"A damping of .* was asked for"):
         Hessian(damping=damping).fit(random_source())

@@ -209,6 +209,35 @@ def test_a_damaged_curve_is_drawn(monkeypatch: pytest.MonkeyPatch, drawn: Worksp
     assert "evaluate --curve loo" in said
 
 
+def test_a_damaged_manifest_hides_no_other_curve(
+    monkeypatch: pytest.MonkeyPatch, drawn: Workspace, tmp_path: Path
+) -> None:
+    workspace = Workspace(shutil.copytree(drawn.path, tmp_path / "work"))
+    sentence, id_ = patched(workspace, "hessian").sentence, left_out(workspace, "hessian").id
+    disk.flip_byte(workspace.folder("curves", id_) / "manifest.json", 0)
+    said = words(page(monkeypatch, workspace.path, "trust", m="hessian"))
+    assert sentence in said
+    assert said.count("manifest.json cannot be read") == 1
+    assert "evaluate --curve loo" in said
+    assert left_out(workspace, "random").sentence in words(page(monkeypatch, workspace.path, "trust", m="random"))
+    assert f"{id_}/manifest.json" in words(page(monkeypatch, workspace.path, "trust", m="hessian", curve="loo"))
+    lenses = words(page(monkeypatch, workspace.path, "lenses"))
+    assert "cannot be read" in lenses
+    assert "trust?m=random&curve=loo" in lenses
+    assert disk.whence("evaluate", "--curve", "loo", "--method", "hessian", "--workspace", workspace.path).code == 0
+    assert "cannot be read" not in words(page(monkeypatch, workspace.path, "trust", m="hessian"))
+
+
+def test_a_curve_that_is_kept_says_so_and_is_told_again(drawn: Workspace) -> None:
+    for curve in ("loo", "tailpatch"):
+        again = disk.whence("evaluate", "--curve", curve, "--method", "hessian", "--workspace", drawn.path)
+        assert (again.code, again.err) == (0, "All of it is kept: nothing is left to do.\n")
+        assert "hessian" in again.out
+    plan = leaving.plan(drawn, pipeline.recorded_project(drawn), leaving.Design())
+    half = plan.foreseen([named("hessian"), named("trak")]).sentence
+    assert half.startswith("101 of 202 fits of the last layer are left, seconds to minutes; nothing is trained")
+
+
 def test_a_curve_by_another_damping_is_drawn_under_its_name(
     monkeypatch: pytest.MonkeyPatch, tiny_workspace_copy: Path
 ) -> None:

@@ -17,6 +17,7 @@ from tests import disk
 # From the ground up: a module imports from its own line and the lines before it.
 ORDER = (
     "errors progress files wording",
+    "effort",
     "examples scores uploads edits questions",
     "decisions",
     "flags",
@@ -70,8 +71,8 @@ ALONE = {
 SHARED_BY_METHODS = {f"attribution.methods.{name}" for name in ("protocol", "lens", "curvature", "kept")}
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
-    "errors", "progress", "files", "wording", "examples", "scores", "uploads", "edits", "questions", "decisions",
-    "flags", "changes", "comparing", "project", "data", "given", "answers",
+    "errors", "progress", "files", "wording", "effort", "examples", "scores", "uploads", "edits", "questions",
+    "decisions", "flags", "changes", "comparing", "project", "data", "given", "answers",
 }  # fmt: skip
 
 

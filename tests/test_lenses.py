@@ -389,10 +389,10 @@ def test_a_curvature_is_computed_once_for_all_lenses_and_dampings(monkeypatch: p
     assert len(computed) == 6
 
 
-@pytest.mark.parametrize("damping", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("damping", [-1.0, float("nan"), float("inf"), 1e300])
 def test_what_is_no_damping_is_refused(damping: float) -> None:
     for kind in (Influence, RelatIF, TRAK, DataInf, Arnoldi):
-        with pytest.raises(InvalidInput, match=r"A damping of .* was asked for\. Use 0 or more"):
+        with pytest.raises(InvalidInput, match=r"A damping of .* was asked for\. Use 0 to 1e\+09"):
             kind(damping=damping).fit(random_source())
 
 
@@ -456,7 +456,7 @@ def test_datainf_is_never_below_the_damped_inverse() -> None:  # O-DI: Jensen
 
 
 def test_datainf_without_damping_is_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"DataInf divides by its damping, and 0 was asked for\. Use damping above"):
+    with pytest.raises(InvalidInput, match=r"DataInf divides by its damping, and 0 was asked for\. Use 1e-09 or more"):
         DataInf(0.0).fit(random_source())
 
 

@@ -210,10 +210,10 @@ def test_the_time_is_foretold_from_the_runs_own_training(monkeypatch: pytest.Mon
     assert recipe is not None
     seconds = workspace.manifest("runs", world.debugger.run_id)["seconds"]
     assert effect.epochs_left(workspace, recipe) == {None: 12, 0: 6}
-    assert effect.foreseen_seconds(workspace, recipe, 5, 12) == pytest.approx(15 * seconds)
-    assert effect.foreseen_seconds(workspace, recipe, 5, 6) == pytest.approx(7.5 * seconds)
+    assert effect.foreseen(workspace, recipe, 5, 12).seconds == pytest.approx(15 * seconds)
+    assert effect.foreseen(workspace, recipe, 5, 6).seconds == pytest.approx(7.5 * seconds)
     told = drawn(page(monkeypatch, world.path, id="new", without="train:1,train:2", seeds="5", **{"from": "0"}))
-    assert "3 arms × 5 seeds = 15 trainings of 6 epochs" in told
+    assert "3 arms × 5 seeds: 15 trainings of 6 epochs, about" in told
 
 
 def test_of_weights_trained_elsewhere_no_time_is_foretold(copied: tuple[Path, Debugger]) -> None:
@@ -221,7 +221,7 @@ def test_of_weights_trained_elsewhere_no_time_is_foretold(copied: tuple[Path, De
     manifest = path / "runs" / debugger.run_id / "manifest.json"
     disk.edit_json(manifest, facts={**json.loads(manifest.read_text())["facts"], "history": []})
     assert debugger.training_recipe is not None
-    assert effect.foreseen_seconds(Workspace(path), debugger.training_recipe, 3, 12) is None
+    assert effect.foreseen(Workspace(path), debugger.training_recipe, 3, 12).seconds is None
 
 
 def test_examples_to_be_left_out_come_with_the_address(

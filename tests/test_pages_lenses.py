@@ -212,7 +212,9 @@ def test_a_damaged_mark_takes_nothing_else_from_the_page(
     assert "The 10 strongest supporters" in " ".join(each.value for each in app.header)
 
 
-@pytest.mark.parametrize("asked", ["influence@nan", "influence@-1", "tracin@1", "bogus", "trak:models"])
+@pytest.mark.parametrize(
+    "asked", ["influence@nan", "influence@-1", "influence@1e300", "tracin@1", "bogus", "trak:models"]
+)
 def test_what_cannot_be_asked_by_is_said_beside_what_is_shown(
     monkeypatch: pytest.MonkeyPatch, tiny_workspace: Path, asked: str
 ) -> None:

@@ -111,6 +111,42 @@ def test_any_method_that_fits_both_answers(monkeypatch: pytest.MonkeyPatch, fold
     assert pair.ask("test:3").sentence in words(unknown)
 
 
+@pytest.mark.parametrize("form", ["influence:diagonal", "hessian:ekfac", "cosine:ones", "influence@0.5"])
+def test_a_form_that_fits_both_answers_and_stands_beside_the_others(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, pair: Pair, form: str
+) -> None:
+    said = words(page(monkeypatch, folder / "digits", q="test:3", m=form))
+    assert pair.ask("test:3", method=form).sentence in said
+    assert "What is shown is by" not in said
+    base = form.partition("@")[0].partition(":")[0]
+    for name, of in pair.form_choices.items():
+        if name in (form, base):
+            assert f'"{of}"' in said
+        elif name.partition(":")[0] != base:
+            assert f'"{of}"' not in said
+
+
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        ("trak:models", "digits cannot be asked by it. TRAK over several models needs several models and there is one"),
+        ("influence@1e300", "A damping of 1e+300 was asked for."),
+        ("tracin:nowhere", "nowhere"),
+    ],
+)
+def test_what_does_not_fit_both_is_said_beside_what_is_shown(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, pair: Pair, form: str, why: str
+) -> None:
+    said = words(page(monkeypatch, folder / "digits", q="test:3", m=form))
+    assert why in said
+    assert "What is shown is by TracIn." in said
+    assert pair.ask("test:3").sentence in said
+    asked = ("versus", "--workspace", folder / "digits", "--with", "other <b>", "--test", "test:3", "--method", form)
+    answer = disk.whence(*asked)
+    assert (answer.code, answer.out) == (2, "")
+    assert why in answer.err
+
+
 def test_what_takes_long_to_prepare_for_either_is_not_asked_and_said(
     monkeypatch: pytest.MonkeyPatch, folder: Path, pair: Pair
 ) -> None:

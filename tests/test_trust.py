@@ -14,9 +14,14 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from attribution import fidelity, jobs, pipeline, removal, shuffled, soundness, trust
+from attribution.comparing import Interval
 from attribution.debugger import Debugger
 from attribution.embedding import stored_recipe
 from attribution.errors import Damaged, InvalidInput, Missing
+from attribution.evaluation import bank as banks
+from attribution.evaluation import marking
+from attribution.evaluation.bank import BankRecipe
+from attribution.evaluation.marking import Marked
 from attribution.jobs import Job
 from attribution.methods import FORMS, METHODS, named, over_layers
 from attribution.pipeline import OpenIndex
@@ -24,7 +29,7 @@ from attribution.source import doubts
 from attribution.store import prepare
 from attribution.trust import Trust
 from attribution.workspace import Workspace
-from pages.shared import method_cards
+from pages.shared import lens_marks, links, method_cards
 from tests import disk
 from tests.browsing import new_tab, served, settled
 
@@ -273,9 +278,88 @@ def test_without_a_bank_the_page_says_what_one_takes_and_makes_it(
 
     monkeypatch.setattr(jobs, "start", start)
     app = page(monkeypatch, measured.path)
-    assert "There is no bank of this run yet. 100 trainings on 50% of the training set take about" in drawn(app)
+    assert "There is no bank of this run yet. 100 trainings on 50 % of the training set, about" in drawn(app)
     app.button(key="bank").click().run()
     assert started[0][1:] == ("bank", ())
+
+
+@pytest.fixture(scope="module")
+def banked(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The digits with a bank, and two lenses marked by it; nothing else is measured."""
+    workspace = Workspace(shutil.copytree(tiny_workspace, tmp_path_factory.mktemp("banked") / "digits"))
+    project = pipeline.recorded_project(workspace)
+    banks.make(workspace, project, BankRecipe(models=4, seeds=2))
+    marking.evaluate(workspace, project, {name: named(name) for name in ("cosine", "influence")}, queries=10)
+    return workspace
+
+
+def test_what_retraining_says_is_read_before_anything_else_is_measured(
+    monkeypatch: pytest.MonkeyPatch, banked: Workspace
+) -> None:
+    found = trust.trust(banked, "influence")
+    assert (found.id, [each.name for each in found.measurements]) == (None, ["lds"])
+    app = page(monkeypatch, banked.path, m="influence")
+    assert found.verdict.sentence in drawn(app)
+    assert "Nothing but what retraining says has been measured of influence yet" in drawn(app)
+    assert app.button(key="start").label == "Measure it"
+
+
+def test_every_lens_stands_in_one_table_and_those_without_a_mark_are_marked_by_one_job(
+    monkeypatch: pytest.MonkeyPatch, banked: Workspace
+) -> None:
+    started: list[tuple[Any, ...]] = []
+
+    def start(*asked: Any) -> Job:
+        started.append(asked)
+        return Job("1", "evaluate", "running")
+
+    monkeypatch.setattr(jobs, "start", start)
+    app = page(monkeypatch, banked.path, m="trak")
+    said, debugger = drawn(app), Debugger.open(banked.path)
+    index, run = debugger.index_id, debugger.run_id
+    for name in ("cosine", "influence"):
+        by_bank = marking.marked(banked, index, run, named(name))
+        assert by_bank is not None
+        assert json.dumps(f"{by_bank.mark.value:.3f}".replace("-", "−"))[1:-1] in said
+    for name in debugger.lens_names:
+        assert links.trust(name) in said
+    assert "lenses to mark, about" in said
+    app.button(key="mark").click().run()
+    ((_, verb, (option, asked)),) = started
+    assert (verb, option) == ("evaluate", "--method")
+    slow = {"hessian:cg", "hessian:lissa"}
+    wanted = {*debugger.lens_names, *debugger.baseline_names} - {"cosine", "influence"} - slow
+    assert set(asked.split(",")) == wanted
+    assert "evaluate --method hessian:cg,hessian:lissa" in said
+
+
+def test_which_lens_to_believe_is_said_by_their_intervals(banked: Workspace) -> None:
+    debugger = Debugger.open(banked.path)
+    by_bank = marking.marked(banked, debugger.index_id, debugger.run_id, named("cosine"))
+    assert by_bank is not None
+
+    def mark(value: float, low: float, high: float) -> Marked:
+        return replace(by_bank, ceiling=0.8, mark=replace(
+            by_bank.mark, value=value, over_models=Interval(low, high, "models")
+        ))  # fmt: skip
+
+    found = {"tracin": mark(0.3, 0.2, 0.4), "influence": mark(0.6, 0.5, 0.7), "loss": mark(0.65, 0.6, 0.7)}
+    alone = lens_marks.conclusion(debugger, found)
+    assert alone.startswith("influence foretells retraining best here, with a score of 0.600 of 0.800 at most.")
+    assert "The interval of every other lens lies below" in alone
+    found["trak"] = mark(0.55, 0.45, 0.65)
+    assert lens_marks.best(debugger, found) == ["influence", "trak"]
+    assert "1 other may be as good" in lens_marks.conclusion(debugger, found)
+
+
+def test_what_runs_for_another_lens_is_named_and_nothing_else_is_offered(
+    monkeypatch: pytest.MonkeyPatch, banked: Workspace
+) -> None:
+    runs = Job("1", "trust", "running", stage="scores under shuffled labels", of="--method influence")
+    monkeypatch.setattr(jobs, "latest", lambda workspace: runs)
+    app = page(monkeypatch, banked.path, m="trak")
+    assert "trust --method influence" in drawn(app)
+    assert [each.key for each in app.button] == ["cancel"]
 
 
 def test_without_further_models_the_page_says_what_they_take_and_trains_them(
@@ -289,7 +373,7 @@ def test_without_further_models_the_page_says_what_they_take_and_trains_them(
 
     monkeypatch.setattr(jobs, "start", start)
     app = page(monkeypatch, measured.path)
-    assert "5 trainings on 50 % of the training set with their gradients take about" in drawn(app)
+    assert "5 trainings on 50 % of the training set with their gradients, about" in drawn(app)
     app.button(key="ensemble_start").click().run()
     assert started[0][1:] == ("ensemble", ())
 

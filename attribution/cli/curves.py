@@ -101,7 +101,6 @@ def _removal(asked: Asked) -> None:
     if "top" in options:
         options["top"] = _numbers(options["top"])
     plan = removing.plan(asked.workspace, asked.project, Design(**options), device=asked.device)
-    say(plan.cost(len(asked.methods)))
     found = _measured(asked, plan, removing.measure, removing.open_removed)
     if asked.as_json:
         return
@@ -130,7 +129,6 @@ def _left_out(asked: Asked) -> None:
     from attribution.evaluation.leaving import Design
 
     plan = leaving.plan(asked.workspace, asked.project, Design(**asked.given), device=asked.device)
-    say(plan.cost(len(asked.methods)))
     found = _measured(asked, plan, leaving.measure, leaving.open_left_out)
     if asked.as_json:
         return
@@ -150,7 +148,6 @@ def _patched(asked: Asked) -> None:
         options["top"] = sizes[0]
     design = Design(**options)
     plan = patching.plan(asked.workspace, asked.project, design, device=asked.device)
-    say(design.cost)
     found = _measured(asked, plan, patching.measure, patching.open_patched)
     if asked.as_json:
         return
@@ -177,7 +174,9 @@ _ARMS = ("supporters", "random", "difference")
 def _measured(
     asked: Asked, plan: Any, measure: Callable[..., str], opened: Callable[[Workspace, str], Curve]
 ) -> dict[str, Curve]:
-    """The curve of every method that is asked, by its name; printed here where JSON is wanted."""
+    """The curve of every method that is asked, by its name, once what is left of the work is said; printed here where
+    JSON is wanted."""
+    say(plan.foreseen(tuple(asked.methods.values())).sentence)
     found = {
         name: opened(asked.workspace, measure(plan, method, progress=asked.progress))
         for name, method in asked.methods.items()

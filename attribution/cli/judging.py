@@ -3,6 +3,7 @@ ground truth); and evaluate (mark the methods by it, or draw a curve)."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,7 +75,7 @@ def bank(
     with reported(folder, "bank", job) as progress:
         recipe = BankRecipe(models, fraction, seeds, seed)
         opened, target = project_and_workspace(None, folder)
-        say(banks.foreseen(target, recipe))
+        say(banks.foreseen(target, opened, recipe).sentence)
         id_ = banks.make(target, opened, recipe, progress=progress)
     found = banks.open_bank(target, opened, id_)
     row = {
@@ -194,7 +195,7 @@ def _methods(asked: list[str]) -> dict[str, Attributor]:
     names: list[str] = []
     known = METHODS | BASELINES
     for part in ",".join(asked or known).split(","):
-        if names and ":" in names[-1] and part.partition(":")[0] not in known:
+        if names and ":" in names[-1] and re.split("[:@]", part)[0] not in known:
             names[-1] += f",{part}"
         else:
             names.append(part)

@@ -123,7 +123,9 @@ def trust(
     with reported(target.path, "trust", job) as progress:
         require_device(device)
         if retrain:
-            say(removal.cost(target))  # refuses a project that cannot be trained before anything is measured
+            say(
+                removal.foreseen(target, method).sentence
+            )  # refuses a project that cannot be trained before anything is measured
         trusting.make(target, method, device=device, progress=progress)
         has_bank = trusting.mark(target, method, device=device, progress=progress)
         if retrain:

@@ -9,7 +9,7 @@ Q test examples, N training examples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,15 +43,21 @@ class Asked:
     rows: NDArray[np.int64]
     said: NDArray[np.int64]
     seed: int
+    _scores: dict[Attributor, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(self.gradients.test.examples.ids[row] for row in self.rows)
 
     def scores(self, method: Attributor) -> NDArray[np.float32]:
-        """Of all training examples for what was said, (Q, N); raises `Unsuited` where the method does not fit."""
-        inputs = self.gradients.test.inputs(self.rows)
-        return method.fit(self.gradients.source).score(Queries(self.ids, inputs, self.said, "margin")).values
+        """Of all training examples for what was said, (Q, N), computed once.
+
+        Raises `Unsuited` where the method does not fit.
+        """
+        if method not in self._scores:
+            queries = Queries(self.ids, self.gradients.test.inputs(self.rows), self.said, "margin")
+            self._scores[method] = method.fit(self.gradients.source).score(queries).values
+        return self._scores[method]
 
     def supporters(self, method: Attributor, most: int) -> NDArray[np.int64]:
         """Training examples that a method scores highest for what was said, the strongest first, (Q, most)."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from attribution import effect, pipeline, predictions
 from attribution.effect import OpenRun
+from attribution.effort import Effort
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import require_classes
 from attribution.files import UNREADABLE, write_array
@@ -32,10 +33,11 @@ from attribution.members import training_name
 from attribution.progress import Progress, silent
 from attribution.project import Project
 from attribution.training import TrainingRecipe, train
-from attribution.wording import duration
-from attribution.workspace import Workspace, missing
+from attribution.wording import share
+from attribution.workspace import Workspace, missing, recipe_id
 
 KIND = "banks"
+_SAID = "said-{}.npy"
 FEWEST = 4  # parts: a rank correlation over fewer says nothing
 
 
@@ -140,8 +142,12 @@ def make(workspace: Workspace, project: Project, recipe: BankRecipe, *, progress
         accuracies = _train_all(opened, recipe, subsets, folder, progress)
         return {"examples": len(opened.train), "tests": len(opened.test), "accuracy": round(accuracies.mean(), 4)}
 
-    asked = {**asdict(recipe), "training": _without_checkpoints(opened.recipe)}
-    return pipeline.find_or_make(workspace, KIND, asked, {"runs": opened.run}, into)
+    return pipeline.find_or_make(workspace, KIND, _asked(recipe, opened.recipe), {"runs": opened.run}, into)
+
+
+def _asked(recipe: BankRecipe, training: TrainingRecipe) -> dict[str, Any]:
+    """What a bank follows from, beside its run."""
+    return {**asdict(recipe), "training": _without_checkpoints(training)}
 
 
 def _without_checkpoints(recipe: TrainingRecipe) -> dict[str, Any]:
@@ -160,7 +166,7 @@ def _train_all(
         def report(epoch: int, of: int, what: str, done: int = number * epochs) -> None:
             progress(done + epoch, total, "training on parts")
 
-        finished, left = folder / f"said-{number}.npy", folder / f"training-{number}"
+        finished, left = folder / _SAID.format(number), folder / f"training-{number}"
         if not finished.exists():
             training = recipe.training(opened.recipe, part, repeat)
             write_array(finished, _train_one(opened, subsets[part], training, left, report))
@@ -171,7 +177,7 @@ def _train_all(
     write_array(folder / "log_odds.npy", np.ascontiguousarray(arrays[:, :, 0]))
     write_array(folder / "losses.npy", np.ascontiguousarray(arrays[:, :, 1]))
     for number in range(recipe.trainings):
-        (folder / f"said-{number}.npy").unlink()
+        (folder / _SAID.format(number)).unlink()
     found: NDArray[np.float64] = arrays[:, :, 2].mean(2, dtype=np.float64).ravel()
     return found
 
@@ -198,22 +204,17 @@ def log_odds(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.floa
     return found
 
 
-def foreseen_seconds(workspace: Workspace, recipe: BankRecipe) -> float | None:
-    """How long a bank takes, by what the run's own training took; None where it was trained elsewhere."""
-    run = workspace.current("runs")
-    if run is None:
-        raise missing(workspace.path, "runs")
-    manifest = workspace.manifest("runs", run)
-    return float(manifest["seconds"]) * recipe.fraction * recipe.trainings if manifest["facts"]["history"] else None
+def foreseen(workspace: Workspace, project: Project, recipe: BankRecipe) -> Effort:
+    """What a bank of the current run takes, from manifests alone.
 
-
-def foreseen(workspace: Workspace, recipe: BankRecipe) -> str:
-    """How long a bank takes, in a sentence to say before it starts."""
-    seconds = foreseen_seconds(workspace, recipe)
-    what = f"{recipe.trainings:,} trainings on {recipe.fraction:.0%} of the training set"
-    if seconds is None:
-        return f"{what}: how long one takes is not known, as the model was trained elsewhere."
-    return f"{what} take about {duration(seconds)}, by what the run's own training took."
+    Raises `InvalidInput` for a project without retrain=…, and `Missing` where there is no run.
+    """
+    asked = _asked(recipe, effect.training_recipe(project))
+    id_ = recipe_id(KIND, asked, {"runs": pipeline.current(workspace, "runs")})
+    left = 0 if workspace.has(KIND, id_) else recipe.trainings - workspace.drafted(KIND, id_, _SAID.format("*"))
+    on = f"on {share(recipe.fraction)} of the training set"
+    of = f"training {on}", f"trainings {on}"
+    return effect.effort(workspace, recipe.trainings, left, of=of, part=recipe.fraction)
 
 
 def fitting(workspace: Workspace, project: Project) -> str | None:

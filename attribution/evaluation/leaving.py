@@ -26,11 +26,10 @@ interrupted goes on, and methods share what they leave out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -40,13 +39,14 @@ from scipy import stats
 from attribution import effect, pipeline
 from attribution.comparing import CONFIDENCE, Interval
 from attribution.effect import OpenRun
+from attribution.effort import Effort
 from attribution.errors import InvalidInput, Unsuited
 from attribution.evaluation import kept
 from attribution.evaluation.asked import Asked
 from attribution.evaluation.bank import log_odds
+from attribution.evaluation.kept import Wanted
 from attribution.evaluation.marking import plain
 from attribution.examples import require_classes
-from attribution.files import write_array
 from attribution.methods.protocol import Attributor
 from attribution.methods.representer import Representer, fitted, with_one
 from attribution.mistakes import mistaken_rows
@@ -64,7 +64,6 @@ RESAMPLES = 1000
 USUAL: Mapping[By, int] = {"refit": 100, "retraining": 24}  # training examples
 SEEDS: Mapping[By, int] = {"refit": 1, "retraining": 2}
 FEWEST = 8  # of which a correlation says anything
-_ARRAYS = ("rows", "predicted", "measured")
 _AS_SHOWN = 1e-3  # of the largest logit: how far the last layer's may be from the model's
 
 
@@ -118,16 +117,43 @@ class Plan:
     seeds: int
     asked: Asked
 
-    def cost(self, methods: int = 1) -> str:
-        """What it takes, in a sentence to say before it starts."""
-        return cost(self.run.workspace, self.run.run, self.by, self.examples * methods, self.seeds)
+    def foreseen(self, methods: Sequence[Attributor]) -> Effort:
+        """What is left to be done for these methods; raises `Unsuited` where one does not fit the model."""
+        left = [wanted for method in methods if not (wanted := self.wanted(method)).is_kept]
+        if self.by == "refit":
+            return fits(self.examples, len(methods), len(left))
+        sets: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] if left else []
+        for wanted in left:
+            wanted.take_up()
+            sets += [np.array([row]) for row in self.left_out(wanted.method)[0]]
+        return effect.effort_without(self.run, sets, self.seeds)
+
+    def wanted(self, method: Attributor) -> Wanted:
+        """The curve of a method."""
+        training = {name: value for name, value in asdict(self.run.recipe).items() if name != "checkpoints"}
+        design = {
+            "by": self.by, "test": self.asked.ids[0], "examples": self.examples, "seeds": self.seeds,
+            "seed": self.asked.seed, "training": training,
+        }  # fmt: skip
+        return Wanted(self.run.workspace, self.index, CURVE, method, design)
+
+    def left_out(self, method: Attributor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What a method chooses, and what it foretells of each, (E,)."""
+        scores = self.asked.scores(method)[0].astype(np.float64)
+        rows = chosen(scores, self.examples, seed=self.asked.seed)
+        return rows, scores[rows]
 
 
-def cost(workspace: Workspace, run: str, by: By, examples: int, seeds: int) -> str:
-    """What leaving out so many examples takes."""
-    if by == "refit":
-        return f"{examples + 1:,} fits of the last layer: seconds to minutes, and nothing is trained from scratch."
-    return effect.cost(workspace, run, seeds * (examples + 1))
+def foreseen(workspace: Workspace, by: By) -> Effort:
+    """What a curve of the usual size takes that is not there."""
+    examples, trainings = USUAL[by], SEEDS[by] * (USUAL[by] + 1)
+    return fits(examples) if by == "refit" else effect.effort(workspace, trainings, trainings, is_most=True)
+
+
+def fits(examples: int, curves: int = 1, left: int = 1) -> Effort:
+    """What leaving out so many examples takes by refit, for so many curves."""
+    each = examples + 1
+    return Effort(("fit of the last layer", "fits of the last layer"), each * curves, each * left, trains=False)
 
 
 def plan(workspace: Workspace, project: Project, design: Design, *, device: str = "cpu") -> Plan:
@@ -182,22 +208,15 @@ def measure(made: Plan, method: Attributor, *, progress: Progress = silent) -> s
     Raises `Unsuited` where the method does not fit the model. Interrupted, retraining goes on.
     """
 
-    def into(folder: Path) -> Mapping[str, Any]:
-        scores = made.asked.scores(method)[0].astype(np.float64)
-        rows = chosen(scores, made.examples, seed=made.asked.seed)
+    def make() -> tuple[tuple[NDArray[Any], ...], dict[str, Any]]:
+        rows, predicted = made.left_out(method)
         measured = _refitted(made, rows, progress) if made.by == "refit" else _retrained(made, rows, progress)
-        for name, array in zip(_ARRAYS, (rows, scores[rows], measured), strict=True):
-            write_array(folder / f"{name}.npy", array)
         examples = made.run.train.examples
         said = examples.classes[int(made.asked.said[0])]
-        return {"test": made.asked.ids[0], "said": said, "examples": [examples.ids[row] for row in rows]}
+        facts = {"test": made.asked.ids[0], "said": said, "examples": [examples.ids[row] for row in rows]}
+        return (rows, predicted, measured), facts
 
-    design = {
-        "by": made.by, "test": made.asked.ids[0], "examples": made.examples, "seeds": made.seeds,
-        "seed": made.asked.seed,
-        "training": {name: value for name, value in asdict(made.run.recipe).items() if name != "checkpoints"},
-    }  # fmt: skip
-    return kept.find_or_make(made.run.workspace, made.index, CURVE, method, design, into)
+    return made.wanted(method).find_or_make(make)
 
 
 def chosen(scores: NDArray[np.float64], count: int, *, seed: int) -> NDArray[np.int64]:
@@ -408,6 +427,6 @@ def _between(ends: Interval) -> str:
 
 def open_left_out(workspace: Workspace, id_: str) -> LeftOut:
     """A leave-one-out curve by its id; raises `Missing` where there is none, and `StoreError` where it is damaged."""
-    manifest, arrays = kept.read(workspace, id_, _ARRAYS, ("by", "test", "said", "examples"))
+    manifest, arrays = kept.read(workspace, id_, ("by", "test", "said", "examples"))
     facts = manifest["facts"]
     return LeftOut(id_, manifest["recipe"]["by"], facts["test"], facts["said"], tuple(facts["examples"]), *arrays)

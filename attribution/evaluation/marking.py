@@ -279,14 +279,27 @@ class Marked:
 
 def marked(workspace: Workspace, index: str, run: str, method: Attributor, *, bank: str | None = None) -> Marked | None:
     """The last mark of a method with these options on an index, by a bank if one is named; None where it has none."""
-    wanted, read = canonical(described(method)), members.read_by(workspace, run, method)
-    for manifest in _newest_first(workspace, index, run):
-        if not read.items() <= manifest["parents"].items():  # by another ensemble
-            continue
-        for name, options in manifest["recipe"]["methods"].items():
-            if canonical(options) == wanted and bank in (None, manifest["parents"]["banks"]):
-                return _marked(manifest, name)
-    return None
+    return all_marked(workspace, index, run, {"": method}, bank=bank).get("")
+
+
+def all_marked(
+    workspace: Workspace, index: str, run: str, methods: Mapping[str, Attributor], *, bank: str | None = None
+) -> dict[str, Marked]:
+    """The last mark of each method that has one, by the names that are given here."""
+    manifests = list(_newest_first(workspace, index, run, bank))
+    found = {}
+    for given, method in methods.items():
+        wanted, read = canonical(described(method)), members.read_by(workspace, run, method)
+        same_models = (each for each in manifests if read.items() <= each["parents"].items())  # of no other ensemble
+        marks = (
+            _marked(manifest, name)
+            for manifest in same_models
+            for name, options in manifest["recipe"]["methods"].items()
+            if canonical(options) == wanted
+        )
+        if mark := next(marks, None):
+            found[given] = mark
+    return found
 
 
 def last_bank(workspace: Workspace, index: str, run: str) -> str | None:
@@ -294,9 +307,10 @@ def last_bank(workspace: Workspace, index: str, run: str) -> str | None:
     return next((str(manifest["parents"]["banks"]) for manifest in _newest_first(workspace, index, run)), None)
 
 
-def _newest_first(workspace: Workspace, index: str, run: str) -> Iterator[Mapping[str, Any]]:
+def _newest_first(workspace: Workspace, index: str, run: str, bank: str | None = None) -> Iterator[Mapping[str, Any]]:
+    wanted = {"indexes": index, "runs": run} | ({"banks": bank} if bank else {})
     manifests = [workspace.manifest(KIND, id_) for id_ in workspace.ids(KIND)]
-    of_index = [m for m in manifests if (m["parents"]["indexes"], m["parents"]["runs"]) == (index, run)]
+    of_index = [manifest for manifest in manifests if wanted.items() <= manifest["parents"].items()]
     yield from sorted(of_index, key=lambda manifest: str(manifest["created"]), reverse=True)
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from attribution.comparing import CONFIDENCE, Interval
+from attribution.effort import Effort
 from attribution.errors import InvalidInput, Unsuited
 from attribution.evaluation import kept
-from attribution.files import write_array
+from attribution.evaluation.kept import Wanted
 from attribution.methods import BASELINES
 from attribution.methods.protocol import Attributor
 from attribution.pipeline import OpenGradients, OpenIndex
@@ -42,7 +42,6 @@ TENTH = 0.1
 COVERS = "drawing other wrong labels"
 RESAMPLES = 1000
 DRAWN = np.linspace(0, 1, 101)
-_ARRAYS = ("values", "wrong")
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,19 +208,17 @@ def measure(workspace: Workspace, index: OpenIndex, method: Attributor) -> str:
     wrong = known_wrong(index.gradients)
     curve(np.zeros(len(wrong)), wrong)  # refuses before anything is computed
 
-    def into(folder: Path) -> Mapping[str, Any]:
+    def make() -> tuple[tuple[NDArray[Any], ...], dict[str, Any]]:
         values = np.asarray(method.fit(index.gradients.source).self_scores(), np.float64)
         found = curve(values, wrong)
-        for name, array in zip(_ARRAYS, (values, wrong), strict=True):
-            write_array(folder / f"{name}.npy", array)
-        return {"wrong": int(wrong.sum()), "average_precision": found.average_precision}
+        return (values, wrong), {"wrong": int(wrong.sum()), "average_precision": found.average_precision}
 
-    return kept.find_or_make(workspace, index, CURVE, method, {}, into)
+    return Wanted(workspace, index, CURVE, method, {}).find_or_make(make)
 
 
 def open_ranked(workspace: Workspace, id_: str) -> Ranked:
     """A mislabel curve by its id; raises `Missing` where there is none, and `StoreError` where it is damaged."""
-    _, (values, wrong) = kept.read(workspace, id_, _ARRAYS)
+    _, (values, wrong) = kept.read(workspace, id_)
     return Ranked(id_, values, wrong)
 
 
@@ -236,6 +233,12 @@ class Recovery:
     @property
     def curve(self) -> Curve | None:
         return None if self.ranked is None else self.ranked.curve
+
+
+def foreseen() -> Effort:
+    """What a curve takes that is not there."""
+    by = "of the training set by its self-influence"
+    return Effort((f"ranking {by}", f"rankings {by}"), 1, 1, trains=False)
 
 
 def recover(

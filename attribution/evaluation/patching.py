@@ -18,9 +18,8 @@ Q test examples. Intervals are over them. The model is in eval mode and in float
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,11 +29,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from attribution import pipeline
+from attribution.effort import Effort
 from attribution.errors import InvalidInput
 from attribution.evaluation import kept
 from attribution.evaluation.asked import Asked, Estimate, drawn, over_queries
+from attribution.evaluation.kept import Wanted
 from attribution.examples import require_classes
-from attribution.files import write_array
 from attribution.methods.protocol import Attributor
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
@@ -44,7 +44,6 @@ from attribution.wording import signed
 from attribution.workspace import Workspace
 
 CURVE = "tailpatch"
-_ARRAYS = ("supporters", "random", "change", "probability")
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,10 @@ class Design:
                 "Use 1 or more, and a seed of 0 or more.",
             )
 
-    @property
-    def cost(self) -> str:
-        """What it takes, in a sentence to say before it starts."""
-        return f"{2 * self.queries * self.top:,} single steps from the final checkpoint; nothing is retrained."
+    def foreseen(self, curves: int = 1, left: int = 1) -> Effort:
+        """What so many curves take, of which some are left to be made."""
+        each, steps = 2 * self.queries * self.top, "from the final checkpoint"
+        return Effort((f"single step {steps}", f"single steps {steps}"), each * curves, each * left, trains=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +84,14 @@ class Plan:
     def rate(self) -> float:
         """η, of the final checkpoint."""
         return float(self.index.gradients.source.learning_rates[-1])
+
+    def foreseen(self, methods: Sequence[Attributor]) -> Effort:
+        """What is left to be done for these methods."""
+        return self.design.foreseen(len(methods), sum(not self.wanted(method).is_kept for method in methods))
+
+    def wanted(self, method: Attributor) -> Wanted:
+        """The curve of a method."""
+        return Wanted(self.workspace, self.index, CURVE, method, {**asdict(self.design), "rate": self.rate})
 
 
 def plan(workspace: Workspace, project: Project, design: Design, *, device: str = "cpu") -> Plan:
@@ -110,16 +117,12 @@ def measure(made: Plan, method: Attributor, *, progress: Progress = silent) -> s
     Raises `Unsuited` where the method does not fit the model.
     """
 
-    def into(folder: Path) -> Mapping[str, Any]:
+    def make() -> tuple[tuple[NDArray[Any], ...], dict[str, Any]]:
         most = made.design.top
-        supporters, random = made.asked.supporters(method, most), made.asked.random(most)
-        arrays = supporters, random, *_stepped(made, np.stack([supporters, random]), progress)
-        for name, array in zip(_ARRAYS, arrays, strict=True):
-            write_array(folder / f"{name}.npy", array)
-        return {"queries": list(made.asked.ids)}
+        rows = np.stack([made.asked.supporters(method, most), made.asked.random(most)])
+        return (*rows, *_stepped(made, rows, progress)), {"queries": list(made.asked.ids)}
 
-    design = {**asdict(made.design), "rate": made.rate}
-    return kept.find_or_make(made.workspace, made.index, CURVE, method, design, into)
+    return made.wanted(method).find_or_make(make)
 
 
 def _stepped(
@@ -239,5 +242,5 @@ def _small(change: float) -> str:
 
 def open_patched(workspace: Workspace, id_: str) -> Patched:
     """A tail-patch curve by its id; raises `Missing` where there is none, and `StoreError` where it is damaged."""
-    manifest, arrays = kept.read(workspace, id_, _ARRAYS, ("rate", "queries"))
+    manifest, arrays = kept.read(workspace, id_, ("rate", "queries"))
     return Patched(id_, float(manifest["recipe"]["rate"]), tuple(manifest["facts"]["queries"]), *arrays)

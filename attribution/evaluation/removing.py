@@ -18,9 +18,8 @@ Q test examples, K sizes k, S seeds. Intervals are over test examples, each by t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,12 +29,13 @@ from scipy import stats
 from attribution import effect, pipeline
 from attribution.comparing import CONFIDENCE, Interval
 from attribution.effect import OpenRun
+from attribution.effort import Effort
 from attribution.errors import InvalidInput
 from attribution.evaluation import kept
 from attribution.evaluation.asked import COVERS, Asked, Estimate, drawn, over_queries
 from attribution.evaluation.bank import log_odds
+from attribution.evaluation.kept import Wanted
 from attribution.examples import require_classes
-from attribution.files import write_array
 from attribution.methods.protocol import Attributor
 from attribution.pipeline import OpenIndex
 from attribution.progress import Progress, silent
@@ -44,7 +44,6 @@ from attribution.wording import counted, signed
 from attribution.workspace import Workspace
 
 CURVE = "removal"
-_ARRAYS = ("supporters", "random", "change", "flipped")
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,15 @@ class Design:
                 "Use 1 or more, and a seed of 0 or more.",
             )
 
-    def trainings(self, queries: int, methods: int = 1) -> int:
-        """How many there are at most: fewer where some have been made before. The random examples serve all methods."""
-        return self.seeds * (1 + queries * len(self.top) * (methods + 1))
+    def trainings(self, queries: int) -> int:
+        """How many there are at most: fewer where some have been made before."""
+        return self.seeds * (1 + queries * len(self.top) * 2)
+
+
+def foreseen(workspace: Workspace, tests: int) -> Effort:
+    """What a curve of the usual size takes that is not there, of so many test examples."""
+    trainings = Design().trainings(min(Design.queries, tests))
+    return effect.effort(workspace, trainings, trainings, is_most=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +95,24 @@ class Plan:
     design: Design
     asked: Asked
 
-    def cost(self, methods: int = 1) -> str:
-        """What the trainings take, in a sentence to say before they start."""
-        trainings = self.design.trainings(len(self.asked.rows), methods)
-        return effect.cost(self.run.workspace, self.run.run, trainings)
+    def foreseen(self, methods: Iterable[Attributor]) -> Effort:
+        """What is left to be trained for these methods; raises `Unsuited` where one does not fit the model."""
+        left = [wanted for method in methods if not (wanted := self.wanted(method)).is_kept]
+        sets: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] if left else []
+        for wanted in left:
+            wanted.take_up()
+            sets += [rows[:k] for rows in np.concatenate(self.removed(wanted.method)) for k in self.design.top]
+        return effect.effort_without(self.run, sets, self.design.seeds)
+
+    def wanted(self, method: Attributor) -> Wanted:
+        """The curve of a method."""
+        training = {name: value for name, value in asdict(self.run.recipe).items() if name != "checkpoints"}
+        return Wanted(self.run.workspace, self.index, CURVE, method, {**asdict(self.design), "training": training})
+
+    def removed(self, method: Attributor) -> NDArray[np.int64]:
+        """What is left out, the first k of it: supporters by a method, and random examples, (2, Q, most)."""
+        most = self.design.top[-1]
+        return np.stack([self.asked.supporters(method, most), self.asked.random(most)])
 
 
 def plan(workspace: Workspace, project: Project, design: Design, *, device: str = "cpu") -> Plan:
@@ -115,17 +134,11 @@ def measure(made: Plan, method: Attributor, *, progress: Progress = silent) -> s
     Raises `Unsuited` where the method does not fit the model. Interrupted, it goes on.
     """
 
-    def into(folder: Path) -> Mapping[str, Any]:
-        most = made.design.top[-1]
-        supporters, random = made.asked.supporters(method, most), made.asked.random(most)
-        change, flipped = _trained(made, np.stack([supporters, random]), progress)
-        for name, array in zip(_ARRAYS, (supporters, random, change, flipped), strict=True):
-            write_array(folder / f"{name}.npy", array)
-        return {"queries": list(made.asked.ids)}
+    def make() -> tuple[tuple[NDArray[Any], ...], dict[str, Any]]:
+        removed = made.removed(method)
+        return (*removed, *_trained(made, removed, progress)), {"queries": list(made.asked.ids)}
 
-    training = {name: value for name, value in asdict(made.run.recipe).items() if name != "checkpoints"}
-    design = {**asdict(made.design), "training": training}
-    return kept.find_or_make(made.run.workspace, made.index, CURVE, method, design, into)
+    return made.wanted(method).find_or_make(make)
 
 
 def _trained(
@@ -234,7 +247,7 @@ class Removed:
 
 def open_removed(workspace: Workspace, id_: str) -> Removed:
     """A removal curve by its id; raises `Missing` where there is none, and `StoreError` where it is damaged."""
-    manifest, arrays = kept.read(workspace, id_, _ARRAYS, ("queries", "top", "seeds", "seed"))
+    manifest, arrays = kept.read(workspace, id_, ("queries", "top", "seeds", "seed"))
     recipe = manifest["recipe"]
     design = Design(recipe["queries"], tuple(recipe["top"]), recipe["seeds"], recipe["seed"])
     return Removed(id_, design, tuple(manifest["facts"]["queries"]), *arrays)

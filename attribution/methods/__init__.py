@@ -8,7 +8,6 @@ have one: "hessian:cg@0.1".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -28,7 +27,7 @@ from attribution.methods.relatif import RelatIF
 from attribution.methods.representer import Representer
 from attribution.methods.tracin import TracIn
 from attribution.methods.trak import TRAK
-from attribution.solving import ConjugateGradients, LiSSA
+from attribution.solving import ConjugateGradients, LiSSA, refuse_damping
 
 METHODS: dict[str, type[Attributor]] = {
     TracIn.name: TracIn,
@@ -101,9 +100,8 @@ def _with_damping(method: Attributor, said: str) -> Attributor:
     try:
         damping = float(said)
     except ValueError:
-        damping = math.nan
-    if not 0 <= damping < math.inf:
-        raise InvalidInput(f"A damping of “{said}” was asked for.", "Use a number: 0 or more.")
+        raise InvalidInput(f"A damping of “{said}” was asked for.", "Use a number.") from None
+    refuse_damping(damping)
     return replace(method, damping=damping)  # type: ignore[type-var]
 
 

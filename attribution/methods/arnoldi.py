@@ -26,7 +26,7 @@ from attribution.methods import curvature, kept
 from attribution.methods.lens import Lens, chosen
 from attribution.methods.protocol import GradientSource, QueryGradients
 from attribution.progress import Progress, silent
-from attribution.solving import seconds_of
+from attribution.solving import refuse_damping, seconds_of
 
 _FLAT = 1e-10  # of the largest Ritz value: below, a direction has no curvature, and a step leads nowhere new
 _PASSES = 6  # products of a step's size: with the curvature, and with the basis so far
@@ -92,7 +92,7 @@ class Arnoldi:
         kept.take(source, self._alike, factors)
 
     def _refuse(self) -> None:
-        curvature.refuse_damping(self.damping)
+        refuse_damping(self.damping)
         if not 1 <= self.rank <= self.steps:
             raise InvalidInput(
                 f"{self.rank} directions of {self.steps} steps were asked for.", "Use 1 or more of each, rank ≤ steps."

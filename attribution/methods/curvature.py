@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 
-from attribution.errors import InvalidInput, Unsuited
+from attribution.errors import Unsuited
 from attribution.methods import kept
 from attribution.methods.lens import chosen, reciprocal
 from attribution.methods.protocol import GradientSource
 from attribution.progress import Progress, silent
-from attribution.solving import seconds_of
+from attribution.solving import refuse_damping, seconds_of
 
 Kind = Literal["dense", "diagonal"]
 _NUMBERS_AT_ONCE = 2**21  # of stored rows in memory: 16 MB in float64
@@ -136,12 +136,6 @@ def fitted(
         damped(of_source(source, c, kind), damping) if is_counted else None for c, is_counted in enumerate(counted)
     ]
     return factors, counted / counted.sum()
-
-
-def refuse_damping(damping: float) -> None:
-    """Raise `InvalidInput` for what is no damping."""
-    if not 0 <= damping < np.inf:
-        raise InvalidInput(f"A damping of {damping} was asked for.", "Use 0 or more, in units of the mean eigenvalue.")
 
 
 def refuse(source: GradientSource, damping: float, kind: Kind) -> None:

@@ -28,7 +28,9 @@ from attribution.methods import curvature, kept
 from attribution.methods.lens import Lens, chosen, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
 from attribution.progress import Progress, silent
-from attribution.solving import seconds_of
+from attribution.solving import refuse_damping, seconds_of
+
+_LEAST = 1e-9  # damping: what is divided by less overflows
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,11 @@ class DataInf:
         kept.take(source, self._alike, factors)
 
     def _refuse(self) -> None:
-        curvature.refuse_damping(self.damping)
-        if self.damping == 0:
-            raise InvalidInput("DataInf divides by its damping, and 0 was asked for.", "Use damping above 0.")
+        refuse_damping(self.damping)
+        if self.damping < _LEAST:
+            raise InvalidInput(
+                f"DataInf divides by its damping, and {self.damping:g} was asked for.", f"Use {_LEAST:g} or more."
+            )
 
     @property
     def _alike(self) -> DataInf:

@@ -30,7 +30,7 @@ from attribution.methods.lens import Comparison
 from attribution.methods.protocol import GradientSource, Queries
 from attribution.objective import Objective, Part
 from attribution.progress import Progress, silent
-from attribution.solving import Exact, Solve, Solver, refuse_damping
+from attribution.solving import ConjugateGradients, Exact, LiSSA, Solve, Solver, refuse_damping
 from attribution.wording import share
 
 AT_REST = 0.01  # the gradient of the objective, as a share of the mean one of single examples
@@ -50,6 +50,11 @@ class Hessian:
     damping: float | None = None
     name: ClassVar[str] = "hessian"
     title: ClassVar[str] = "influence (Hessian)"
+
+    @property
+    def solves_each(self) -> bool:
+        """Whether every question takes a solve of its own, and not a product with what was prepared."""
+        return isinstance(self.solver, ConjugateGradients | LiSSA)
 
     def why_not(self, source: GradientSource) -> str | None:
         objective = source.objective(self.part)

@@ -30,6 +30,7 @@ from attribution.methods import curvature, kept
 from attribution.methods.lens import Lens, chosen
 from attribution.methods.protocol import GradientSource, QueryGradients
 from attribution.progress import Progress, silent
+from attribution.solving import refuse_damping
 
 _SURE = 1e-4  # 1 − p in float32 is known to 6e-8, and the loss it is read from to some 1e-6
 
@@ -90,7 +91,7 @@ class TRAK:
         kept.take(source, TRAK, factors)
 
     def _refuse(self, source: GradientSource) -> None:
-        curvature.refuse_damping(self.damping)
+        refuse_damping(self.damping)
         if reason := self.why_not(source):
             raise Unsuited(reason)
 

@@ -70,7 +70,7 @@ def write(folder: Path, task: str, threads: int) -> tuple[Setting, Ground]:
 
     workspace, project = built(task)
     if banks.fitting(workspace, project) is None:
-        print(f"{task}: {banks.foreseen(workspace, BANKS[task])}", flush=True)
+        print(f"{task}: {banks.foreseen(workspace, project, BANKS[task]).sentence}", flush=True)
     bank = banks.open_bank(workspace, project, banks.make(workspace, project, BANKS[task]))
     run = pipeline.current(workspace, "runs")
     train, test = pipeline.splits(project, Task(project), pipeline.examples_of(workspace, run))

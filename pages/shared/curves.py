@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from attribution.comparing import Interval
     from attribution.debugger import Debugger
+    from attribution.effort import Effort
 
 Figure = tuple["go.Figure", str]  # and its words
 
@@ -73,16 +74,13 @@ def draw_curves(debugger: Debugger, method: str, asked: str | None, *, may_start
     """The list of curves, and the one that is asked for. may_start: nothing else runs."""
     st.header("Curves: predictions against what happened", anchor=False)
     st.caption("Each is a measurement of its own, and none of them enters the verdict.")
-    try:
-        found = {name: _found(debugger, method, name) for name in CURVES}
-    except AttributionError as error:
-        draw(el("p", *prose(f"{error.message} {error.hint}"), cls="card", role="status"), key="curves")
-        return
-    loss = _found(debugger, next(iter(BASELINES)), mislabel.CURVE) if found[mislabel.CURVE] else None
-    rows = [_listed(debugger, method, name, each, loss, asked) for name, each in found.items()]
+    found = {name: _found(debugger, method, name) for name in CURVES}
+    rows = [_listed(debugger, method, name, each, asked) for name, each in found.items()]
     draw(el("nav", *rows, cls="stack", aria_label="Curves"), key="curves")
     if asked is None or asked not in CURVES or (found[asked] is None and _why_not(debugger, asked)):
         return
+    if isinstance(found[asked], AttributionError):
+        return  # its line says so
     st.markdown(f"**{CURVES[asked].title}**")
     st.text(CURVES[asked].about)
     if found[asked] is None:
@@ -100,20 +98,32 @@ def _opened(workspace: str, curve: str, method: str, index: str, run: str, finge
 
 
 def _found(debugger: Debugger, method: str, curve: str) -> Any:
+    """A curve of a method; None where there is none, and the error where it cannot be read, which hides no other."""
     path = state.workspace_path()
     seen = state.fingerprint(path, (kept.KIND, members.KIND))
-    return _opened(str(path), curve, method, debugger.index_id, debugger.run_id, seen)
+    try:
+        return _opened(str(path), curve, method, debugger.index_id, debugger.run_id, seen)
+    except AttributionError as error:
+        return error
 
 
-def _listed(debugger: Debugger, method: str, name: str, found: Any, loss: Ranked | None, asked: str | None) -> Element:
+def _loss(debugger: Debugger) -> Ranked | None:
+    """The ranking by the training loss, where there is one to hold others against."""
+    found = _found(debugger, next(iter(BASELINES)), mislabel.CURVE)
+    return found if isinstance(found, Ranked) else None
+
+
+def _listed(debugger: Debugger, method: str, name: str, found: Any, asked: str | None) -> Element:
     """A line of the list: the title, and the conclusion or that there is none; a click on the open one closes it."""
     title = el("b", CURVES[name].title)
+    if isinstance(found, AttributionError):
+        return el("div", title, el("p", *prose(f"{found.message} {found.hint}")), cls="card", role="status")
     if found is None and (why := _why_not(debugger, name)):
         return el("div", title, el("p", why, cls="muted"), cls="card")
     if found is None:
         words = el("p", "Not measured yet.", cls="muted")
     else:
-        words = el("p", found.sentence(loss) if isinstance(found, Ranked) else found.sentence)
+        words = el("p", found.sentence(_loss(debugger)) if isinstance(found, Ranked) else found.sentence)
     here: dict[str, Any] = {"aria_current": "true"} if name == asked else {}
     href = links.trust(method, curve=None if here else name)
     head = row(title, el("span", "close" if here else "show", cls="chip"))
@@ -127,11 +137,7 @@ def draw_by_lens(debugger: Debugger) -> None:
     """What was measured of every lens and of the baselines, a row each; a number leads to its curve on Trust."""
     st.header("Predictions against what happened, by lens", anchor=False)
     lenses = (*debugger.method_names, *debugger.baseline_names)
-    try:
-        found = {lens: {name: _found(debugger, lens, name) for name in CURVES} for lens in lenses}
-    except AttributionError as error:
-        draw(el("p", *prose(f"{error.message} {error.hint}"), cls="card", role="status"), key="by_lens")
-        return
+    found = {lens: {name: _found(debugger, lens, name) for name in CURVES} for lens in lenses}
     found = {lens: curves for lens, curves in found.items() if any(curves.values())}
     if not found:
         words = (
@@ -164,10 +170,13 @@ COLUMNS = {
 
 
 def _cell(lens: str, name: str, found: Any) -> list[Element | str]:
-    """A number with its interval, which leads to the curve; that it is lost in noise; or that it was not measured."""
+    """A number with its interval, which leads to the curve; that it cannot be read or is lost in noise; or that it was
+    not measured."""
     if found is None:
         return ["–"]
     href = links.trust(lens, curve=name)
+    if isinstance(found, AttributionError):
+        return [el("a", "cannot be read", href=href)]
     if isinstance(found, LeftOut) and found.is_drowned:
         return [el("a", "lost in the noise of training", href=href)]
     value, ends = _number(found)
@@ -201,25 +210,20 @@ def _why_not(debugger: Debugger, name: str) -> str:
     return ""
 
 
-def _cost(debugger: Debugger, name: str) -> str:
-    from attribution import effect
+def _foreseen(debugger: Debugger, name: str) -> Effort:
     from attribution.pipeline import recorded_project
 
-    workspace, run = Workspace(state.workspace_path()), debugger.run_id
+    workspace = Workspace(state.workspace_path())
     if name == leaving.CURVE:
-        by = leaving.usual_way(recorded_project(workspace), debugger.is_linear)
-        return leaving.cost(workspace, run, by, leaving.USUAL[by], leaving.SEEDS[by])
+        return leaving.foreseen(workspace, leaving.usual_way(recorded_project(workspace), debugger.is_linear))
     if name == removing.CURVE:
-        design = removing.Design()
-        return effect.cost(workspace, run, design.trainings(min(design.queries, debugger.n_test)))
-    if name == patching.CURVE:
-        return patching.Design().cost
-    return "one ranking of the training set by its self-influence; nothing is retrained."
+        return removing.foreseen(workspace, debugger.n_test)
+    return patching.Design().foreseen() if name == patching.CURVE else mislabel.foreseen()
 
 
 def _draw_missing(debugger: Debugger, method: str, name: str, *, may_start: bool) -> None:
     told = (
-        f"It takes {_cost(debugger, name)}",
+        f"It takes {_foreseen(debugger, name).sentence}",
         f"`python -m attribution evaluate --curve {name} --method {method}` does the same.",
     )
     draw(el("div", *[el("p", *prose(each)) for each in told], cls="card stack", role="status"), key="no_curve")
@@ -257,7 +261,7 @@ def _draw_removed(debugger: Debugger, method: str, found: Removed) -> None:
 
 def _draw_ranked(debugger: Debugger, method: str, found: Ranked) -> None:
     beside = {title: _found(debugger, name, mislabel.CURVE) for name, title in BESIDE.items()}
-    known = {title: each for title, each in beside.items() if each is not None}
+    known = {title: each for title, each in beside.items() if isinstance(each, Ranked)}
     _draw(curve_figures.ranked(found, debugger.title(method), known, theme.tokens()), "ranked")
     st.text(
         f"{int(found.wrong.sum()):,} of {len(found.wrong):,} labels are known to be wrong; the band is 95 % over "

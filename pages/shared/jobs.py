@@ -16,7 +16,7 @@ import streamlit as st
 from attribution import jobs
 from attribution.errors import AttributionError
 from pages.shared import elements
-from pages.shared.elements import el
+from pages.shared.elements import el, prose
 
 if TYPE_CHECKING:
     from attribution.jobs import Job
@@ -31,9 +31,9 @@ def draw_job(workspace: Path, job: Job, *, beside: Draw) -> None:
     if job.state == "running":
         st.fragment(_watch, run_every=POLL_SECONDS)(workspace, beside)
     elif job.state == "failed":
-        _draw_ended(f"The {job.verb} job failed", [job.error or job.sentence, job.hint], role="alert")
+        _draw_ended(f"The {job.verb} job failed", [job.error or job.sentence, job.hint, _of(job)], role="alert")
     elif job.state == "cancelled":
-        _draw_ended(f"The {job.verb} job was cancelled", [job.sentence])
+        _draw_ended(f"The {job.verb} job was cancelled", [job.sentence, _of(job)])
 
 
 def draw_start(
@@ -77,7 +77,7 @@ def _watch(workspace: Path, beside: Draw) -> None:
         st.rerun()  # once: the page that follows does not watch
     assert job is not None
     left = [el("span", time_left(job.seconds_left), cls="muted")] if job.seconds_left is not None else []
-    doing = el("b", job.sentence or f"{job.verb}: {job.stage}")
+    doing = el("b", *prose(f"{job.called}: {job.sentence or job.stage}"))
     elements.draw(el("div", doing, *left, cls="row", role="status"), key="job_words")
     st.progress(
         share_done(job), text=f"{job.done:,} / {job.total:,} ({100 * share_done(job):.0f} %)" if job.total else None
@@ -104,6 +104,10 @@ def _cancel(workspace: Path, id: str) -> None:
     jobs.cancel(workspace, id)
 
 
+def _of(job: Job) -> str:
+    return f"It was {job.called}." if job.of else ""
+
+
 def _draw_ended(headline: str, lines: Sequence[str], *, role: str = "status") -> None:
-    told = [el("p", line) for line in lines if line]
+    told = [el("p", *prose(line)) for line in lines if line]
     elements.draw(el("div", el("h3", headline), *told, cls="card", role=role), key=f"job_{role}_{headline}")

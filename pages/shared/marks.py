@@ -44,7 +44,7 @@ class Point:
 
     @property
     def said(self) -> str:
-        return f"{self.title}: LDS {_score(self.value)}, {duration(self.seconds)} for {QUESTIONS} questions"
+        return f"{self.title}: LDS {score(self.value)}, {duration(self.seconds)} for {QUESTIONS} questions"
 
 
 def numbered(points: Sequence[Point]) -> list[Point]:
@@ -71,7 +71,7 @@ def sentence(points: Sequence[Point]) -> str:
 def plot_alt(points: Sequence[Point], ceiling: float | None) -> str:
     """The plot in words."""
     parts = [f"{i} {point.said}" for i, point in enumerate(numbered(points), 1)]
-    limit = "" if ceiling is None else f" The ceiling is {_score(ceiling)}."
+    limit = "" if ceiling is None else f" The ceiling is {score(ceiling)}."
     return f"Linear datamodeling score against cost. {'; '.join(parts)}.{limit}"
 
 
@@ -86,9 +86,7 @@ def plot(points: Sequence[Point], ceiling: float | None) -> Element:
     drawn += [el("span", el("small", duration(10**tick)), cls="tick", style={"--x": across.at(tick)})
               for tick in _decades(across)]  # fmt: skip
     if ceiling is not None:
-        drawn.append(
-            el("span", el("small", f"ceiling {_score(ceiling)}"), cls="ceiling", style={"--y": up.at(ceiling)})
-        )
+        drawn.append(el("span", el("small", f"ceiling {score(ceiling)}"), cls="ceiling", style={"--y": up.at(ceiling)}))
     for point in order:
         if not math.isnan(point.interval.low):
             ends_at = {"--from": up.at(point.interval.low), "--to": up.at(point.interval.high)}
@@ -115,8 +113,8 @@ def table(points: Sequence[Point]) -> Element:
     for i, point in enumerate([*order, *(point for point in points if point.is_baseline)], 1):
         badge = [] if point.is_baseline else [el("span", str(i), cls=_badge(point, filled))]
         low, high = point.interval.low, point.interval.high
-        between = "–" if math.isnan(low) else f"{_score(low)} to {_score(high)}"
-        cells = duration(point.to_prepare), duration(point.a_question), _score(point.value), between
+        between = "–" if math.isnan(low) else f"{score(low)} to {score(high)}"
+        cells = duration(point.to_prepare), duration(point.a_question), score(point.value), between
         rows.append(
             el("tr", el("td", *badge), el("th", el("a", point.title, href=point.href), scope="row"),
                *[el("td", cell) for cell in cells])
@@ -125,7 +123,8 @@ def table(points: Sequence[Point]) -> Element:
     return el("div", el("table", el("thead", head), el("tbody", *rows)), cls="tabled")
 
 
-def _score(value: float) -> str:
+def score(value: float) -> str:
+    """A linear datamodeling score as people read it."""
     return f"{value:.3f}".replace("-", "−")
 
 

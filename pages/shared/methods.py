@@ -14,7 +14,7 @@ from attribution.progress import LONG
 from attribution.wording import duration
 from pages.shared import state
 from pages.shared.choices import choice
-from pages.shared.elements import button, draw, el, row
+from pages.shared.elements import button, draw, el, prose, row
 from pages.shared.evidence_columns import Choice
 from pages.shared.jobs import draw_job, draw_start
 
@@ -47,15 +47,17 @@ def refusal(debugger: Debugger, given: str) -> str:
     try:
         named(given)
     except InvalidInput as error:
-        return error.message
+        return str(error)
     name = given.partition("@")[0]
-    return "" if name in debugger.method_choices else f"“{name}” does not fit this model or needs what is not made yet."
+    if name in debugger.method_choices:
+        return ""
+    return debugger.why_not(given) or f"“{name}” is not among what is offered for this model."
 
 
 def draw_replaced(debugger: Debugger) -> None:
     """Says so where the address names a method that cannot be asked by."""
     if reason := refusal(debugger, st.query_params.get("m", DEFAULT)):
-        told = el("p", f"{reason} What is shown is by {debugger.method_choices[DEFAULT]}.")
+        told = el("p", *prose(f"{reason} What is shown is by {debugger.method_choices[DEFAULT]}."))
         draw(el("div", told, cls="card", role="status"), key="replaced")
 
 

@@ -185,7 +185,7 @@ def _draw_preparing(debugger: Debugger) -> None:
     if recipe is None:
         st.info("This project has no retrain=…, so the step cannot be prepared.", icon=":material/tour:")
         return
-    seconds = effect.foreseen_seconds(Workspace(workspace), recipe, comparing.FEWEST_SEEDS, recipe.epochs)
+    seconds = effect.foreseen(Workspace(workspace), recipe, comparing.FEWEST_SEEDS, recipe.epochs).seconds
     draw_start(
         workspace, f"Prepare this step (about {duration(seconds)})" if seconds else "Prepare this step", "story", ()
     )
