@@ -209,6 +209,19 @@ def _copies(examples: Examples, train: Examples, near: NDArray[np.int64], distan
     return np.array(pairs, np.int32).reshape(-1, 2)
 
 
+def _id(workspace: Workspace, index: str, run: str) -> str:
+    return recipe_id(KIND, _RECIPE, _parents(workspace, index, run))
+
+
+def kept_doubts(workspace: Workspace, index: str, run: str) -> NDArray[np.float32] | None:
+    """The ranking of the audit of an index and its run, (N,), or None where there is none. Raises `StoreError`
+    where it is damaged."""
+    if not workspace.has(KIND, id_ := _id(workspace, index, run)):
+        return None
+    workspace.verify(KIND, id_)
+    return np.load(workspace.folder(KIND, id_) / "doubts.npy")  # type: ignore[no-any-return]
+
+
 # --- opened to ask ----------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +240,7 @@ class Audit:
 
     def __init__(self, debugger: Debugger, workspace: Workspace) -> None:
         self._debugger = debugger
-        self.id = recipe_id(KIND, _RECIPE, _parents(workspace, debugger.index_id, debugger.run_id))
+        self.id = _id(workspace, debugger.index_id, debugger.run_id)
         manifest = workspace.manifest(KIND, self.id)
         workspace.verify(KIND, self.id)
         self._folder = workspace.folder(KIND, self.id)

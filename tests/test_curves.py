@@ -17,6 +17,8 @@ from scipy import stats
 from sklearn.metrics import average_precision_score
 
 from attribution import pipeline
+from attribution.audit import Audit
+from attribution.debugger import Debugger
 from attribution.errors import Cancelled, InvalidInput, Unsuited
 from attribution.evaluation import kept, leaving, mislabel, removing
 from attribution.evaluation.leaving import LeftOut
@@ -99,6 +101,11 @@ def test_from_the_command_line_mislabel_curves_need_no_bank(tiny_workspace_copy:
     printed = disk.whence(*asked)
     assert "30 of 300 training labels are known to be wrong" in printed.out
     assert "cosine: " in printed.out
+    assert disk.whence("suspects", "--workspace", tiny_workspace_copy).code == 0
+    with_doubt = {row["name"]: row["average_precision"] for row in disk.whence(*asked, "--json").json()["methods"]}
+    debugger = Debugger.open(tiny_workspace_copy)
+    doubts, wrong = Audit.open(debugger, tiny_workspace_copy).doubts, debugger.train.labels != debugger.train.truth
+    assert with_doubt["doubt"] == pytest.approx(average_precision_score(wrong, doubts))
     alone = disk.whence("evaluate", "--curve", "mislabel", "--workspace", tiny_workspace_copy, "--method", "cosine")
     assert (alone.code, alone.out) == (2, "")
     assert "with itself is 1 for every example" in alone.err

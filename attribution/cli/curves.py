@@ -63,11 +63,13 @@ def refuse_clashes(curve: str | None, given: Mapping[str, Any]) -> None:
 
 
 def _mislabel(asked: Asked) -> None:
-    from attribution import pipeline
+    from attribution import audit, pipeline
     from attribution.evaluation import mislabel
 
     index = pipeline.open_index(asked.workspace, device=asked.device)
-    found = mislabel.recover(asked.workspace, index, asked.methods, progress=asked.progress)
+    doubts = audit.kept_doubts(asked.workspace, index.manifest["id"], index.manifest["parents"]["runs"])
+    beside = {} if doubts is None else {"doubt": doubts}  # what Suspects sorts by
+    found = mislabel.recover(asked.workspace, index, asked.methods, beside=beside, progress=asked.progress)
     refused = [each for each in found if each.name in asked.methods and each.ranked is None]
     if len(refused) == len(asked.methods):
         raise Unsuited(refused[0].why_not, "Ask for another method.")
@@ -77,8 +79,8 @@ def _mislabel(asked: Asked) -> None:
         return
     typer.echo(
         f"{wrong.sum():,} of {len(wrong):,} training labels are known to be wrong: by chance the average precision is "
-        f"{wrong.mean():.3f}. What checking the highest self-influence first finds of them; in brackets 95 % over the "
-        "wrong labels:"
+        f"{wrong.mean():.3f}. What checking the highest self-influence first finds of them, and the highest loss, and "
+        "doubt, by which `suspects` sorts; in brackets 95 % over the wrong labels:"
     )
     print_rows([_recovered(each.name, each.ranked) for each in found if each.ranked is not None], False)
     for each in found:

@@ -128,7 +128,8 @@ def _interval(drawn: NDArray[np.float64]) -> Interval:
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """The ranking of one method, opened: values (N,), and which labels are wrong, (N,)."""
+    """The ranking of one method, opened: values (N,), and which labels are wrong, (N,). One that is not kept as a curve
+    has no id."""
 
     id: str
     values: NDArray[np.float64]
@@ -242,12 +243,19 @@ def foreseen() -> Effort:
 
 
 def recover(
-    workspace: Workspace, index: OpenIndex, methods: Mapping[str, Attributor], *, progress: Progress = silent
+    workspace: Workspace,
+    index: OpenIndex,
+    methods: Mapping[str, Attributor],
+    *,
+    beside: Mapping[str, NDArray[Any]] | None = None,
+    progress: Progress = silent,
 ) -> tuple[Recovery, ...]:
     """The curve of each method, and of the training loss and chance, the best average precision first.
 
+    beside  rankings of no method, values (N,) by name.
     Raises `InvalidInput` where no label is known to be wrong.
     """
+    wrong = known_wrong(index.gradients)
     asked = {**methods, **{name: each() for name, each in BASELINES.items() if name not in methods}}
     found = []
     for done, (name, method) in enumerate(asked.items()):
@@ -257,6 +265,7 @@ def recover(
         except Unsuited as error:
             found.append(Recovery(name, None, error.message))
     progress(len(asked), len(asked), "ranking labels")
+    found += [Recovery(name, Ranked("", np.asarray(each, np.float64), wrong)) for name, each in (beside or {}).items()]
     return tuple(sorted(found, key=lambda each: -each.curve.average_precision if each.curve else 1.0))
 
 

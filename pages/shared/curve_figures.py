@@ -111,7 +111,9 @@ def ranked(found: Ranked, title: str, beside: Mapping[str, Ranked], tokens: Toke
     figure, (low, high), across = go.Figure(), found.band, 100 * DRAWN
     figure.add_trace(_band(across, 100 * low, 100 * high, tokens.supports))
     lines = {title: found, **beside}
-    styles = ((tokens.supports, "solid"), (tokens.opposes, "dash"), (tokens.muted, "dot"))
+    styles = (
+        (tokens.supports, "solid"), (tokens.opposes, "dash"), (tokens.muted, "dot"), (tokens.text, "dashdot")
+    )  # fmt: skip
     for (name, each), (colour, dash) in zip(lines.items(), styles, strict=False):
         figure.add_trace(
             go.Scatter(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import streamlit as st
 
 from attribution import members
@@ -20,7 +21,7 @@ from attribution.evaluation.patching import Patched
 from attribution.evaluation.removing import Removed
 from attribution.methods import BASELINES, named
 from attribution.workspace import Workspace
-from pages.shared import curve_figures, links, state, theme
+from pages.shared import audits, curve_figures, links, state, theme
 from pages.shared.elements import Element, button, draw, el, prose, row
 from pages.shared.jobs import draw_start
 from pages.shared.wording import counted, number
@@ -262,6 +263,8 @@ def _draw_removed(debugger: Debugger, method: str, found: Removed) -> None:
 def _draw_ranked(debugger: Debugger, method: str, found: Ranked) -> None:
     beside = {title: _found(debugger, name, mislabel.CURVE) for name, title in BESIDE.items()}
     known = {title: each for title, each in beside.items() if isinstance(each, Ranked)}
+    if audit := audits.audit_or_none(debugger):
+        known["doubt, by which Suspects sorts"] = Ranked("", np.asarray(audit.doubts, np.float64), found.wrong)
     _draw(curve_figures.ranked(found, debugger.title(method), known, theme.tokens()), "ranked")
     st.text(
         f"{int(found.wrong.sum()):,} of {len(found.wrong):,} labels are known to be wrong; the band is 95 % over "
