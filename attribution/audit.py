@@ -37,6 +37,7 @@ from attribution.workspace import Workspace, recipe_id
 KIND = "suspects"
 _RECIPE = {
     "version": 3,
+    "steep": suspects.STEEP,
     "neighbours": suspects.NEIGHBOURS,
     "questions": suspects.QUESTIONS,
     "opponents": suspects.OPPONENTS,
@@ -108,9 +109,12 @@ def _write(
         return _write_of_numbers(folder, opened, progress)
     gradients = opened.gradients
     labels = gradients.train.examples.labels
-    train, test, neighbours = _opinions(opened, progress)
-    opinion = suspects.consensus(train, neighbours[-1])
-    wrong = suspects.wrong_ranks(train, labels, test, gradients.test.examples.labels)
+    said, neighbours = _opinions(opened, progress)
+    test_labels = gradients.test.examples.labels
+    skill = suspects.skill(said["test"], test_labels)
+    train, test = (suspects.typical(said[split], skill) for split in ("train", "test"))
+    opinion = suspects.consensus(train, neighbours, skill)
+    wrong = suspects.wrong_ranks(train, labels, test, test_labels)
     final = gradients.predictions["train"]
     losses = [gradients.store.losses(c) for c in range(len(gradients.store.checkpoints))]
     signals = {
@@ -162,11 +166,8 @@ def _write_copies(folder: Path, opened: OpenIndex, neighbours: NDArray[np.int64]
         write_array(folder / f"{name}-copies.npy", pairs)
 
 
-def _opinions(
-    opened: OpenIndex, progress: Progress
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    """What the checkpoints together think of both splits, (N, K) each, and the nearest training rows at each of them,
-    (C, N, n)."""
+def _opinions(opened: OpenIndex, progress: Progress) -> tuple[Mapping[str, NDArray[np.float32]], NDArray[np.int64]]:
+    """What every checkpoint thinks of both splits, (C, N, K) each, and the nearest training rows at each, (C, N, n)."""
     gradients = opened.gradients
     said: dict[str, list[NDArray[np.float32]]] = {"train": [], "test": []}
     neighbours = []
@@ -178,9 +179,7 @@ def _opinions(
             said[split.examples.split].append(found.probabilities)
             if split is gradients.train:
                 neighbours.append(nearest(found.features, suspects.NEIGHBOURS))
-    train, test = (np.stack(said[split]) for split in ("train", "test"))
-    skill = suspects.skill(test, gradients.test.examples.labels)
-    return suspects.typical(train, skill), suspects.typical(test, skill), np.stack(neighbours)
+    return {split: np.stack(each) for split, each in said.items()}, np.stack(neighbours)
 
 
 def _times_opponent(opened: OpenIndex, progress: Progress) -> NDArray[np.float32]:

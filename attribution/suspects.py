@@ -1,8 +1,8 @@
 """Which training labels are likely wrong: what speaks against each of them, and one ranking of them all.
 
 Two opinions on example i that do not hang on its own label are multiplied: the geometric mean of the checkpoints'
-probabilities, each counted by how far beyond chance it is, and the mean of that over the examples nearest to i in the
-final model's feature space. Call the product p(k|i). How wrong labels come about is read off the data. Where the model
+probabilities, and the mean of that over the examples nearest to i in feature space, a checkpoint counting by its
+`skill` in both. Call the product p(k|i). How wrong labels come about is read off the data. Where the model
 is sure of another class than the given one, the given one is its 2nd, 3rd, … choice; how often each is seen in training
 beyond what the model's errors on the test set explain is
 
@@ -33,6 +33,7 @@ QUESTIONS = 500  # correctly predicted test examples whose opponents are counted
 OPPONENTS = 100  # of each of them
 TOP = 0.05  # a signal speaks against an example that is among this share of its highest values
 SURE = 0.9  # of the geometric mean: the model is sure of a class
+STEEP = 4  # power of how far beyond chance a checkpoint is
 BELIEVED = 10.0  # wrong labels of every rank, before any is seen
 _LEAST = 1e-8  # probability; below it, float32 softmax says nothing
 
@@ -86,14 +87,14 @@ SIGNALS: Mapping[str, Signal] = {
 
 
 def skill(probabilities: NDArray[np.float32], labels: Integers) -> NDArray[np.float64]:
-    """How much each checkpoint's opinion counts, (C,), summing to 1, by what it says of the test set, (C, N, K): the
-    square of how far its accuracy is beyond chance. All alike where none is beyond it.
+    """How much each checkpoint counts, (C,), summing to 1, by what it says of the test set, (C, N, K): how far its
+    accuracy is beyond chance, to the power `STEEP`. All alike where none is beyond it.
 
     A checkpoint from the start of the training says next to nothing, and of a task that is hard to learn that holds for
     most of them.
     """
     accuracy = (probabilities.argmax(2) == labels).mean(1)
-    beyond = np.maximum(accuracy - 1 / probabilities.shape[2], 0.0) ** 2
+    beyond = np.maximum(accuracy - 1 / probabilities.shape[2], 0.0) ** STEEP
     return beyond / beyond.sum() if beyond.any() else np.full(len(beyond), 1 / len(beyond))
 
 
@@ -106,14 +107,15 @@ def typical(probabilities: NDArray[np.float32], weights: NDArray[np.float64]) ->
     return np.asarray(mean / mean.sum(1, keepdims=True), np.float32)
 
 
-def consensus(model: Floats, neighbours: Integers) -> Floats:
+def consensus(model: Floats, neighbours: Integers, weights: NDArray[np.float64]) -> Floats:
     """p(k|i) of the page above, (N, K), rows summing to 1: the model's opinion times that on the neighbours.
 
-    model (N, K); neighbours (N, n) rows of the training set.
+    model (N, K); neighbours (C, N, n) rows of the training set, at each checkpoint, of weights (C,).
     """
     around = np.zeros_like(model)
-    for column in neighbours.T:  # one neighbour of all at a time: (N, n, K) need not fit
-        around += model[column]
+    for each, weight in zip(neighbours, weights, strict=True):
+        for column in each.T if weight else ():  # one neighbour of all at a time: (N, n, K) need not fit
+            around += np.float32(weight) * model[column]
     found = model * (around / around.sum(1, keepdims=True))
     return found / found.sum(1, keepdims=True)
 

@@ -81,9 +81,14 @@ def test_a_model_that_is_sure_of_nothing_leaves_every_rank_as_likely() -> None:
 
 def test_an_example_is_judged_by_its_neighbours_and_not_by_itself() -> None:
     model = np.array([[0.6, 0.4], [0.1, 0.9], [0.1, 0.9]], np.float32)
-    found = suspects.consensus(model, np.array([[1, 2], [0, 2], [0, 1]]))
+    near = np.array([[1, 2], [0, 2], [0, 1]])
+    found = suspects.consensus(model, near[None], np.ones(1))
     expected = np.array([0.6 * 0.1, 0.4 * 0.9])
     np.testing.assert_allclose(found[0], expected / expected.sum(), rtol=1e-5)
+    elsewhere = np.array([[0, 0], [1, 1], [2, 2]])
+    weighed = suspects.consensus(model, np.stack([elsewhere, near]), np.array([0.25, 0.75]))
+    expected = np.array([0.6, 0.4]) * (0.25 * np.array([0.6, 0.4]) + 0.75 * np.array([0.1, 0.9]))
+    np.testing.assert_allclose(weighed[0], expected / expected.sum(), rtol=1e-5)
 
 
 def test_the_typical_opinion_is_the_weighted_geometric_mean() -> None:
@@ -98,7 +103,9 @@ def test_a_checkpoint_counts_by_how_far_beyond_chance_it_is() -> None:
     right, by_chance, always = np.eye(5)[labels], np.eye(5)[np.repeat(np.arange(5), 20)], np.eye(5)[np.zeros(100, int)]
     half = np.concatenate([right[:50], np.eye(5)[(labels[50:] + 1) % 5]])  # 0.5, that is 0.3 beyond 0.2
     found = suspects.skill(np.stack([right, by_chance, half]), labels)
-    np.testing.assert_allclose(found, np.array([0.8**2, 0, 0.3**2]) / (0.8**2 + 0.3**2))
+    assert found[1] == 0
+    assert found[0] / found[2] == pytest.approx((0.8 / 0.3) ** suspects.STEEP)
+    assert found.sum() == pytest.approx(1)
     np.testing.assert_allclose(suspects.skill(np.stack([always, by_chance]), labels), 0.5)
 
 
