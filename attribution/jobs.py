@@ -54,8 +54,8 @@ class Job:
 
     @property
     def called(self) -> str:
-        """What runs, told from what else could run: `trust --method influence`."""
-        return f"`{self.verb} {self.of}`" if self.of else f"`{self.verb}`"
+        """What runs, told from what else could run: trust --method influence."""
+        return f"{self.verb} {self.of}".rstrip()
 
 
 def start(workspace: str | Path, verb: str, arguments: Sequence[str] = ()) -> Job:
@@ -68,7 +68,7 @@ def start(workspace: str | Path, verb: str, arguments: Sequence[str] = ()) -> Jo
         fcntl.flock(lock, fcntl.LOCK_EX)
         running = latest(workspace)
         if running is not None and running.state == "running":
-            raise InvalidInput(f"{running.called} is running already.", "Wait for it, or cancel it.")
+            raise InvalidInput(f"`{running.called}` is running already.", "Wait for it, or cancel it.")
         now = datetime.now(UTC)
         job = Job(
             now.strftime("%Y%m%d-%H%M%S-%f"), verb, "running", stage="starting", sentence="Starting.",

@@ -113,10 +113,10 @@ def test_a_job_does_what_the_command_does(workspace: Path, tmp_path: Path) -> No
 
 def test_a_job_says_what_it_is_of_to_its_end(workspace: Path) -> None:
     asked = ("--curve", "loo", "--method", "hessian:ekfac", "--seed", "3")
-    assert jobs.start(workspace, "evaluate", asked).called == "`evaluate --curve loo --method hessian:ekfac`"
+    assert jobs.start(workspace, "evaluate", asked).called == "evaluate --curve loo --method hessian:ekfac"
     job = until(workspace, ended)
-    assert (job.state, job.called) == ("failed", "`evaluate --curve loo --method hessian:ekfac`")
-    assert jobs.Job("1", "embed", "done").called == "`embed`"
+    assert (job.state, job.called) == ("failed", "evaluate --curve loo --method hessian:ekfac")
+    assert jobs.Job("1", "embed", "done").called == "embed"
 
 
 def test_progress_is_reported_while_a_job_runs_and_it_is_cancelled_between_two_reports(

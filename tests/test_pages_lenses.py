@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -292,4 +293,4 @@ def test_side_by_side_a_lens_that_takes_long_is_left_out_and_named(
     monkeypatch.setattr(progress, "LONG", 0.0)
     told = words(page(monkeypatch, tiny_workspace, "lenses", q="test:3"))
     assert "influence (Hessian) is not prepared, which takes about" in told
-    assert "All 6 lenses share" in told
+    assert re.search(r"All \d lenses share", told), "the others are asked"

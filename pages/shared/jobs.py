@@ -77,7 +77,7 @@ def _watch(workspace: Path, beside: Draw) -> None:
         st.rerun()  # once: the page that follows does not watch
     assert job is not None
     left = [el("span", time_left(job.seconds_left), cls="muted")] if job.seconds_left is not None else []
-    doing = el("b", *prose(f"{job.called}: {job.sentence or job.stage}"))
+    doing = el("b", f"{job.called}: {job.sentence or job.stage}")
     elements.draw(el("div", doing, *left, cls="row", role="status"), key="job_words")
     st.progress(
         share_done(job), text=f"{job.done:,} / {job.total:,} ({100 * share_done(job):.0f} %)" if job.total else None
@@ -105,7 +105,7 @@ def _cancel(workspace: Path, id: str) -> None:
 
 
 def _of(job: Job) -> str:
-    return f"It was {job.called}." if job.of else ""
+    return f"It was `{job.called}`." if job.of else ""
 
 
 def _draw_ended(headline: str, lines: Sequence[str], *, role: str = "status") -> None:
