@@ -14,7 +14,6 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from attribution import fidelity, jobs, pipeline, removal, shuffled, soundness, trust
-from attribution.comparing import Interval
 from attribution.debugger import Debugger
 from attribution.embedding import stored_recipe
 from attribution.errors import Damaged, InvalidInput, Missing
@@ -333,23 +332,35 @@ def test_every_lens_stands_in_one_table_and_those_without_a_mark_are_marked_by_o
     assert "evaluate --method hessian:cg,hessian:lissa" in said
 
 
-def test_which_lens_to_believe_is_said_by_their_intervals(banked: Workspace) -> None:
+def test_which_lens_to_believe_is_said_by_differences_on_the_same_models(banked: Workspace) -> None:
     debugger = Debugger.open(banked.path)
     by_bank = marking.marked(banked, debugger.index_id, debugger.run_id, named("cosine"))
     assert by_bank is not None
 
-    def mark(value: float, low: float, high: float) -> Marked:
-        return replace(by_bank, ceiling=0.8, mark=replace(
-            by_bank.mark, value=value, over_models=Interval(low, high, "models")
-        ))  # fmt: skip
+    def mark(value: float) -> Marked:
+        return replace(by_bank, ceiling=0.8, mark=replace(by_bank.mark, value=value))
 
-    found = {"tracin": mark(0.3, 0.2, 0.4), "influence": mark(0.6, 0.5, 0.7), "loss": mark(0.65, 0.6, 0.7)}
-    alone = lens_marks.conclusion(debugger, found)
-    assert alone.startswith("influence foretells retraining best here, with a score of 0.600 of 0.800 at most.")
-    assert "The interval of every other lens lies below" in alone
-    found["trak"] = mark(0.55, 0.45, 0.65)
-    assert lens_marks.best(debugger, found) == ["influence", "trak"]
-    assert "1 other may be as good" in lens_marks.conclusion(debugger, found)
+    luck = np.random.default_rng(0).normal(0, 0.2, 400)  # of the models drawn: it moves every lens alike
+    found = {"tracin": mark(0.5), "influence": mark(0.6), "loss": mark(0.65)}
+    draws = {name: each.mark.value + luck for name, each in found.items()}
+    alone = lens_marks.best(debugger, found, draws)
+    assert alone == ["influence"], "whatever the width of each interval"
+    said = lens_marks.conclusion(debugger, found, alone)
+    assert said.startswith("influence foretells retraining best here, with a score of 0.600 of 0.800 at most.")
+    assert "On the same models every other lens is behind it" in said
+    found["trak"] = mark(0.55)
+    draws["trak"] = 0.55 + np.random.default_rng(1).normal(0, 0.2, 400)
+    alike = lens_marks.best(debugger, found, draws)
+    assert alike == ["influence", "trak"]
+    assert "1 other cannot be told from it" in lens_marks.conclusion(debugger, found, alike)
+
+
+def test_scores_on_other_draws_of_the_models_are_those_of_the_interval(banked: Workspace) -> None:
+    debugger = Debugger.open(banked.path)
+    marked = marking.all_marked(banked, debugger.index_id, debugger.run_id, {"it": named("cosine")})
+    draws = marking.drawn_again(banked, marked)["it"]
+    ends = marked["it"].mark.over_models
+    np.testing.assert_allclose(np.nanquantile(draws, [0.025, 0.975]), [ends.low, ends.high], atol=1e-6)
 
 
 def test_what_runs_for_another_lens_is_named_and_nothing_else_is_offered(

@@ -102,12 +102,17 @@ def rank_correlations(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _over_models(predicted: NDArray[np.float64], measured: NDArray[Any]) -> Interval:
-    """Percentile bootstrap of the mean correlation, by a fixed seed."""
+    """Percentile bootstrap of the mean correlation."""
+    low, high = np.nanquantile(resampled(predicted, measured), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(low), float(high), "models")
+
+
+def resampled(predicted: NDArray[np.float64], measured: NDArray[Any]) -> NDArray[np.float64]:
+    """The score on models drawn again from these m, with replacement, (RESAMPLES,): by a fixed seed, so that the draws
+    are the same for everything that is marked by as many models, and differences are of pairs."""
     random, m = np.random.default_rng(0), len(predicted)
     drawn = [random.integers(m, size=m) for _ in range(RESAMPLES)]
-    means = [_mean(rank_correlations(predicted[rows], measured[rows])) for rows in drawn]
-    low, high = np.nanquantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(low), float(high), "models")
+    return np.array([_mean(rank_correlations(predicted[rows], measured[rows])) for rows in drawn])
 
 
 def ceiling(repeated: NDArray[Any]) -> float | None:

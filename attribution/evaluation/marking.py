@@ -302,6 +302,21 @@ def all_marked(
     return found
 
 
+def drawn_again(workspace: Workspace, found: Mapping[str, Marked]) -> dict[str, NDArray[np.float64]]:
+    """What each score of marks by one bank is on other draws of its models, `lds.resampled`, by the names given here.
+
+    Raises what `open_evaluation` raises.
+    """
+    opened = {id_: open_evaluation(workspace, id_) for id_ in {each.evaluation for each in found.values()}}
+    draws = {}
+    for given, each in found.items():
+        if not np.isnan(each.mark.value):
+            evaluation = opened[each.evaluation]
+            k = [mark.name for mark in evaluation.marks].index(each.mark.name)
+            draws[given] = lds.resampled(evaluation.predicted[k], evaluation.measured)
+    return draws
+
+
 def last_bank(workspace: Workspace, index: str, run: str) -> str | None:
     """The bank that methods were marked by last on an index; None where none was."""
     return next((str(manifest["parents"]["banks"]) for manifest in _newest_first(workspace, index, run)), None)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
+from attribution.comparing import CONFIDENCE
 from attribution.errors import AttributionError
 from attribution.evaluation import bank as banks
 from attribution.evaluation import marking
@@ -49,6 +51,8 @@ def draw_marked(debugger: Debugger, method: str, *, may_start: bool) -> None:
         seen = state.fingerprint(path, ("banks", "evaluations", "ensembles"))
         names = tuple(dict.fromkeys((*debugger.lens_names, method, *debugger.baseline_names)))
         found = {} if bank is None else _marked(str(path), debugger.index_id, debugger.run_id, names, bank, seen)
+        with st.spinner("Comparing the lenses on the same models"):
+            draws = {} if bank is None else _draws(str(path), found, bank, seen, tuple(found))
     except AttributionError as error:
         draw(el("p", *prose(f"{error.message} {error.hint}"), cls="card", role="status"), key="marked")
         return
@@ -64,10 +68,11 @@ def draw_marked(debugger: Debugger, method: str, *, may_start: bool) -> None:
         if may_start:
             draw_start(path, "Make the bank", "bank", (), key="bank", main=False)
         return
-    told = [conclusion(debugger, found), _ABOUT]
+    alike = best(debugger, found, draws)
+    told = [conclusion(debugger, found, alike), _ABOUT]
     told += [next(each.bank_sentence for each in found.values())] if found else []
     lines = [el("p", *prose(each)) for each in told]
-    draw(el("div", *lines, table(debugger, names, found, method), cls="stack"), key="marked")
+    draw(el("div", *lines, table(debugger, names, found, alike, method), cls="stack"), key="marked")
     draw_unmarked(debugger, workspace, [name for name in names if name not in found], may_start=may_start)
 
 
@@ -77,6 +82,13 @@ def _marked(
 ) -> dict[str, Marked]:
     """The marks by a bank that are kept; nothing is computed."""
     return marking.all_marked(Workspace(workspace), index, run, {name: named(name) for name in names}, bank=bank)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _draws(
+    workspace: str, _found: Mapping[str, Marked], bank: str, fingerprint: state.Fingerprint, names: tuple[str, ...]
+) -> dict[str, NDArray[np.float64]]:
+    return marking.drawn_again(Workspace(workspace), _found)
 
 
 def draw_unmarked(debugger: Debugger, workspace: Workspace, names: Sequence[str], *, may_start: bool) -> None:
@@ -103,15 +115,17 @@ def draw_unmarked(debugger: Debugger, workspace: Workspace, names: Sequence[str]
         draw_start(workspace.path, words, "evaluate", ("--method", ",".join(left)), key="mark", main=False)
 
 
-def best(debugger: Debugger, found: Mapping[str, Marked]) -> list[str]:
-    """The lenses that are no worse than the highest score as far as their intervals tell, the highest first."""
+def best(debugger: Debugger, found: Mapping[str, Marked], draws: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """The highest score, and those that cannot be told from it, the highest first.
+
+    draws: each score on the same other draws of the bank's models; the 95 % of their differences hold 0.
+    """
     order = [name for name in _ordered(found) if name not in debugger.baseline_names]
-    return [name for name in order if found[name].mark.over_models.high >= found[order[0]].mark.over_models.low]
+    return [name for name in order if np.nanquantile(draws[order[0]] - draws[name], (1 - CONFIDENCE) / 2) <= 0]
 
 
-def conclusion(debugger: Debugger, found: Mapping[str, Marked]) -> str:
+def conclusion(debugger: Debugger, found: Mapping[str, Marked], alike: Sequence[str]) -> str:
     """Which lens foretells retraining best, and which cannot be told from it."""
-    alike = best(debugger, found)
     if not alike:
         return "There is a bank of this run, and no lens is marked by it yet."
     first, *others = alike
@@ -119,8 +133,8 @@ def conclusion(debugger: Debugger, found: Mapping[str, Marked]) -> str:
     most = "" if ceiling is None else f" of {marks.score(ceiling)} at most"
     said = f"{debugger.title(first)} foretells retraining best here, with a score of {marks.score(mark.value)}{most}."
     if not others:
-        return f"{said} The interval of every other lens lies below its own."
-    return f"{said} As far as intervals tell, {counted(len(others), 'other')} may be as good: those that are filled."
+        return f"{said} On the same models every other lens is behind it."
+    return f"{said} On the same models {counted(len(others), 'other')} cannot be told from it: those that are filled."
 
 
 def _ordered(found: Mapping[str, Marked]) -> list[str]:
@@ -129,9 +143,11 @@ def _ordered(found: Mapping[str, Marked]) -> list[str]:
     return sorted(known, key=lambda name: -found[name].mark.value)
 
 
-def table(debugger: Debugger, names: Sequence[str], found: Mapping[str, Marked], method: str) -> Element:
+def table(
+    debugger: Debugger, names: Sequence[str], found: Mapping[str, Marked], alike: Sequence[str], method: str
+) -> Element:
     """A row a lens, the highest score first and then what is not measured; each leads to its own Trust."""
-    order, alike = _ordered(found), best(debugger, found)
+    order = _ordered(found)
     numbers = {name: str(i) for i, name in enumerate((n for n in order if n not in debugger.baseline_names), 1)}
     rows = []
     for name in (*order, *(name for name in names if name not in order)):
