@@ -62,7 +62,7 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
         },
         "text": {
             "tracin": 0.18, "influence": 0.14, "relatif": 0.15, "trak": 0.14, "datainf": 0.15, "arnoldi": 0.13,
-            "hessian": 0.17, "representer": 0.18, "doubt": 0.19, "loss": 0.21,
+            "hessian": 0.17, "representer": 0.18, "doubt": 0.21, "loss": 0.21,
         },
         "tabular": {
             "tracin": 0.16, "influence": 0.15, "relatif": 0.15, "trak": 0.15, "datainf": 0.16, "arnoldi": 0.14,
