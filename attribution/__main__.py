@@ -1,4 +1,4 @@
-"""`python -m attribution`: the command line, and what Ctrl-C does to it: the process ends with 130, whenever it comes.
+"""`python -m attribution`: the command line, and what Ctrl-C does to it: the process ends with 130.
 
 Python tells of Ctrl-C by an exception. Raised while a library is imported it goes through C++ that expects none, and
 the process aborts: signal 6, with a core dump. So while something is imported the process just ends; and once it was

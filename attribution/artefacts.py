@@ -64,6 +64,11 @@ def _discard_if_damaged(kind: str) -> Callable[[Workspace, str], None]:
     return mend
 
 
+def is_whole(workspace: Workspace, kind: str, id_: str) -> bool:
+    """Whether it is there and would not be made again."""
+    return workspace.has(kind, id_) and not is_damaged(workspace, kind, id_)
+
+
 def is_damaged(workspace: Workspace, kind: str, id_: str) -> bool:
     try:
         workspace.verify(kind, id_)

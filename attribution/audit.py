@@ -36,7 +36,7 @@ from attribution.workspace import Workspace, recipe_id
 
 KIND = "suspects"
 _RECIPE = {
-    "version": 3,
+    "version": 4,
     "steep": suspects.STEEP,
     "neighbours": suspects.NEIGHBOURS,
     "questions": suspects.QUESTIONS,

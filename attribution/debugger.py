@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import io
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ from attribution.ranking import Listed, Ranker, Ranking
 from attribution.readings import Readings
 from attribution.scan import Extremes
 from attribution.scores import Scores
+from attribution.source import IndexedRun
 from attribution.standout import verdict
 from attribution.task import Measure
 from attribution.training import TrainingRecipe
@@ -73,6 +75,7 @@ from attribution.workspace import Workspace
 TARGETS = ("predicted", "label")
 _QUERIES_AT_ONCE = 256
 _OFFERED_LAYERS = 8
+_Timed = tuple[QueryGradients, float]
 _REMEMBERED = 32  # gradients of what was asked: another lens, or a plot, asks the same again
 
 
@@ -106,7 +109,8 @@ class Debugger:
         self._workspace = workspace
         self._project = gradients.task.project
         self._what_if: tuple[Changes, Schedule, WhatIf] | None = None
-        self._gradients = lru_cache(_REMEMBERED)(self._gradients_of)
+        self._remembered: OrderedDict[tuple[tuple[str, ...], tuple[int, ...], str], _Timed] = OrderedDict()
+        self._remembering = Lock()
 
     # --- what is open -------------------------------------------------------------------------------------------
 
@@ -503,9 +507,8 @@ class Debugger:
         alone: the only query, which rows then have all their distances to; new: what was read of it.
         """
         scorer, queries = self._scorer(method), self._queries(items, asked, measure, new)
+        gradients, seconds_gradient = self._gradients(queries.ids, tuple(asked), measure, new)
         start = time.perf_counter()
-        gradients = self._gradients(queries.ids, tuple(asked), measure, new)
-        seconds_gradient, start = time.perf_counter() - start, time.perf_counter()
         found = self._ranker.rank(scorer, queries, gradients, k, _train_rows(items))
         seconds_search = time.perf_counter() - start
         listed = (*found.proponents, *found.opponents)
@@ -569,7 +572,7 @@ class Debugger:
         scorer = self._scorer(method)
         if not isinstance(scorer, VectorScorer):
             raise Unsuited(f"By {named(method).title} nothing is searched for in the index.", "Use evidence.")
-        gradients = self._gradients((id_,), (self._asked(self.item(id_), target),), "loss", None)
+        gradients, _ = self._gradients((id_,), (self._asked(self.item(id_), target),), "loss")
         return scorer.query_vectors(gradients)[0]
 
     def search(self, vector: NDArray[np.float32], k: int) -> Extremes:
@@ -620,7 +623,7 @@ class Debugger:
         scores = evidence.scores_at(rows)
         if kind == "gradient":
             scorer = self._scorer(evidence.method)
-            gradients = self._gradients((query.id,), (evidence.target_label,), "loss", new)
+            gradients, _ = self._gradients((query.id,), (evidence.target_label,), "loss", new)
             distance = self._ranker.gradient_distance(rows, gradients, scorer)
         else:
             distance = self._distance(kind, query, rows, new)
@@ -727,14 +730,19 @@ class Debugger:
         0 where it is there already, in memory or in the workspace, and where it is known to be short. Measured in a
         second or so. Raises what `evidence` raises for a method.
         """
-        return 0.0 if self.is_ready(method) or self.is_kept(method) else self.seconds_to_fit(method)
+        if self.is_ready(method) or self.is_kept(method):
+            return 0.0
+        if method not in self._foreseen:
+            self._foreseen[method] = self._seconds(method, self._source)
+        return self._foreseen[method]
 
     def seconds_to_fit(self, method: str) -> float:
         """The same where nothing is there already, as where methods are timed by themselves."""
+        return self._seconds(method, self._source.anew())
+
+    def _seconds(self, method: str, source: IndexedRun) -> float:
         lens = named(method)
-        if method not in self._foreseen:
-            self._foreseen[method] = lens.seconds(self._source) if isinstance(lens, Prepared) else 0.0
-        return self._foreseen[method]
+        return lens.seconds(source) if isinstance(lens, Prepared) else 0.0
 
     def is_kept(self, method: str) -> bool:
         """Whether what a method needs of the whole training set is kept in the workspace."""
@@ -883,12 +891,28 @@ class Debugger:
         wanted = np.array([item.wanted(label) for item, label in zip(items, labels, strict=True)])
         return Queries(tuple(item.id for item in items), inputs, wanted, measure)
 
-    def _gradients_of(
-        self, ids: tuple[str, ...], labels: tuple[int, ...], measure: Measure, new: Asked | None
-    ) -> QueryGradients:
-        """Of the sum of some queries, as of one; new: what was read, where the one query is in neither data set."""
+    def _gradients(
+        self, ids: tuple[str, ...], labels: tuple[int, ...], measure: Measure, new: Asked | None = None
+    ) -> _Timed:
+        """Of the sum of some queries, as of one, and the seconds they took, or had taken where they are remembered.
+
+        new: what was read, where the one query is in neither data set. Nothing is remembered of what a person gives.
+        """
+        key = ids, labels, measure
+        with self._remembering:
+            known = None if new else self._remembered.get(key)
+        if known is not None:
+            return known
+        start = time.perf_counter()
         items = [new.item] if new else [self.item(id_) for id_ in ids]
-        return self._source.group_gradients(self._queries(items, labels, measure, new))
+        found = self._source.group_gradients(self._queries(items, labels, measure, new))
+        timed = found, time.perf_counter() - start
+        if new is None:
+            with self._remembering:
+                self._remembered[key] = timed
+                if len(self._remembered) > _REMEMBERED:
+                    self._remembered.popitem(last=False)
+        return timed
 
     def _exact_copies(self, item: Item) -> tuple[str, ...]:
         """Training examples with the same content, other than the query itself."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from attribution import effect, members, pipeline
+from attribution.artefacts import is_whole
 from attribution.effort import Effort
 from attribution.embedding import sized, stored_recipe
 from attribution.errors import StoreError
@@ -40,7 +41,7 @@ def foreseen(workspace: Workspace, project: Project, asked: EnsembleRecipe) -> E
         recipe_id(MEMBERS, members.recipe(recipe, asked, number, embedding), {"runs": run})
         for number in range(asked.models)
     )
-    missing = sum(not workspace.has(MEMBERS, id_) for id_ in ids)
+    missing = sum(not is_whole(workspace, MEMBERS, id_) for id_ in ids)
     trained = workspace.manifest("runs", run)
     stored = workspace.manifest("gradients", pipeline.current(workspace, "gradients"))
     checkpoints = len(stored["facts"]["checkpoints"])

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution import effect, factors, members, pipeline
+from attribution.artefacts import is_whole
 from attribution.effort import Effort
 from attribution.errors import InvalidInput, StoreError
 from attribution.examples import require_classes
@@ -79,7 +80,7 @@ def foreseen(workspace: Workspace, method: str) -> Effort:
     index = pipeline.current(workspace, "indexes")
     run = str(workspace.manifest("indexes", index)["parents"]["runs"])
     id_ = recipe_id(KIND, recipe(method), members.parents(workspace, named(method), index=index, run=run))
-    left = 0 if workspace.has(KIND, id_) else DESIGN.trainings
+    left = 0 if is_whole(workspace, KIND, id_) else DESIGN.trainings
     return effect.effort(workspace, DESIGN.trainings, left, is_most=True)
 
 

@@ -32,7 +32,7 @@ NEIGHBOURS = 15
 QUESTIONS = 500  # correctly predicted test examples whose opponents are counted
 OPPONENTS = 100  # of each of them
 TOP = 0.05  # a signal speaks against an example that is among this share of its highest values
-SURE = 0.9  # of the geometric mean: the model is sure of a class
+SURE = 0.9  # of the weighted geometric mean: the model is sure of a class
 STEEP = 4  # power of how far beyond chance a checkpoint is
 BELIEVED = 10.0  # wrong labels of every rank, before any is seen
 _LEAST = 1e-8  # probability; below it, float32 softmax says nothing
@@ -88,13 +88,13 @@ SIGNALS: Mapping[str, Signal] = {
 
 def skill(probabilities: NDArray[np.float32], labels: Integers) -> NDArray[np.float64]:
     """How much each checkpoint counts, (C,), summing to 1, by what it says of the test set, (C, N, K): how far its
-    accuracy is beyond chance, to the power `STEEP`. All alike where none is beyond it.
+    accuracy is beyond that of the commonest class, to the power `STEEP`. All alike where none is beyond it.
 
     A checkpoint from the start of the training says next to nothing, and of a task that is hard to learn that holds for
     most of them.
     """
     accuracy = (probabilities.argmax(2) == labels).mean(1)
-    beyond = np.maximum(accuracy - 1 / probabilities.shape[2], 0.0) ** STEEP
+    beyond = np.maximum(accuracy - np.bincount(labels).max() / len(labels), 0.0) ** STEEP
     return beyond / beyond.sum() if beyond.any() else np.full(len(beyond), 1 / len(beyond))
 
 

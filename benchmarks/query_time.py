@@ -75,7 +75,7 @@ def _lenses(debugger: Debugger, ids: list[str]) -> dict[str, list[float]]:
 
 def _anew(debugger: Debugger, do) -> float:  # type: ignore[no-untyped-def]
     """As `_milliseconds`, of a question that was not asked before."""
-    debugger._gradients.cache_clear()
+    debugger._remembered.clear()
     return _milliseconds(do)
 
 

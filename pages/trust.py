@@ -152,7 +152,7 @@ def draw_unchecked(method: str) -> None:
     words = (
         "For some mistakes the strongest supporters are left out of the training set, and as many random examples with "
         "the same labels; what retraining changes is compared with what the scores foretold.",
-        f"It takes {effort.sentence}",
+        effort.sentence,
     )
     draw(
         el("div", el("h3", "Check it by retraining"), *[el("p", each) for each in words], cls="card stack"), key="cost"
@@ -192,7 +192,7 @@ def draw_ensemble(debugger: Debugger, *, can_start: bool) -> None:
     told = (
         "What one model says by chance, others do not say. TRAK was made for several models, and influence gains by "
         "them too; every listed example then shows how far they agree.",
-        f"It takes {effort.sentence}",
+        effort.sentence,
         "`python -m attribution ensemble` does the same; `--models` and `--fraction` make it larger or smaller.",
     )
     draw(el("div", *[el("p", *prose(each)) for each in told], cls="card stack"), key="ensemble")

@@ -294,11 +294,11 @@ def lenses(pair: Pair, asked: Asked, waiting: Mapping[str, dict[str, float]]) ->
     rows = {"Method": {name: titles[name] for name in pair.method_names}, "Form": forms(pair, asked.method)}
     chosen = {"Method": base(method), "Form": method}
     return [
-        el("nav", el("span", f"{row}:", cls="muted"), *[
-            pill(words, asked.href(method=name), name == chosen[row])
+        el("nav", el("span", f"{kind}:", cls="muted"), *[
+            pill(words, asked.href(method=name), name == chosen[kind])
             for name, words in choices.items() if name not in waiting
-        ], cls="row", aria_label=row)
-        for row, choices in rows.items() if len(choices) > 1
+        ], cls="row", aria_label=kind)
+        for kind, choices in rows.items() if len(choices) > 1
     ]  # fmt: skip
 
 

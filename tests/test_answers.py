@@ -495,7 +495,7 @@ def test_a_vanishing_gradient_has_no_evidence_and_says_so(
 ) -> None:
     C, D = len(debugger.checkpoints), debugger._store.dimension
     nothing = QueryGradients(np.zeros((1, C, D), np.float32), np.zeros((1, C, len(debugger.layers)), np.float32))
-    monkeypatch.setattr(debugger, "_gradients", lambda *asked: nothing)
+    monkeypatch.setattr(debugger, "_gradients", lambda *asked: (nothing, 0.0))
     found = debugger.evidence(worst)
     assert found.is_zero
     assert found.proponents == found.opponents == ()

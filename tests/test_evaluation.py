@@ -25,7 +25,7 @@ from attribution.errors import Cancelled, InvalidInput, Missing, StoreError
 from attribution.evaluation import bank as banks
 from attribution.evaluation import lds, marking
 from attribution.evaluation.bank import BankRecipe
-from attribution.methods import kept
+from attribution.methods import learned
 from attribution.methods.cosine import Cosine
 from attribution.methods.influence import Influence
 from attribution.methods.protocol import Attributor
@@ -450,8 +450,8 @@ def test_methods_are_timed_by_themselves(digits: Workspace) -> None:
     source = pipeline.open_index(digits).gradients.source
     Influence().fit(source)
     again = source.anew()
-    assert kept.is_known(source, "dense", "moment.0")
-    assert not kept.is_known(again, "dense", "moment.0")
+    assert learned.is_known(source, "dense", "moment.0")
+    assert not learned.is_known(again, "dense", "moment.0")
     assert np.array_equal(again.train_vectors(0), source.train_vectors(0))
     of_run = source.objective("head")
     assert of_run is not None

@@ -68,7 +68,7 @@ ALONE = {
     "streamlit": {"app", "pages"},
     "plotly": {"app", "pages"},
 }
-SHARED_BY_METHODS = {f"attribution.methods.{name}" for name in ("protocol", "lens", "curvature", "kept")}
+SHARED_BY_METHODS = {f"attribution.methods.{name}" for name in ("protocol", "lens", "curvature", "learned")}
 # What is asked with plain values never waits for torch.
 WITHOUT_TORCH = {
     "errors", "progress", "files", "wording", "effort", "examples", "scores", "uploads", "edits", "questions",

@@ -714,6 +714,7 @@ def test_both_lists_are_the_ends_of_all_scores(debugger: Debugger, worst: str, m
 def test_another_lens_on_the_same_question_asks_the_model_for_nothing(
     debugger: Debugger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    debugger._remembered.clear()
     passes, given = [], debugger._source.query_gradients
 
     def watched(queries: Queries) -> QueryGradients:

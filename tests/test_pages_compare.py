@@ -268,7 +268,9 @@ def test_a_start_that_is_refused_is_told(monkeypatch: pytest.MonkeyPatch, copied
     app = page(monkeypatch, path, id="new", without="train:4")
     app.button(key="start").click().run()
     assert "The job was not started" in drawn(app)
-    assert " is running already. Wait for it, or cancel it." in drawn(app)
+    said = drawn(app)
+    assert "embed" in said
+    assert " is running already. Wait for it, or cancel it." in said
     assert "new" in app.query_params["id"]
 
 

@@ -107,6 +107,9 @@ def test_a_checkpoint_counts_by_how_far_beyond_chance_it_is() -> None:
     assert found[0] / found[2] == pytest.approx((0.8 / 0.3) ** suspects.STEEP)
     assert found.sum() == pytest.approx(1)
     np.testing.assert_allclose(suspects.skill(np.stack([always, by_chance]), labels), 0.5)
+    skewed = np.arange(100) // 85  # 85 of one class: to say that one always is no skill
+    found = suspects.skill(np.stack([np.eye(2)[np.zeros(100, int)], np.eye(2)[skewed]]), skewed)
+    np.testing.assert_allclose(found, [0, 1])
 
 
 @given(st.integers(0, 1000))

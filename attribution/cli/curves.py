@@ -79,8 +79,8 @@ def _mislabel(asked: Asked) -> None:
         return
     typer.echo(
         f"{wrong.sum():,} of {len(wrong):,} training labels are known to be wrong: by chance the average precision is "
-        f"{wrong.mean():.3f}. What checking the highest self-influence first finds of them, and the highest loss, and "
-        "doubt, by which `suspects` sorts; in brackets 95 % over the wrong labels:"
+        f"{wrong.mean():.3f}. What checking the highest self-influence first finds of them, and the highest loss"
+        f"{', and doubt, by which `suspects` sorts' if beside else ''}; in brackets 95 % over the wrong labels:"
     )
     print_rows([_recovered(each.name, each.ranked) for each in found if each.ranked is not None], False)
     for each in found:

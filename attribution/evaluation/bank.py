@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution import effect, pipeline, predictions
+from attribution.artefacts import is_whole
 from attribution.effect import OpenRun
 from attribution.effort import Effort
 from attribution.errors import InvalidInput, StoreError
@@ -211,7 +212,7 @@ def foreseen(workspace: Workspace, project: Project, recipe: BankRecipe) -> Effo
     """
     asked = _asked(recipe, effect.training_recipe(project))
     id_ = recipe_id(KIND, asked, {"runs": pipeline.current(workspace, "runs")})
-    left = 0 if workspace.has(KIND, id_) else recipe.trainings - workspace.drafted(KIND, id_, _SAID.format("*"))
+    left = 0 if is_whole(workspace, KIND, id_) else recipe.trainings - workspace.drafted(KIND, id_, _SAID.format("*"))
     on = f"on {share(recipe.fraction)} of the training set"
     of = f"training {on}", f"trainings {on}"
     return effect.effort(workspace, recipe.trainings, left, of=of, part=recipe.fraction)

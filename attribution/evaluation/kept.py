@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution import factors, members, pipeline
-from attribution.artefacts import is_damaged
+from attribution.artefacts import is_whole
 from attribution.errors import Damaged, StoreError
 from attribution.evaluation.marking import described
 from attribution.files import UNREADABLE, write_array
@@ -47,7 +47,7 @@ class Wanted:
     @property
     def is_kept(self) -> bool:
         id_ = recipe_id(KIND, self._recipe, self._parents)
-        return self.workspace.has(KIND, id_) and not is_damaged(self.workspace, KIND, id_)
+        return is_whole(self.workspace, KIND, id_)
 
     def take_up(self) -> None:
         """Give the method what is kept of what it needs."""

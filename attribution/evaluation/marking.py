@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def _mark(
         scorer = method.fit(source)
         fitted = time.perf_counter()
         scores = _scores(scorer, gradients, rows)
-    except Unsuited as error:
+    except (Unsuited, InvalidInput) as error:
         mark = Mark(name, np.nan, nowhere, nowhere, len(rows), None, 0.0, 0.0, str(error))
         return mark, nothing, nothing[0]
     answered = time.perf_counter()
@@ -246,19 +247,21 @@ def open_evaluation(workspace: Workspace, id_: str | None = None) -> Evaluation:
             raise StoreError(
                 f"The evaluation {id_} was made for another {what} ({made_for} vs {now}).", "Run `evaluate` again."
             )
-    workspace.verify(KIND, id_)
-    try:
-        arrays = [
-            np.load(workspace.folder(KIND, id_) / f"{name}.npy")
-            for name in ("queries", "measured", "predicted", "by_query")
-        ]
-    except UNREADABLE as error:
-        raise StoreError(f"The evaluation {id_} cannot be read: {error}.", "Run `evaluate` again.") from error
+    arrays = _arrays(workspace, id_, "queries", "measured", "predicted", "by_query")
     facts = manifest["facts"]
     return Evaluation(
         id_, manifest["parents"]["banks"], facts["bank"], tuple(_read(each) for each in facts["methods"]),
         facts["ceiling"], facts["loss_label_precision"], *arrays,
     )  # fmt: skip
+
+
+def _arrays(workspace: Workspace, id_: str, *names: str) -> list[NDArray[Any]]:
+    """Raises `StoreError` where they are damaged."""
+    workspace.verify(KIND, id_)
+    try:
+        return [np.load(workspace.folder(KIND, id_) / f"{name}.npy") for name in names]
+    except UNREADABLE as error:
+        raise StoreError(f"The evaluation {id_} cannot be read: {error}.", "Run `evaluate` again.") from error
 
 
 # --- marks, read from manifests alone ---------------------------------------------------------------------------------
@@ -274,6 +277,7 @@ class Marked:
     bank: str
     bank_sentence: str
     queries: int
+    seed: int
     ceiling: float | None
 
 
@@ -305,15 +309,16 @@ def all_marked(
 def drawn_again(workspace: Workspace, found: Mapping[str, Marked]) -> dict[str, NDArray[np.float64]]:
     """What each score of marks by one bank is on other draws of its models, `lds.resampled`, by the names given here.
 
-    Raises what `open_evaluation` raises.
+    Left out: what has no score, and what has a damaged evaluation.
     """
-    opened = {id_: open_evaluation(workspace, id_) for id_ in {each.evaluation for each in found.values()}}
     draws = {}
     for given, each in found.items():
-        if not np.isnan(each.mark.value):
-            evaluation = opened[each.evaluation]
-            k = [mark.name for mark in evaluation.marks].index(each.mark.name)
-            draws[given] = lds.resampled(evaluation.predicted[k], evaluation.measured)
+        if np.isnan(each.mark.value):
+            continue
+        with suppress(StoreError):
+            measured, predicted = _arrays(workspace, each.evaluation, "measured", "predicted")
+            marked_there = [mark["name"] for mark in workspace.manifest(KIND, each.evaluation)["facts"]["methods"]]
+            draws[given] = lds.resampled(predicted[marked_there.index(each.mark.name)], measured)
     return draws
 
 
@@ -334,7 +339,8 @@ def _marked(manifest: Mapping[str, Any], name: str) -> Marked:
     mark = next(each for each in facts["methods"] if each["name"] == name)  # the recipe's are in another order
     return Marked(
         _read(mark), str(manifest["id"]), str(manifest["created"]),
-        str(manifest["parents"]["banks"]), facts["bank"], int(manifest["recipe"]["queries"]), facts["ceiling"],
+        str(manifest["parents"]["banks"]), facts["bank"], int(manifest["recipe"]["queries"]),
+        int(manifest["recipe"]["seed"]), facts["ceiling"],
     )  # fmt: skip
 
 

@@ -131,7 +131,7 @@ class Ranked:
     """The ranking of one method, opened: values (N,), and which labels are wrong, (N,). One that is not kept as a curve
     has no id."""
 
-    id: str
+    id: str | None
     values: NDArray[np.float64]
     wrong: NDArray[np.bool_]
 
@@ -265,7 +265,9 @@ def recover(
         except Unsuited as error:
             found.append(Recovery(name, None, error.message))
     progress(len(asked), len(asked), "ranking labels")
-    found += [Recovery(name, Ranked("", np.asarray(each, np.float64), wrong)) for name, each in (beside or {}).items()]
+    found += [
+        Recovery(name, Ranked(None, np.asarray(each, np.float64), wrong)) for name, each in (beside or {}).items()
+    ]
     return tuple(sorted(found, key=lambda each: -each.curve.average_precision if each.curve else 1.0))
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput
-from attribution.methods import curvature, kept
+from attribution.methods import curvature, learned
 from attribution.methods.lens import Lens, chosen
 from attribution.methods.protocol import GradientSource, QueryGradients
 from attribution.progress import Progress, silent
@@ -61,8 +61,8 @@ class Arnoldi:
         per_loss = weights / len(source.train_ids)
         factors: list[curvature.Curvature | None] = [None] * len(counted)
         for c in np.flatnonzero(counted).tolist():
-            axes = self._axes(source, c)
-            factors[c] = curvature.Axes(axes, np.ones(axes.shape[1]))
+            ritz_pairs = self._pairs(source, c)
+            factors[c] = curvature.Axes(ritz_pairs[1:], ritz_pairs[0])
 
         def transform(gradients: QueryGradients) -> NDArray[np.float64]:
             return per_loss[:, None] * curvature.solved(factors, gradients.vectors)
@@ -80,16 +80,16 @@ class Arnoldi:
         self._refuse()
         width = source.train_vectors(0).shape[1]
         counted = np.flatnonzero(chosen(source, self.checkpoints)).tolist()
-        unknown = sum(not kept.is_known(source, self._alike, f"axes.{c}") for c in counted)
+        unknown = sum(not learned.is_known(source, self._alike, f"pairs.{c}") for c in counted)
         products = seconds_of(_PASSES * min(self.steps, width) * width**2)
         return (curvature.seconds(source, "dense", self.checkpoints) if unknown else 0.0) + unknown * products
 
     def factors(self, source: GradientSource, *, progress: Progress = silent) -> dict[str, NDArray[Any]]:
         self._refuse()
-        return curvature.each_checkpoint(source, self.checkpoints, "axes", partial(self._axes, source), progress)
+        return curvature.each_checkpoint(source, self.checkpoints, "pairs", partial(self._pairs, source), progress)
 
     def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
-        kept.take(source, self._alike, factors)
+        learned.take(source, self._alike, factors)
 
     def _refuse(self) -> None:
         refuse_damping(self.damping)
@@ -103,16 +103,16 @@ class Arnoldi:
         """Whatever the checkpoints, one is taken alike."""
         return replace(self, checkpoints=None)
 
-    def _axes(self, source: GradientSource, c: int) -> NDArray[np.float64]:
-        """v_j / √(μ_j + λ) at checkpoint c, (D, directions that are kept)."""
-        return kept.made(source, self._alike, f"axes.{c}", lambda: self._found(curvature.of_source(source, c)))
+    def _pairs(self, source: GradientSource, c: int) -> NDArray[np.float64]:
+        """Of the k directions that are kept at checkpoint c: μ_j + λ in the first row, v_j below, (1 + D, k)."""
+        return learned.made(source, self._alike, f"pairs.{c}", lambda: self._found(curvature.of_source(source, c)))
 
     def _found(self, moment: NDArray[np.float64]) -> NDArray[np.float64]:
         start = np.random.default_rng(self.seed).standard_normal(len(moment))
         values, axes = ritz(moment, start, self.steps)
         best = np.argsort(-values)[: self.rank]
         best = best[values[best] > _FLAT * max(values.max(), 0.0)]
-        return axes[:, best] / np.sqrt(values[best] + self.damping * np.trace(moment) / len(moment))
+        return np.vstack([values[best] + self.damping * np.trace(moment) / len(moment), axes[:, best]])
 
 
 def ritz(

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 
 from attribution.errors import Unsuited
-from attribution.methods import kept
+from attribution.methods import learned
 from attribution.methods.lens import chosen, reciprocal
 from attribution.methods.protocol import GradientSource
 from attribution.progress import Progress, silent
@@ -71,21 +71,21 @@ class Axes:
     """By axes of F.
 
     axes     (D, k), a column an axis; None where they are the D numbers themselves.
-    damped   (k,) eigenvalues with λ; M is 0 along one of 0.
+    values   (k,) eigenvalues with λ; M is 0 along one of 0.
     """
 
     axes: NDArray[np.float64] | None
-    damped: NDArray[np.float64]
+    values: NDArray[np.float64]
 
     def solve(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
-        found = self._along(vectors) * reciprocal(self.damped)
+        found = self._along(vectors) * reciprocal(self.values)
         return found if self.axes is None else found @ self.axes.T
 
     def self_products(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        return self._weighted_squares(rows, reciprocal(self.damped))
+        return self._weighted_squares(rows, reciprocal(self.values))
 
     def squared_steps(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        return self._weighted_squares(rows, np.square(reciprocal(self.damped)))
+        return self._weighted_squares(rows, np.square(reciprocal(self.values)))
 
     def _along(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
         vectors = np.asarray(vectors, np.float64)
@@ -95,29 +95,30 @@ class Axes:
         return np.concatenate([np.square(self._along(block)) @ weights for block in _blocks(rows)])
 
 
-def damped(moment: NDArray[np.float64], damping: float) -> Curvature:
-    """M of a `moment` F, which is (D, D), or (D,) where it is diagonal. With damping, M is 0 where F is 0 all over.
+def damped(products: NDArray[np.float64], damping: float) -> Curvature:
+    """M of F, a `moment`, which is (D, D), or (D,) where it is diagonal. With damping, M is 0 where F is 0 all over.
 
     Raises `Unsuited` where F is singular and the damping is none, or too little to be seen beside F.
     """
-    diagonal = moment if moment.ndim == 1 else moment.diagonal()
+    diagonal = products if products.ndim == 1 else products.diagonal()
     pivots = diagonal + damping * diagonal.mean()
     if damping and not diagonal.any():
         return Axes(None, pivots)
     lower = None
-    if moment.ndim == 2:
-        matrix = moment.copy()
+    if products.ndim == 2:
+        matrix = products.copy()
         np.fill_diagonal(matrix, pivots)
         try:
             lower = cholesky(matrix, lower=True, overwrite_a=True)
             pivots = np.square(lower.diagonal())
         except LinAlgError:
             pivots = np.zeros(1)
-    if pivots.min() <= len(diagonal) * np.finfo(np.float64).eps * diagonal.max():
+    seen = len(diagonal) * np.finfo(np.float64).eps * diagonal.max()  # what rounding leaves of a pivot of 0
+    if pivots.min() <= seen:
         raise Unsuited(
             f"Some kept directions have no curvature, and with{' so little' if damping else 'out'} damping it "
             "cannot be inverted.",
-            f"Use damping above {damping:g}.",
+            f"Use damping above {10 * seen / diagonal.mean():.0e}." if diagonal.any() else "Use damping above 0.",
         )
     return Axes(None, pivots) if lower is None else Factored(lower)
 
@@ -128,7 +129,7 @@ def fitted(
     """The curvature of each of the C checkpoints that is chosen, None for the others, and their weights (C,) in a mean.
 
     Raises `InvalidInput` for what is no damping or no checkpoint, `Unsuited` with the sentence of `why_not`, and where
-    there is no damping and the curvature is singular.
+    the curvature is singular and there is no damping, or too little to be seen beside it.
     """
     counted = chosen(source, checkpoints)
     refuse(source, damping, kind)
@@ -176,17 +177,17 @@ def moment(rows: NDArray[Any], kind: Kind = "dense", scales: NDArray[np.float64]
 
 def of_source(source: GradientSource, c: int, kind: Kind = "dense") -> NDArray[np.float64]:
     """The moment of the stored rows at checkpoint c, kept as long as the source."""
-    return kept.made(source, kind, f"moment.{c}", lambda: moment(source.train_vectors(c), kind))
+    return learned.made(source, kind, f"moment.{c}", lambda: moment(source.train_vectors(c), kind))
 
 
 def seconds(source: GradientSource, kind: Kind, checkpoints: Sequence[int] | None, by: Hashable | None = None) -> float:
     """What the moments that are not known yet will take, and a factor of each.
 
-    by: what they are known under (see `kept`), where they are not those of the stored rows.
+    by: what they are known under (see `learned`), where they are not those of the stored rows.
     """
     n, width = len(source.train_ids), source.train_vectors(0).shape[1]
     counted = np.flatnonzero(chosen(source, checkpoints)).tolist()
-    unknown = sum(not kept.is_known(source, by or kind, f"moment.{c}") for c in counted)
+    unknown = sum(not learned.is_known(source, by or kind, f"moment.{c}") for c in counted)
     if kind == "diagonal":
         return unknown * seconds_of(n * width)
     return unknown * seconds_of(n * width**2) + len(counted) * seconds_of(width**3 / 3)
@@ -207,7 +208,7 @@ def arrays(
 
 def take(source: GradientSource, kind: Kind, found: Mapping[str, NDArray[Any]]) -> None:
     """Keep the moments that `arrays` gave, as long as the source."""
-    kept.take(source, kind, found)
+    learned.take(source, kind, found)
 
 
 def each_checkpoint(

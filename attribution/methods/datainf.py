@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import InvalidInput
-from attribution.methods import curvature, kept
+from attribution.methods import curvature, learned
 from attribution.methods.lens import Lens, chosen, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
 from attribution.progress import Progress, silent
@@ -47,6 +47,8 @@ class DataInf:
     title: ClassVar[str] = "DataInf"
 
     def why_not(self, source: GradientSource) -> str | None:
+        if 0 <= self.damping < _LEAST:
+            return f"DataInf divides by its damping, and {self.damping:g} was asked for: use {_LEAST:g} or more."
         return None
 
     def fit(self, source: GradientSource) -> Lens:
@@ -74,7 +76,7 @@ class DataInf:
     def seconds(self, source: GradientSource) -> float:
         self._refuse()
         counted = np.flatnonzero(chosen(source, self.checkpoints)).tolist()
-        unknown = [c for c in counted if not kept.is_known(source, self._alike, f"inverse.{c}")]
+        unknown = [c for c in counted if not learned.is_known(source, self._alike, f"inverse.{c}")]
         sizes = [np.unique(source.coordinate_layers(c), return_counts=True)[1] for c in unknown]
         return sum(seconds_of(len(source.train_ids) * float(np.square(each).sum())) for each in sizes)
 
@@ -83,7 +85,7 @@ class DataInf:
         return curvature.each_checkpoint(source, self.checkpoints, "inverse", partial(self._inverse, source), progress)
 
     def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
-        kept.take(source, self._alike, factors)
+        learned.take(source, self._alike, factors)
 
     def _refuse(self) -> None:
         refuse_damping(self.damping)
@@ -99,7 +101,7 @@ class DataInf:
 
     def _inverse(self, source: GradientSource, c: int) -> NDArray[np.float64]:
         """M at checkpoint c, (D, D)."""
-        return kept.made(
+        return learned.made(
             source,
             self._alike,
             f"inverse.{c}",

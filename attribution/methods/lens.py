@@ -3,10 +3,10 @@ multiplied by:
 
     score[q, i] = Σ_c row_scales[c, i] · ⟨transform(q)_c, g_{i,c}⟩
 
-where g_{i,c} is the stored gradient of training example i at checkpoint c. Without row scales an index of the stored
-rows answers. With them every row is compared: an inner product with rows of another length has another order, and an
-index of the rows as they are knows nothing of it. A `Comparison` is a method that compares by something else than
-stored gradients. N train, Q queries, C checkpoints, D numbers per checkpoint.
+where g_{i,c} is the stored gradient of training example i at checkpoint c. Without row scales an approximate index of
+the stored rows can answer. With them every row is compared: an inner product with rows of another length has another
+order, and an index of the rows as they are knows nothing of it. A `Comparison` is a method that compares by something
+else than stored gradients. N train, Q queries, C checkpoints, D numbers per checkpoint.
 """
 
 from __future__ import annotations

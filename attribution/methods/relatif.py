@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.methods import curvature, kept
+from attribution.methods import curvature, learned
 from attribution.methods.lens import Lens, reciprocal
 from attribution.methods.protocol import GradientSource, QueryGradients
 from attribution.progress import Progress, silent
@@ -61,7 +61,7 @@ class RelatIF:
 
     def seconds(self, source: GradientSource) -> float:
         curvature.refuse(source, self.damping, self.curvature)
-        if kept.is_known(source, self, "lengths"):
+        if learned.is_known(source, self, "lengths"):
             return 0.0
         twice = 1 if self.relative_to == "loss" else 2  # each about as dear as the curvature itself
         moments = curvature.seconds(source, self.curvature, self.checkpoints)
@@ -74,7 +74,7 @@ class RelatIF:
 
     def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
         curvature.take(source, self.curvature, factors)
-        kept.take(source, self, factors)
+        learned.take(source, self, factors)
 
     def _measured(self, source: GradientSource) -> NDArray[np.float64]:
         """g_iᵀ M g_i of every training example at every checkpoint, and what it is divided by the root of: (2, C, N),
@@ -90,4 +90,4 @@ class RelatIF:
                     found[1, c] = found[0, c] if self.relative_to == "loss" else factor.squared_steps(rows)
             return found
 
-        return kept.made(source, self, "lengths", measure)
+        return learned.made(source, self, "lengths", measure)

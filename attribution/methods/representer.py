@@ -26,7 +26,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import log_softmax, softmax
 
 from attribution.errors import InvalidInput, Unsuited
-from attribution.methods import kept
+from attribution.methods import learned
 from attribution.methods.lens import Comparison
 from attribution.methods.protocol import GradientSource, Queries
 from attribution.progress import Progress, silent
@@ -69,7 +69,7 @@ class Representer:
 
     def seconds(self, source: GradientSource) -> float:
         features = self._features(source)
-        if kept.is_known(source, self, "parts"):
+        if learned.is_known(source, self, "parts"):
             return 0.0
         some, weights = features[:_MEASURED], np.zeros((features.shape[1], source.n_classes))
         times = []
@@ -87,7 +87,7 @@ class Representer:
         return found
 
     def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
-        kept.take(source, self, factors)
+        learned.take(source, self, factors)
 
     def _features(self, source: GradientSource) -> NDArray[np.float64]:
         """What the fitted layer reads, (N, F + 1); raises what `fit` raises."""
@@ -101,8 +101,11 @@ class Representer:
 
     def _parts(self, source: GradientSource) -> NDArray[np.float64]:
         """α, (N, K)."""
-        features, targets = self._features(source), np.eye(source.n_classes)[source.train_labels]
-        return kept.made(source, self, "parts", lambda: coefficients(features, targets, self.penalty))
+
+        def fit() -> NDArray[np.float64]:
+            return coefficients(self._features(source), np.eye(source.n_classes)[source.train_labels], self.penalty)
+
+        return learned.made(source, self, "parts", fit)
 
 
 def with_one(features: NDArray[np.float32]) -> NDArray[np.float64]:

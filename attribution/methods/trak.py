@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import Unsuited
-from attribution.methods import curvature, kept
+from attribution.methods import curvature, learned
 from attribution.methods.lens import Lens, chosen
 from attribution.methods.protocol import GradientSource, QueryGradients
 from attribution.progress import Progress, silent
@@ -88,7 +88,7 @@ class TRAK:
         return curvature.each_checkpoint(source, self.checkpoints, "moment", partial(_moment, source), progress)
 
     def restore(self, source: GradientSource, factors: Mapping[str, NDArray[Any]]) -> None:
-        kept.take(source, TRAK, factors)
+        learned.take(source, TRAK, factors)
 
     def _refuse(self, source: GradientSource) -> None:
         refuse_damping(self.damping)
@@ -109,7 +109,7 @@ def _scales(source: GradientSource, c: int) -> NDArray[np.float64]:
 
 def _moment(source: GradientSource, c: int) -> NDArray[np.float64]:
     """ΦᵀΦ / N at checkpoint c, (D, D), whatever the damping."""
-    return kept.made(
+    return learned.made(
         source,
         TRAK,
         f"moment.{c}",

@@ -224,7 +224,7 @@ def _foreseen(debugger: Debugger, name: str) -> Effort:
 
 def _draw_missing(debugger: Debugger, method: str, name: str, *, may_start: bool) -> None:
     told = (
-        f"It takes {_foreseen(debugger, name).sentence}",
+        _foreseen(debugger, name).sentence,
         f"`python -m attribution evaluate --curve {name} --method {method}` does the same.",
     )
     draw(el("div", *[el("p", *prose(each)) for each in told], cls="card stack", role="status"), key="no_curve")
@@ -264,7 +264,7 @@ def _draw_ranked(debugger: Debugger, method: str, found: Ranked) -> None:
     beside = {title: _found(debugger, name, mislabel.CURVE) for name, title in BESIDE.items()}
     known = {title: each for title, each in beside.items() if isinstance(each, Ranked)}
     if audit := audits.audit_or_none(debugger):
-        known["doubt, by which Suspects sorts"] = Ranked("", np.asarray(audit.doubts, np.float64), found.wrong)
+        known["doubt, by which Suspects sorts"] = Ranked(None, np.asarray(audit.doubts, np.float64), found.wrong)
     _draw(curve_figures.ranked(found, debugger.title(method), known, theme.tokens()), "ranked")
     st.text(
         f"{int(found.wrong.sum()):,} of {len(found.wrong):,} labels are known to be wrong; the band is 95 % over "

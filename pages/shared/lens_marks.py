@@ -18,6 +18,7 @@ from attribution.errors import AttributionError
 from attribution.evaluation import bank as banks
 from attribution.evaluation import marking
 from attribution.methods import named
+from attribution.methods.hessian import Hessian
 from attribution.workspace import Workspace
 from pages.shared import links, marks, state
 from pages.shared.elements import Element, draw, el, prose
@@ -96,13 +97,16 @@ def draw_unmarked(debugger: Debugger, workspace: Workspace, names: Sequence[str]
     from attribution.trust import effort_of_marks
 
     names = [name for name in names if not debugger.why_not(name)]
-    slow = [name for name in names if getattr(named(name), "solves_each", False)]
+    slow = [name for name in names if isinstance(lens := named(name), Hessian) and lens.solves_each]
     left = [name for name in names if name not in slow]
     told = []
     if left:
-        with st.spinner("Measuring what marking takes"):
-            effort = effort_of_marks(debugger, workspace, left)
-        told += [f"{effort.sentence} `python -m attribution evaluate --method {','.join(left)}` does the same."]
+        try:
+            with st.spinner("Measuring what marking takes"):
+                effort = effort_of_marks(debugger, workspace, left)
+            told += [f"{effort.sentence} `python -m attribution evaluate --method {','.join(left)}` does the same."]
+        except AttributionError as error:
+            told, left = [f"{error.message} {error.hint}"], []
     if slow:
         told += [
             f"`python -m attribution evaluate --method {','.join(slow)}` marks what takes a solve for every question, "
@@ -116,12 +120,17 @@ def draw_unmarked(debugger: Debugger, workspace: Workspace, names: Sequence[str]
 
 
 def best(debugger: Debugger, found: Mapping[str, Marked], draws: Mapping[str, NDArray[np.float64]]) -> list[str]:
-    """The highest score, and those that cannot be told from it, the highest first.
+    """The highest score, and those of the same questions that cannot be told from it, the highest first.
 
     draws: each score on the same other draws of the bank's models; the 95 % of their differences hold 0.
     """
-    order = [name for name in _ordered(found) if name not in debugger.baseline_names]
-    return [name for name in order if np.nanquantile(draws[order[0]] - draws[name], (1 - CONFIDENCE) / 2) <= 0]
+    order = [name for name in _ordered(found) if name in draws and name not in debugger.baseline_names]
+    asked = {name: (found[name].queries, found[name].seed) for name in order}
+    return [
+        name
+        for name in order
+        if asked[name] == asked[order[0]] and np.nanquantile(draws[order[0]] - draws[name], (1 - CONFIDENCE) / 2) <= 0
+    ]
 
 
 def conclusion(debugger: Debugger, found: Mapping[str, Marked], alike: Sequence[str]) -> str:
