@@ -423,19 +423,22 @@ export default function({ parentElement, data, setStateValue }) {
     const card = desk.cards.get(desk.here), k = card && keyed(card)[n];
     if (card && k === undefined) say(`There is no class with the number ${n + 1}.`); else judge('relabel', k ?? null);
   };
-  // The field may still be on its way, or be drawn anew and lose the focus: it is led there until the next key.
+  // The field may still be on its way, or be drawn anew and lose the focus or what is selected: it is led there until
+  // the next key or click.
   const name = () => {
     const until = Date.now() + 3000;
     const lead = () => {
       const field = document.querySelector('.st-key-reviewer input'), there = document.activeElement;
-      if (field && field !== there && !/^(INPUT|TEXTAREA|SELECT|BUTTON|A)$/.test(there?.tagName || '')) {
-        field.focus(); field.select();
-      }
+      const isElsewhere = field !== there && /^(INPUT|TEXTAREA|SELECT|BUTTON|A)$/.test(there?.tagName || '');
+      const isSelected = field === there && field.selectionEnd - field.selectionStart === field.value.length;
+      if (field && !isElsewhere && !isSelected) { field.focus(); field.select(); }
       if (Date.now() < until) timer = setTimeout(lead, 50);
     };
     let timer = 0;
     lead();
-    window.addEventListener('keydown', () => clearTimeout(timer), { capture: true, once: true });
+    for (const event of ['keydown', 'pointerdown']) {
+      window.addEventListener(event, () => clearTimeout(timer), { capture: true, once: true });
+    }
   };
   const bareNoMore = () => root.classList.remove('bare');
   root.onclick = e => {
