@@ -353,6 +353,23 @@ def test_which_lens_to_believe_is_said_by_differences_on_the_same_models(banked:
     alike = lens_marks.best(debugger, found, draws)
     assert alike == ["influence", "trak"]
     assert "1 other cannot be told from it" in lens_marks.conclusion(debugger, found, alike)
+    found["trak"] = replace(found["trak"], seed=found["trak"].seed + 1)  # other questions: no pairs
+    assert lens_marks.best(debugger, found, draws) == ["influence"]
+
+
+def test_a_damaged_evaluation_takes_no_lens_but_its_own_out_of_the_comparison(
+    monkeypatch: pytest.MonkeyPatch, banked: Workspace, tmp_path: Path
+) -> None:
+    workspace = Workspace(shutil.copytree(banked.path, tmp_path / "digits"))
+    project, debugger = pipeline.recorded_project(workspace), Debugger.open(workspace.path)
+    own = marking.evaluate(workspace, project, {"tracin": named("tracin")}, queries=10)
+    disk.flip_byte(workspace.folder(marking.KIND, own) / "predicted.npy", -3)
+    names = {name: named(name) for name in ("tracin", "cosine", "influence")}
+    found = marking.all_marked(workspace, debugger.index_id, debugger.run_id, names)
+    assert set(marking.drawn_again(workspace, found)) == {"cosine", "influence"}
+    said = drawn(page(monkeypatch, workspace.path, m="cosine"))
+    assert "foretells retraining best here" in said
+    assert links.trust("tracin") in said
 
 
 def test_scores_on_other_draws_of_the_models_are_those_of_the_interval(banked: Workspace) -> None:
