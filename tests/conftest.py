@@ -41,6 +41,24 @@ def _in_a_temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
 
 
+# --- jobs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is started as a job from here on, (workspace, verb, options) of each; nothing runs."""
+    from attribution import jobs
+
+    found: list[Any] = []
+
+    def start(workspace: Any, verb: str, options: Any) -> jobs.Job:
+        found.append((workspace, verb, options))
+        return jobs.Job("1", verb, "running")
+
+    monkeypatch.setattr(jobs, "start", start)
+    return found
+
+
 # --- tests that need a browser ----------------------------------------------------------------------------------------
 
 

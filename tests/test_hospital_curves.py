@@ -13,11 +13,10 @@ import streamlit as st
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
-from attribution import jobs, pipeline
+from attribution import pipeline
 from attribution.evaluation import leaving, mislabel, patching
 from attribution.evaluation.leaving import LeftOut
 from attribution.evaluation.patching import Patched
-from attribution.jobs import Job
 from attribution.methods import named
 from attribution.workspace import Workspace
 from tests import disk
@@ -156,15 +155,8 @@ def test_trust_says_a_line_of_each_curve_and_draws_the_one_of_the_address(
 
 
 def test_a_curve_that_was_not_made_says_what_it_takes_and_starts(
-    monkeypatch: pytest.MonkeyPatch, hospital: Workspace
+    monkeypatch: pytest.MonkeyPatch, hospital: Workspace, started: list[Any]
 ) -> None:
-    started: list[tuple[Any, ...]] = []
-
-    def start(*asked: Any) -> Job:
-        started.append(asked)
-        return Job("1", "evaluate", "running")
-
-    monkeypatch.setattr(jobs, "start", start)
     app = page(monkeypatch, hospital.path, "trust", m="hessian", curve="loo")
     assert "101 fits of the last layer" in words(app)
     assert json.dumps("python -m attribution evaluate --curve loo --method hessian")[1:-1] in words(app)

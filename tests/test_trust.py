@@ -250,15 +250,8 @@ def test_the_page_draws_the_verdict_and_every_measurement(
 
 
 def test_a_lens_not_checked_offers_the_check_with_its_cost(
-    monkeypatch: pytest.MonkeyPatch, measured: Workspace
+    monkeypatch: pytest.MonkeyPatch, measured: Workspace, started: list[Any]
 ) -> None:
-    started: list[tuple[Any, ...]] = []
-
-    def start(*asked: Any) -> Job:
-        started.append(asked)
-        return Job("1", "trust", "running")
-
-    monkeypatch.setattr(jobs, "start", start)
     app = page(monkeypatch, measured.path, m="cosine")
     assert "not checked" in drawn(app)
     assert f"{removal.DESIGN.trainings} trainings from scratch" in drawn(app)
@@ -267,15 +260,8 @@ def test_a_lens_not_checked_offers_the_check_with_its_cost(
 
 
 def test_without_a_bank_the_page_says_what_one_takes_and_makes_it(
-    monkeypatch: pytest.MonkeyPatch, measured: Workspace
+    monkeypatch: pytest.MonkeyPatch, measured: Workspace, started: list[Any]
 ) -> None:
-    started: list[tuple[Any, ...]] = []
-
-    def start(*asked: Any) -> Job:
-        started.append(asked)
-        return Job("1", "bank", "running")
-
-    monkeypatch.setattr(jobs, "start", start)
     app = page(monkeypatch, measured.path)
     assert "There is no bank of this run yet. 100 trainings on 50 % of the training set, about" in drawn(app)
     app.button(key="bank").click().run()
@@ -304,15 +290,8 @@ def test_what_retraining_says_is_read_before_anything_else_is_measured(
 
 
 def test_every_lens_stands_in_one_table_and_those_without_a_mark_are_marked_by_one_job(
-    monkeypatch: pytest.MonkeyPatch, banked: Workspace
+    monkeypatch: pytest.MonkeyPatch, banked: Workspace, started: list[Any]
 ) -> None:
-    started: list[tuple[Any, ...]] = []
-
-    def start(*asked: Any) -> Job:
-        started.append(asked)
-        return Job("1", "evaluate", "running")
-
-    monkeypatch.setattr(jobs, "start", start)
     app = page(monkeypatch, banked.path, m="trak")
     said, debugger = drawn(app), Debugger.open(banked.path)
     index, run = debugger.index_id, debugger.run_id
