@@ -105,7 +105,7 @@ class Debugger:
         self._readings = Readings(gradients.task, self._splits, self._source, self._loaded.preview)
         self._scorers: dict[str, Scorer] = {}
         self._seconds_made: dict[str, float] = {}
-        self._foreseen: dict[str, float] = {}
+        self._foreseen: dict[tuple[str, str], float] = {}
         self._workspace = workspace
         self._project = gradients.task.project
         self._what_if: tuple[Changes, Schedule, WhatIf] | None = None
@@ -732,17 +732,18 @@ class Debugger:
         """
         if self.is_ready(method) or self.is_kept(method):
             return 0.0
-        if method not in self._foreseen:
-            self._foreseen[method] = self._seconds(method, self._source)
-        return self._foreseen[method]
+        return self._timed("foreseen", method, self._source)
 
     def seconds_to_fit(self, method: str) -> float:
         """The same where nothing is there already, as where methods are timed by themselves."""
-        return self._seconds(method, self._source.anew())
+        return self._timed("alone", method, self._source.anew())
 
-    def _seconds(self, method: str, source: IndexedRun) -> float:
+    def _timed(self, how: str, method: str, source: IndexedRun) -> float:
+        """Measured once."""
         lens = named(method)
-        return lens.seconds(source) if isinstance(lens, Prepared) else 0.0
+        if (how, method) not in self._foreseen:
+            self._foreseen[how, method] = lens.seconds(source) if isinstance(lens, Prepared) else 0.0
+        return self._foreseen[how, method]
 
     def is_kept(self, method: str) -> bool:
         """Whether what a method needs of the whole training set is kept in the workspace."""
